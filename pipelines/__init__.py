@@ -1,0 +1,1 @@
+"""gridwatch: meter readings from Kafka to anomalies, incidents and Delta tables."""

@@ -1,0 +1,41 @@
+"""Commands that run jobs in the foreground: run, generate."""
+
+from __future__ import annotations
+
+import argparse
+import signal
+from types import FrameType
+
+from pipelines.cli.arguments import Commands, add_command, settings_of
+from pipelines.cli.output import say_timed
+
+
+def register(commands: Commands) -> None:
+    """Add the commands."""
+    add_command(commands, "run", "Run the pipeline job in the foreground until it is interrupted.", run)
+    generate_parser = commands.add_parser(
+        "generate", help="Send simulated meter readings with labelled faults.", add_help=False
+    )
+    generate_parser.add_argument("rest", nargs=argparse.REMAINDER)
+    generate_parser.set_defaults(command=generate)
+
+
+def run(args: argparse.Namespace) -> int:
+    """The pipeline job; SIGTERM ends it like Ctrl-C."""
+    from pipelines.jobs.pipeline import run_pipeline
+
+    loaded = settings_of(args)
+    signal.signal(signal.SIGTERM, _interrupt)
+    run_pipeline(loaded.settings, say_timed)
+    return 0
+
+
+def generate(args: argparse.Namespace) -> int:
+    """The generator, a program of its own."""
+    from generator.__main__ import main
+
+    return main(args.rest)
+
+
+def _interrupt(_signal: int, _frame: FrameType | None) -> None:
+    raise KeyboardInterrupt

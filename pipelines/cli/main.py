@@ -1,0 +1,46 @@
+"""The command `gridwatch`: arguments in, exit code out."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+
+from pipelines.cli import demo, jobs, lake, parts, settings
+from pipelines.cli.output import say
+from pipelines.errors import GridwatchError
+
+_EPILOG = """exit codes: 0 done, 2 settings or usage, 3 data refused (mismatch, loss),
+4 infrastructure not reachable, 130 interrupted.
+
+Settings come from conf/gridwatch.toml (or --settings FILE), then GRIDWATCH_* variables, then --set."""
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """The whole command line; docs and tests read it too."""
+    parser = argparse.ArgumentParser(
+        prog="gridwatch",
+        description="Smart-grid anomaly pipeline: Kafka, Spark and Delta, every reading accounted for.",
+        epilog=_EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    commands = parser.add_subparsers(metavar="COMMAND", required=True)
+    for group in (demo, jobs, parts, settings, lake):
+        group.register(commands)
+    return parser
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one command and return its exit code."""
+    arguments = sys.argv[1:] if argv is None else list(argv)
+    args = build_parser().parse_args(arguments)
+    try:
+        return int(args.command(args) or 0)
+    except GridwatchError as error:
+        say(f"gridwatch: {error}")
+        return error.exit_code
+    except KeyboardInterrupt:
+        say("gridwatch: interrupted")
+        return 130
+    except BrokenPipeError:
+        return 0

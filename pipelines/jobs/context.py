@@ -1,0 +1,89 @@
+"""What every query of one run shares: session, settings, and the identity of the checkpoint."""
+
+from __future__ import annotations
+
+import json
+import uuid
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+from pyspark.sql import DataFrame, SparkSession
+
+from pipelines.errors import DataRefused
+from pipelines.settings import Settings
+from pipelines.sinks import BatchId
+from pipelines.sources import table
+
+RUN_RECORD = "gridwatch-run.json"
+
+Say = Callable[[str], None]
+
+
+@dataclass(frozen=True)
+class Run:
+    """One run of the pipeline job."""
+
+    spark: SparkSession
+    settings: Settings
+    generation: str
+    say: Say
+
+    @cached_property
+    def meters(self) -> DataFrame:
+        """The table meters, kept in memory: it changes only before the queries start."""
+        return self.table("meters").persist()
+
+    def batch(self, query: str, number: int) -> BatchId:
+        """Identity of a micro-batch."""
+        return BatchId(self.generation, query, number)
+
+    def table(self, name: str) -> DataFrame:
+        """Newest version of a table."""
+        return table(self.spark, self.settings, name)
+
+    def checkpoint(self, query: str) -> str:
+        """Checkpoint folder of a query."""
+        return f"{self.settings.pipeline.checkpoint.rstrip('/')}/{query}"
+
+
+def identify_run(spark: SparkSession, settings: Settings) -> str:
+    """Generation of the checkpoint: read beside it, or made on the very first start.
+
+    Raises DataRefused when the tables hold batches but the checkpoint is gone: going on would read the topic
+    again and store every reading twice.
+    """
+    path = f"{settings.pipeline.checkpoint.rstrip('/')}/{RUN_RECORD}"
+    file_system, hadoop_path = _hadoop_file(spark, path)
+    if file_system.exists(hadoop_path):
+        return str(json.loads(_read(spark, file_system, hadoop_path))["generation"])
+    if table(spark, settings, "audit").limit(1).count():
+        raise DataRefused(
+            f"{settings.lake.root} holds archived batches, but {path} is missing: restore the checkpoint, or point"
+            " lake.root and pipeline.checkpoint at empty places"
+        )
+    generation = uuid.uuid4().hex
+    _write(file_system, hadoop_path, json.dumps({"generation": generation}))
+    return generation
+
+
+def _hadoop_file(spark: SparkSession, path: str) -> tuple[Any, Any]:
+    jvm: Any = spark.sparkContext._jvm
+    hadoop_path = jvm.org.apache.hadoop.fs.Path(path)
+    return hadoop_path.getFileSystem(spark.sparkContext._jsc.hadoopConfiguration()), hadoop_path  # type: ignore[union-attr]
+
+
+def _read(spark: SparkSession, file_system: Any, path: Any) -> str:
+    jvm: Any = spark.sparkContext._jvm
+    stream = file_system.open(path)
+    try:
+        return str(jvm.org.apache.commons.io.IOUtils.toString(stream, "UTF-8"))
+    finally:
+        stream.close()
+
+
+def _write(file_system: Any, path: Any, text: str) -> None:
+    stream = file_system.create(path, False)
+    stream.write(bytearray(text.encode()))
+    stream.close()

@@ -1,0 +1,109 @@
+"""The pipeline job: one driver, three queries. `gridwatch run` and spark-submit start it here."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Sequence
+
+from pyspark.errors import StreamingQueryException
+from pyspark.sql import SparkSession
+from pyspark.sql.streaming.query import StreamingQuery
+
+from pipelines.errors import DataRefused, GridwatchError, InfrastructureUnavailable
+from pipelines.fleet import load_reference_tables
+from pipelines.jobs.archive import start_archive
+from pipelines.jobs.context import Run, Say, identify_run
+from pipelines.jobs.incidents import start_incidents
+from pipelines.jobs.windows import start_windows
+from pipelines.session import build_session
+from pipelines.settings import Settings
+from pipelines.sinks import create_tables
+from pipelines.topics import check_topics, wait_for_kafka
+
+_LOSS = ("OffsetOutOfRange", "KAFKA_DATA_LOSS", "data loss", "data may be lost", "STREAMING_CHECKPOINT")
+_UNREACHABLE = ("TimeoutException", "Connection refused", "ConnectException", "SdkClientException", "UnknownHost")
+
+
+def run_pipeline(settings: Settings, say: Say) -> None:
+    """Run the three queries until one fails; the caller's interrupt ends them.
+
+    Raises InfrastructureUnavailable, DataRefused or GridwatchError with one line that says what happened.
+    """
+    wait_for_kafka(settings.kafka, say)
+    check_topics(settings)
+    spark = build_session(settings)
+    try:
+        queries = start_queries(spark, settings, say)
+        say(f"reading {settings.kafka.topics.readings} at {settings.kafka.bootstrap_servers} into {settings.lake.root}")
+        _await_failure(queries)
+    finally:
+        _stop(spark)
+
+
+def start_queries(spark: SparkSession, settings: Settings, say: Say) -> list[StreamingQuery]:
+    """Create what is missing, check whose checkpoint this is, start archive, windows and incidents."""
+    prepare_lake(spark, settings, say)
+    run = Run(spark, settings, identify_run(spark, settings), say)
+    queries = []
+    for pool, start in (("archive", start_archive), ("windows", start_windows), ("incidents", start_incidents)):
+        spark.sparkContext.setLocalProperty("spark.scheduler.pool", pool)
+        queries.append(start(run))
+    return queries
+
+
+def prepare_lake(spark: SparkSession, settings: Settings, say: Say) -> None:
+    """Create the tables and load the reference tables. Raises InfrastructureUnavailable when the store is not there."""
+    say(f"preparing the tables in {settings.lake.root}")
+    try:
+        create_tables(spark, settings)
+    except Exception as error:  # py4j wraps whatever the store's client throws; classified, then raised again
+        raise _explain(error) from None
+    load_reference_tables(spark, settings)
+
+
+def _await_failure(queries: Sequence[StreamingQuery]) -> None:
+    while True:
+        for query in queries:
+            if not query.isActive:
+                raise _explain(query.exception() or RuntimeError(f"query {query.name} ended"), query.name)
+        time.sleep(0.5)
+
+
+def _explain(error: BaseException, query: str = "start") -> GridwatchError:
+    """The error class, and so the exit code, that fits a failure inside Spark."""
+    if isinstance(error, GridwatchError):
+        return error
+    text = str(error)
+    line = _root_cause(text)
+    if any(sign in text for sign in _LOSS):
+        return DataRefused(f"query {query} stopped, records it needs are gone or do not fit: {line}")
+    if any(sign in text for sign in _UNREACHABLE):
+        return InfrastructureUnavailable(f"query {query} stopped, Kafka or the store does not answer: {line}")
+    print(text, file=sys.stderr)
+    return GridwatchError(f"query {query} stopped: {line}")
+
+
+def _root_cause(text: str) -> str:
+    causes = [line for line in text.splitlines() if line.startswith("Caused by: ")]
+    return (causes[-1] if causes else text.strip().split("\n")[0]).removeprefix("Caused by: ")[:400]
+
+
+def _stop(spark: SparkSession) -> None:
+    for query in spark.streams.active:
+        try:
+            query.stop()
+        except StreamingQueryException:
+            continue
+    spark.stop()
+
+
+def main() -> int:
+    """Entry for spark-submit: the arguments of `gridwatch run`."""
+    from pipelines.cli.main import main as command
+
+    return command(["run", *sys.argv[1:]])
+
+
+if __name__ == "__main__":
+    sys.exit(main())

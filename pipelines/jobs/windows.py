@@ -1,0 +1,113 @@
+"""Query windows: the archive's readings to closed windows, baselines, window anomalies and the clock of incidents."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+from pyspark.sql import DataFrame
+from pyspark.sql import functions as F
+from pyspark.sql.streaming.query import StreamingQuery
+
+from pipelines.jobs.context import Run
+from pipelines.settings import Settings
+from pipelines.sinks import append_once, overwrite_once, send
+from pipelines.sources import table_stream
+from pipelines.tables import BASELINES, METER_WINDOWS
+from pipelines.transforms.anomalies import encode_anomalies, encode_events
+from pipelines.transforms.readings import attach_meters
+from pipelines.transforms.window_rules import span_needed_s, window_anomalies, window_findings
+from pipelines.transforms.windows import complete_fleet, countable, latest_baselines, summarise_windows
+
+QUERY = "windows"
+
+
+def build(readings: DataFrame, settings: Settings) -> DataFrame:
+    """The plan: countable readings, watermark, sliding windows. State: one row a meter and open window."""
+    detection = settings.detection
+    timed = countable(readings).withWatermark("event_ts", f"{int(detection.watermark * 1000)} milliseconds")
+    return summarise_windows(timed, window_s=detection.window_s, slide_s=detection.slide_s)
+
+
+def start_windows(run: Run) -> StreamingQuery:
+    """Start the query over the table readings, from its first version on or from the checkpoint."""
+    closed = build(table_stream(run.spark, run.settings, "readings"), run.settings)
+    writer = closed.writeStream.queryName(QUERY).outputMode("append").foreachBatch(WindowsBatch(run).write)
+    writer = writer.option("checkpointLocation", run.checkpoint(QUERY))
+    return writer.trigger(processingTime=f"{run.settings.pipeline.windows_trigger} seconds").start()
+
+
+@dataclass
+class WindowsBatch:
+    """Writes the window ends that one batch closed; all meters of one window end come in the same batch."""
+
+    run: Run
+
+    def write(self, closed: DataFrame, number: int) -> None:
+        """Sink of the stream: meter_windows, baselines, then anomalies and ticks to Kafka.
+
+        History is what the table holds before this batch's first window end, so a replay judges the same.
+        """
+        kept = closed.persist()
+        try:
+            ends = [row[0] for row in kept.select("window_end").distinct().orderBy("window_end").collect()]
+            if ends:
+                self._write_ends(kept, ends, number)
+        finally:
+            kept.unpersist()
+
+    def _write_ends(self, closed: DataFrame, ends: list[datetime], number: int) -> None:
+        settings, batch = self.run.settings, self.run.batch(QUERY, number)
+        history = self._history(ends[0])
+        windows = complete_fleet(closed, _latest_end(history), self.run.meters).persist()
+        try:
+            append_once(windows.coalesce(1), settings, METER_WINDOWS, batch)
+            overwrite_once(latest_baselines(_followed(windows)).coalesce(1), settings, BASELINES, batch)
+            self._send_anomalies(windows, history)
+            send(self._ticks(ends), settings, settings.kafka.topics.ticks)
+        finally:
+            windows.unpersist()
+        self.run.say(f"windows batch {number}: {len(ends)} window ends up to {ends[-1]:%H:%M:%S}")
+
+    def _history(self, first_end: datetime) -> DataFrame:
+        """Rows of earlier window ends, as far back as a rule looks and at least the latest one."""
+        rows = self.run.table("meter_windows").where(F.col("window_end") < F.lit(first_end))
+        latest: datetime | None = rows.agg(F.max("window_end")).head()[0]  # type: ignore[index]
+        if latest is None:
+            return rows
+        since = min(latest, first_end - timedelta(seconds=span_needed_s(self.run.settings.detection)))
+        return rows.where((F.col("window_date") >= F.lit(since.date())) & (F.col("window_end") >= F.lit(since)))
+
+    def _send_anomalies(self, windows: DataFrame, history: DataFrame) -> None:
+        settings = self.run.settings
+        placed = attach_meters(windows, self.run.meters, detection=settings.detection)
+        findings = window_findings(
+            placed, history, detection=settings.detection, incidents=settings.incidents
+        ).persist()
+        try:
+            since, until = findings.agg(F.min("last_event_ts"), F.max("last_event_ts")).head()  # type: ignore[misc]
+            if since is not None:
+                anomalies = window_anomalies(findings, self._readings_between(since, until))
+                send(encode_anomalies(anomalies), settings, settings.kafka.topics.anomalies)
+        finally:
+            findings.unpersist()
+
+    def _readings_between(self, since: datetime, until: datetime) -> DataFrame:
+        readings = self.run.table("readings")
+        return readings.where(
+            F.col("event_date").between(F.lit(since.date()), F.lit(until.date()))
+            & F.col("event_ts").between(F.lit(since), F.lit(until))
+        )
+
+    def _ticks(self, ends: list[datetime]) -> DataFrame:
+        ticks = self.run.spark.createDataFrame([(end,) for end in ends], "window_end timestamp").coalesce(1)
+        return ticks.select(encode_events(ticks, "window_tick").alias("value"))
+
+
+def _latest_end(history: DataFrame) -> DataFrame:
+    latest = history.agg(F.max("window_end").alias("window_end"))
+    return history.join(F.broadcast(latest), "window_end")
+
+
+def _followed(windows: DataFrame) -> DataFrame:
+    return windows.where(F.col("n") > 0)

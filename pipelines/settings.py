@@ -1,0 +1,279 @@
+"""Every setting: its default, unit, legal range and meaning. Loading and its sources are in `settings_load`."""
+
+from __future__ import annotations
+
+from typing import Literal, Self
+
+from pydantic import BaseModel, ConfigDict, Field, SecretStr, model_validator
+
+from pipelines.durations import Seconds, format_seconds
+
+REFERENCE_VOLTAGE_V = 230.0
+"""Nominal voltage at which `detection.fixed_voltage_v` is stated (IEC 60038)."""
+
+AUTO: Literal["auto"] = "auto"
+
+
+class Section(BaseModel):
+    """A frozen group of settings that refuses unknown keys."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, validate_default=True)
+
+
+class Topics(Section):
+    readings: str = Field("sensor-readings", description="Topic of the incoming readings.")
+    anomalies: str = Field("anomalies", description="Topic of the anomaly events.")
+    ticks: str = Field("window-ticks", description="Topic of the closed window ends, the clock of the incidents.")
+    incidents: str = Field("incidents", description="Compacted topic of the incidents.")
+    dead_letters: str = Field("dead-letter-queue", description="Topic of the rejected records.")
+
+
+class Kafka(Section):
+    bootstrap_servers: str = Field("127.0.0.1:9092", description="Brokers, host:port, separated by commas.")
+    topics: Topics = Topics()
+    partitions: int = Field(4, ge=1, le=1024, description="Partitions of sensor-readings and anomalies when created.")
+    replication_factor: int = Field(1, ge=1, le=9, description="Replicas of every topic when created.")
+    retention: Seconds = Field(
+        604800, ge=60, description="Retention of created topics; longer than the longest downtime."
+    )
+    connect_timeout: Seconds = Field(
+        60, ge=1, description="How long a start waits for Kafka or the store before exit code 4."
+    )
+    security_protocol: Literal["PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL"] = Field(
+        "PLAINTEXT", description="Protocol to the brokers."
+    )
+    sasl_mechanism: Literal["PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512"] = Field(
+        "SCRAM-SHA-512", description="SASL mechanism when the protocol is SASL_*."
+    )
+    sasl_username: str | None = Field(None, description="SASL user name.")
+    sasl_password: SecretStr | None = Field(None, description="SASL password; from the environment only.")
+    ssl_cafile: str | None = Field(None, description="PEM file with the certificate authority of the brokers.")
+
+    @model_validator(mode="after")
+    def _sasl_is_complete(self) -> Self:
+        if self.security_protocol.startswith("SASL") and not (self.sasl_username and self.sasl_password):
+            raise ValueError(
+                f"kafka.security_protocol = {self.security_protocol} needs kafka.sasl_username and the environment"
+                " variable GRIDWATCH_KAFKA__SASL_PASSWORD"
+            )
+        return self
+
+
+class Store(Section):
+    endpoint: str | None = Field(None, description="S3 endpoint such as http://127.0.0.1:9000; null is Amazon's own.")
+    region: str = Field("us-east-1", description="S3 region.")
+    path_style: bool = Field(True, description="Bucket in the path instead of in the host name (MinIO).")
+    access_key: SecretStr | None = Field(None, description="S3 access key; from the environment only.")
+    secret_key: SecretStr | None = Field(None, description="S3 secret key; from the environment only.")
+
+
+class Lake(Section):
+    root: str = Field("lake", min_length=1, description="Folder, or s3a://bucket/prefix, that holds the tables.")
+    fleet: str | None = Field(
+        None,
+        description="CSV of the meters loaded into the table meters at start (meter_id, feeder_id, transformer_id,"
+        " phase, nominal_voltage_v, rated_current_a); null keeps the table as it is.",
+    )
+    labels: str | None = Field(None, description="CSV of the generator's fault labels loaded at start; null loads none.")
+
+
+class InputFields(Section):
+    meter_id: str = Field("meterId", min_length=1, description="JSON field with the meter's identifier.")
+    timestamp: str = Field("timestamp", min_length=1, description="JSON field with the event time.")
+    timestamp_unit: Literal["ms", "s"] = Field("ms", description="Unit of the event time: epoch ms or epoch seconds.")
+    voltage: str = Field("voltage", min_length=1, description="JSON field with the voltage.")
+    voltage_scale: float = Field(1.0, gt=0, description="Factor to volts, for example 1000 for kV.")
+    current: str = Field("current", min_length=1, description="JSON field with the current.")
+    current_scale: float = Field(1.0, gt=0, description="Factor to ampere, for example 0.001 for mA.")
+    temperature: str = Field("temperature", min_length=1, description="JSON field with the temperature.")
+    temperature_unit: Literal["C", "F", "K"] = Field("C", description="Unit of the temperature.")
+    status: str = Field("status", min_length=1, description="JSON field with the status text.")
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """JSON names in the order of the contract."""
+        return (self.meter_id, self.timestamp, self.voltage, self.current, self.temperature, self.status)
+
+    @model_validator(mode="after")
+    def _names_differ(self) -> Self:
+        if len(set(self.names)) < len(self.names):
+            raise ValueError(f"input.fields = {', '.join(self.names)}: every field needs a name of its own")
+        return self
+
+
+class Input(Section):
+    fields: InputFields = InputFields()
+    max_skew: Seconds = Field(
+        5, ge=0, description="A reading's clock may be this far ahead of the broker's; beyond: future_timestamp."
+    )
+    max_age: Seconds = Field(
+        3650 * 86400, gt=0, description="A reading may be this old by the broker's clock; beyond: too_old."
+    )
+    resent_horizon: Seconds | Literal["auto"] = Field(
+        AUTO,
+        description="How far back in event time a re-sent reading is recognised; auto = max(10 min, 10 x watermark).",
+    )
+    trust_create_time: bool = Field(
+        False, description="Accept a topic with message.timestamp.type = CreateTime; the clock guard is then void."
+    )
+
+
+class Detection(Section):
+    sigma: float = Field(2.5, ge=1.5, le=4.0, description="Standard deviations that make a voltage deviation.")
+    fixed_voltage_v: float = Field(
+        250.0, ge=1, le=1000, description="voltage_spike above this, at Un 230 V; scaled with Un elsewhere."
+    )
+    nominal_voltage_v: float = Field(230.0, ge=50, le=1000, description="Un of meters that `meters` does not know.")
+    cadence_s: float = Field(10.0, ge=1, le=3600, description="Seconds between two readings of a meter.")
+    window: Seconds | Literal["auto"] = Field(
+        AUTO, description="Length of the sliding window; auto = max(5 min, 15 x cadence)."
+    )
+    slide: Seconds | Literal["auto"] = Field(AUTO, description="Distance of two window ends; auto = window / 5.")
+    watermark: Seconds = Field(10, ge=0, description="How late in event time a reading still counts.")
+    baseline_max_age: Seconds | Literal["auto"] = Field(
+        AUTO, description="Oldest baseline a reading is compared with; auto = max(10 min, 2 x window)."
+    )
+    min_history: int = Field(8, ge=3, le=1000, description="Readings a baseline needs before it is used.")
+    std_floor_pu: float = Field(0.005, gt=0, le=0.1, description="Least standard deviation, in units of Un.")
+    min_deviation_pu: float = Field(0.03, gt=0, le=0.5, description="Least voltage deviation, in units of Un.")
+    peers: int = Field(3, ge=1, description="So many feeder peers deviating alike make it the feeder's, not the meter's.")
+    interruption_pu: float = Field(0.10, gt=0, lt=0.5, description="Below: interruption (EN 50160 uses 5 %).")
+    undervoltage_pu: tuple[float, float, float] = Field(
+        (0.90, 0.85, 0.70), description="undervoltage below: WARNING, ERROR, CRITICAL, in units of Un."
+    )
+    overvoltage_pu: tuple[float, float, float] = Field(
+        (1.10, 1.15, 1.20), description="overvoltage above: WARNING, ERROR, CRITICAL, in units of Un."
+    )
+    implausible_pu: float = Field(1.50, gt=1.2, le=10, description="A voltage above this times Un is implausible.")
+    plausible_temperature_c: tuple[float, float] = Field((-40.0, 150.0), description="Plausible temperatures, °C.")
+    over_temperature_c: tuple[float, float, float] = Field(
+        (75.0, 90.0, 110.0), description="over_temperature above: WARNING, ERROR, CRITICAL, °C."
+    )
+    overcurrent_pu: tuple[float, float, float] = Field(
+        (1.0, 1.2, 1.5), description="overcurrent above: WARNING, ERROR, CRITICAL, in units of the rated current."
+    )
+    sustained_s: Seconds = Field(600, ge=60, description="Mean over this long decides sustained_* (EN 50160: 10 min).")
+    sustained_critical_pu: float = Field(0.85, gt=0.1, lt=0.9, description="sustained_undervoltage is CRITICAL below.")
+    stuck_s: Seconds = Field(900, ge=60, description="A voltage without any change for this long is stuck.")
+    stuck_readings: int = Field(10, ge=3, description="Readings that stuck_sensor needs.")
+    silent_s: Seconds = Field(300, ge=10, description="No reading for max(this, silent_cadences x cadence): silent.")
+    silent_cadences: int = Field(5, ge=2, description="See detection.silent_s.")
+    silent_error_s: Seconds = Field(1800, ge=60, description="meter_silent is ERROR after this long.")
+
+    @property
+    def window_s(self) -> float:
+        """Window length in seconds, with auto resolved."""
+        return max(300.0, 15 * self.cadence_s) if self.window == AUTO else float(self.window)
+
+    @property
+    def slide_s(self) -> float:
+        """Distance of two window ends in seconds, with auto resolved."""
+        return self.window_s / 5 if self.slide == AUTO else float(self.slide)
+
+    @property
+    def baseline_max_age_s(self) -> float:
+        """Oldest usable baseline in seconds, with auto resolved."""
+        return max(600.0, 2 * self.window_s) if self.baseline_max_age == AUTO else float(self.baseline_max_age)
+
+    @property
+    def silent_after_s(self) -> float:
+        """Silence in seconds after which a meter is silent."""
+        return max(self.silent_s, self.silent_cadences * self.cadence_s)
+
+    @property
+    def spike_pu(self) -> float:
+        """`fixed_voltage_v` in units of Un."""
+        return self.fixed_voltage_v / REFERENCE_VOLTAGE_V
+
+    @model_validator(mode="after")
+    def _windows_fit(self) -> Self:
+        window, slide = self.window_s, self.slide_s
+        if slide <= 0 or abs(window / slide - round(window / slide)) > 1e-9 or window / slide < 2:
+            raise ValueError(
+                f"detection.slide = {format_seconds(slide)} must divide detection.window = {format_seconds(window)}"
+                " two times or more"
+            )
+        baseline_readings = int((window - slide) / self.cadence_s)
+        if baseline_readings < self.min_history:
+            raise ValueError(
+                f"detection.window = {format_seconds(window)} less one slide holds {baseline_readings} readings at"
+                f" detection.cadence_s = {self.cadence_s:g}, detection.min_history = {self.min_history} are needed:"
+                " make the window longer"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _limits_are_ordered(self) -> Self:
+        rising = {
+            "detection.overvoltage_pu": self.overvoltage_pu,
+            "detection.over_temperature_c": self.over_temperature_c,
+            "detection.overcurrent_pu": self.overcurrent_pu,
+            "detection.plausible_temperature_c": self.plausible_temperature_c,
+            "detection.undervoltage_pu (reversed)": self.undervoltage_pu[::-1],
+        }
+        for name, limits in rising.items():
+            if list(limits) != sorted(set(limits)):
+                raise ValueError(f"{name} = {limits}: limits must become more extreme from WARNING to CRITICAL")
+        if not self.interruption_pu < self.undervoltage_pu[2] < 1 < self.overvoltage_pu[0]:
+            raise ValueError("detection.*_pu: interruption < undervoltage < 1 < overvoltage must hold")
+        if self.overvoltage_pu[2] >= self.implausible_pu:
+            raise ValueError("detection.implausible_pu must lie above detection.overvoltage_pu")
+        return self
+
+
+class Incidents(Section):
+    off_delay: Seconds = Field(300, ge=10, description="An incident closes this long after its last anomaly.")
+    silence_heartbeat: Seconds = Field(
+        1800, ge=60, description="A silent meter is reported again this often until it is back."
+    )
+
+
+class Pipeline(Section):
+    checkpoint: str = Field("checkpoint", min_length=1, description="Folder of the checkpoints, on a durable volume.")
+    starting: str = Field(
+        "earliest",
+        description="Where the first start reads from: earliest, latest or an ISO time; part of the run's identity.",
+    )
+    archive_trigger: Seconds = Field(5, ge=0, description="Least time between two batches of the archive.")
+    windows_trigger: Seconds = Field(10, ge=0, description="Least time between two batches of the windows.")
+    incidents_trigger: Seconds = Field(5, ge=0, description="Least time between two batches of the incidents.")
+    max_offsets_per_trigger: int = Field(
+        1_000_000, ge=100, description="Most records one archive batch takes; bounds memory after a downtime."
+    )
+    master: str = Field("local[*]", description="Spark master when plain python starts the job; spark-submit sets its own.")
+    driver_memory: str = Field("2g", pattern=r"^\d+[mg]$", description="Heap of the driver when plain python starts it.")
+
+
+class Alerts(Section):
+    mode: Literal["microbatch"] = Field(
+        "microbatch", description="Who publishes anomalies of stage reading: microbatch = the archive query."
+    )
+
+
+class Settings(Section):
+    """All settings of one pipeline."""
+
+    kafka: Kafka = Kafka()
+    store: Store = Store()
+    lake: Lake = Lake()
+    input: Input = Input()
+    detection: Detection = Detection()
+    incidents: Incidents = Incidents()
+    pipeline: Pipeline = Pipeline()
+    alerts: Alerts = Alerts()
+
+    @property
+    def resent_horizon_s(self) -> float:
+        """How far back a re-sent reading is recognised, in seconds, with auto resolved."""
+        if self.input.resent_horizon == AUTO:
+            return max(600.0, 10 * self.detection.watermark)
+        return float(self.input.resent_horizon)
+
+    @model_validator(mode="after")
+    def _skew_below_watermark(self) -> Self:
+        if self.input.max_skew >= self.detection.watermark:
+            raise ValueError(
+                f"input.max_skew = {format_seconds(self.input.max_skew)} must be below detection.watermark ="
+                f" {format_seconds(self.detection.watermark)}: one fast clock would make every other reading late"
+            )
+        return self

@@ -1,0 +1,71 @@
+"""Kafka, Delta and files to DataFrames."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from pathlib import Path
+
+from pyspark.sql import DataFrame, SparkSession
+
+from pipelines.settings import Kafka, Settings
+from pipelines.tables import TABLES, table_path
+
+
+def kafka_client_options(kafka: Kafka) -> dict[str, str]:
+    """Options `kafka.*` of Spark's Kafka source and sink; hold the password in clear."""
+    options = {"kafka.bootstrap.servers": kafka.bootstrap_servers, "kafka.security.protocol": kafka.security_protocol}
+    if kafka.sasl_password and kafka.sasl_username:
+        module = (
+            "org.apache.kafka.common.security.plain.PlainLoginModule"
+            if kafka.sasl_mechanism == "PLAIN"
+            else "org.apache.kafka.common.security.scram.ScramLoginModule"
+        )
+        user, password = (_quoted(t) for t in (kafka.sasl_username, kafka.sasl_password.get_secret_value()))
+        options["kafka.sasl.mechanism"] = kafka.sasl_mechanism
+        options["kafka.sasl.jaas.config"] = f"{module} required username={user} password={password};"
+    if kafka.ssl_cafile:
+        options["kafka.ssl.truststore.type"] = "PEM"
+        options["kafka.ssl.truststore.certificates"] = Path(kafka.ssl_cafile).read_text(encoding="utf-8")
+    return options
+
+
+def _quoted(text: str) -> str:
+    escaped = text.replace("\\", "\\\\").replace('"', '\\"')
+    return f'"{escaped}"'
+
+
+def kafka_stream(
+    spark: SparkSession, settings: Settings, topics: list[str], *, starting: str, max_offsets: int | None = None
+) -> DataFrame:
+    """Stream of Kafka records; stops with an error when offsets it still needs are gone (`failOnDataLoss`).
+
+    `starting`: earliest, latest or an ISO time; used by the first start only, later ones go by the checkpoint.
+    """
+    reader = spark.readStream.format("kafka").options(**kafka_client_options(settings.kafka))
+    reader = reader.option("subscribe", ",".join(topics)).option("failOnDataLoss", "true")
+    if starting in ("earliest", "latest"):
+        reader = reader.option("startingOffsets", starting)
+    else:
+        at = datetime.fromisoformat(starting)
+        reader = reader.option("startingTimestamp", str(int(at.timestamp() * 1000)))
+        reader = reader.option("startingOffsetsByTimestampStrategy", "latest")
+    if max_offsets:
+        reader = reader.option("maxOffsetsPerTrigger", max_offsets)
+    return reader.load()
+
+
+def table(spark: SparkSession, settings: Settings, name: str) -> DataFrame:
+    """The newest version of a table."""
+    return spark.read.format("delta").load(table_path(settings.lake.root, name))
+
+
+def table_stream(spark: SparkSession, settings: Settings, name: str, *, max_files: int = 1000) -> DataFrame:
+    """Stream of the rows appended to a table, from its first version on."""
+    reader = spark.readStream.format("delta").option("maxFilesPerTrigger", max_files).option("ignoreDeletes", "true")
+    reader = reader.option("withEventTimeOrder", "true")
+    return reader.load(table_path(settings.lake.root, name))
+
+
+def empty_table(spark: SparkSession, name: str) -> DataFrame:
+    """No rows, with the schema of a table."""
+    return spark.createDataFrame([], TABLES[name].schema)

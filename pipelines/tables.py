@@ -1,0 +1,219 @@
+"""Every Delta table as a value: columns with type, unit and meaning, partitioning and the query that owns it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from pyspark.sql import types as T
+
+from pipelines.contract import Message, message
+
+_STRING, _LONG, _INT = T.StringType(), T.LongType(), T.IntegerType()
+_DOUBLE, _FLAG, _TIME, _DATE = T.DoubleType(), T.BooleanType(), T.TimestampType(), T.DateType()
+
+
+@dataclass(frozen=True)
+class Column:
+    """One column of a table."""
+
+    name: str
+    type: T.DataType
+    unit: str | None
+    description: str
+
+
+@dataclass(frozen=True)
+class Table:
+    """One Delta table: `<lake.root>/<name>`."""
+
+    name: str
+    grain: str
+    owner: str
+    columns: tuple[Column, ...]
+    partition_by: tuple[str, ...] = ()
+
+    @property
+    def schema(self) -> T.StructType:
+        """Spark schema; every column may be null for Delta, the contract says which never is."""
+        return T.StructType([T.StructField(c.name, c.type) for c in self.columns])
+
+    @property
+    def column_names(self) -> list[str]:
+        """Column names in order."""
+        return [c.name for c in self.columns]
+
+
+def _from_message(source: Message) -> tuple[Column, ...]:
+    return tuple(Column(f.column, f.column_type, f.unit, f.description) for f in source.fields)
+
+
+_COORDINATES = (
+    Column("kafka_topic", _STRING, None, "Topic the record came from."),
+    Column("kafka_partition", _INT, None, "Partition of the record."),
+    Column("kafka_offset", _LONG, None, "Offset of the record; (topic, partition, offset) is unique in readings + rejected."),
+    Column("kafka_ts", _TIME, "UTC", "Broker time at which the record was appended."),
+)
+
+READINGS = Table(
+    "readings",
+    "one accepted reading",
+    "archive",
+    (
+        *_from_message(message("sensor_reading")),
+        Column("is_plausible", _FLAG, None, "All measurements are physically possible for the meter (rule implausible_value)."),
+        Column("is_in_band", _FLAG, None, "Plausible, and the voltage within the under- and overvoltage limits."),
+        Column("is_late", _FLAG, None, "Older than the largest event time of earlier batches minus the watermark."),
+        Column("is_resent", _FLAG, None, "Same meter and event time as a record with a lower offset."),
+        Column("extra", _STRING, "JSON", "Fields of the document that the contract does not know, or null."),
+        *_COORDINATES,
+        Column("event_date", _DATE, "UTC", "Date of event_ts."),
+    ),
+    ("event_date",),
+)
+
+REJECTED = Table(
+    "rejected",
+    "one rejected record",
+    "archive",
+    (
+        Column("reason", _STRING, None, "Why: a name of conf/contracts/rejections.json."),
+        Column("rule_version", _STRING, None, "Version of the rejection rules."),
+        Column("key", T.BinaryType(), "bytes", "Key of the record, as it came."),
+        Column("value", T.BinaryType(), "bytes", "Value of the record, as it came, in full."),
+        *_COORDINATES,
+        Column("kafka_date", _DATE, "UTC", "Date of kafka_ts."),
+    ),
+    ("kafka_date",),
+)
+
+AUDIT = Table(
+    "audit",
+    "one archive batch and Kafka partition",
+    "archive",
+    (
+        Column("generation", _STRING, None, "Checkpoint generation that wrote the batch."),
+        Column("batch_id", _LONG, None, "Batch of the archive query."),
+        Column("kafka_topic", _STRING, None, "Topic read."),
+        Column("kafka_partition", _INT, None, "Partition read."),
+        Column("first_offset", _LONG, None, "First offset of the batch in the partition."),
+        Column("last_offset", _LONG, None, "Last offset of the batch in the partition."),
+        Column("records_in", _LONG, "count", "Records read; always accepted + rejected."),
+        Column("accepted", _LONG, "count", "Rows the batch added to readings."),
+        Column("rejected", _LONG, "count", "Rows the batch added to rejected."),
+        Column("rejected_by_reason", T.MapType(_STRING, _LONG), "count", "Rejected records by reason."),
+        Column("late", _LONG, "count", "Accepted readings flagged is_late."),
+        Column("resent", _LONG, "count", "Accepted readings flagged is_resent."),
+        Column("max_event_ts", _TIME, "UTC", "Largest accepted event time of the batch in the partition."),
+        Column("max_kafka_ts", _TIME, "UTC", "Largest broker time of the batch in the partition."),
+    ),
+)
+
+METER_WINDOWS = Table(
+    "meter_windows",
+    "one meter and window end",
+    "windows",
+    (
+        Column("meter_id", _STRING, None, "Identifier of the meter."),
+        Column("window_start", _TIME, "UTC", "Inclusive start of the window."),
+        Column("window_end", _TIME, "UTC", "Exclusive end of the window."),
+        Column("n", _LONG, "count", "Readings in the window; 0 for a silent meter that is still followed."),
+        Column("base_n", _LONG, "count", "In-band readings before the last slide: the baseline part."),
+        Column("base_mean_v", _DOUBLE, "V", "Mean of the baseline part."),
+        Column("base_std_v", _DOUBLE, "V", "Sample standard deviation of the baseline part."),
+        Column("tested_n", _LONG, "count", "In-band readings in the last slide: the tested part."),
+        Column("tested_mean_v", _DOUBLE, "V", "Mean of the in-band readings of the tested part."),
+        Column("tested_std_v", _DOUBLE, "V", "Sample standard deviation of the in-band readings of the tested part."),
+        Column("tested_min_v", _DOUBLE, "V", "Least plausible voltage of the tested part."),
+        Column("tested_max_v", _DOUBLE, "V", "Largest plausible voltage of the tested part."),
+        Column("plausible_n", _LONG, "count", "Plausible readings in the window."),
+        Column("mean_v", _DOUBLE, "V", "Mean of the plausible voltages of the window."),
+        Column("std_v", _DOUBLE, "V", "Sample standard deviation of the plausible voltages of the window."),
+        Column("min_v", _DOUBLE, "V", "Least plausible voltage of the window."),
+        Column("max_v", _DOUBLE, "V", "Largest plausible voltage of the window."),
+        Column("max_current_a", _DOUBLE, "A", "Largest plausible current of the window."),
+        Column("min_temperature_c", _DOUBLE, "°C", "Least plausible temperature of the window."),
+        Column("max_temperature_c", _DOUBLE, "°C", "Largest plausible temperature of the window."),
+        Column("last_event_ts", _TIME, "UTC", "Event time of the meter's latest reading up to the end of the window."),
+        Column("window_date", _DATE, "UTC", "Date of window_end."),
+    ),
+    ("window_date",),
+)
+
+BASELINES = Table(
+    "baselines",
+    "one meter: its latest baseline",
+    "windows",
+    (
+        Column("meter_id", _STRING, None, "Identifier of the meter."),
+        Column("window_start", _TIME, "UTC", "Inclusive start of the window."),
+        Column("window_end", _TIME, "UTC", "Exclusive end of the window: a reading is compared only when it is not earlier."),
+        Column("n", _LONG, "count", "In-band readings of the window."),
+        Column("mean_v", _DOUBLE, "V", "Mean of the in-band readings of the window."),
+        Column("std_v", _DOUBLE, "V", "Sample standard deviation of the in-band readings of the window."),
+        Column("p99_deviation_v", _DOUBLE, "V", "The meter's own p99 deviation from its profile; null before there is one."),
+    ),
+)
+
+ANOMALIES = Table(
+    "anomalies",
+    "one anomaly_id",
+    "incidents",
+    (
+        *_from_message(message("anomaly_event")),
+        Column("kafka_partition", _INT, None, "Partition of the topic anomalies."),
+        Column("kafka_offset", _LONG, None, "Offset in the topic anomalies of its first occurrence."),
+        Column("kafka_ts", _TIME, "UTC", "Broker time of that record."),
+        Column("event_date", _DATE, "UTC", "Date of event_ts."),
+    ),
+    ("event_date",),
+)
+
+INCIDENTS = Table("incidents", "one incident", "incidents", _from_message(message("incident")))
+
+METERS = Table(
+    "meters",
+    "one meter",
+    "pipeline start",
+    (
+        Column("meter_id", _STRING, None, "Identifier of the meter."),
+        Column("feeder_id", _STRING, None, "Low-voltage feeder that supplies it."),
+        Column("transformer_id", _STRING, None, "Transformer of the feeder."),
+        Column("phase", _STRING, None, "Phase A, B or C; null when not known."),
+        Column("nominal_voltage_v", _DOUBLE, "V", "Nominal voltage Un."),
+        Column("rated_current_a", _DOUBLE, "A", "Rated current of the connection."),
+    ),
+)
+
+LABELS = Table(
+    "labels",
+    "one labelled fault of the generator",
+    "pipeline start",
+    (
+        Column("fault_id", _STRING, None, "Identifier of the fault."),
+        Column("kind", _STRING, None, "Kind of fault."),
+        Column("scope", _STRING, None, "meter or feeder."),
+        Column("meter_id", _STRING, None, "Meter concerned."),
+        Column("feeder_id", _STRING, None, "Feeder concerned."),
+        Column("phase", _STRING, None, "Phase concerned."),
+        Column("start", _TIME, "UTC", "Event time at which the fault begins."),
+        Column("end", _TIME, "UTC", "Event time at which it ends."),
+        Column("magnitude", _DOUBLE, None, "Size of the fault in the unit its kind has."),
+        Column("expected_types", _STRING, None, "Anomaly types that should find it, separated by |."),
+    ),
+)
+
+TABLES = {
+    table.name: table
+    for table in (
+        READINGS, REJECTED, AUDIT, METER_WINDOWS, BASELINES, ANOMALIES, INCIDENTS, METERS, LABELS,
+    )
+}  # fmt: skip
+
+
+def table_path(root: str, name: str) -> str:
+    """Location of a table.
+
+    >>> table_path("s3a://grid/lake/", "readings")
+    's3a://grid/lake/readings'
+    """
+    return f"{root.rstrip('/')}/{name}"

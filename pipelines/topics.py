@@ -1,0 +1,138 @@
+"""The Kafka topics: created as the contract says, checked before a job trusts their clock."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterable
+from typing import Any
+
+from kafka import KafkaAdminClient, KafkaConsumer, TopicPartition
+from kafka.admin import ConfigResource, ConfigResourceType
+from kafka.errors import KafkaError, TopicAlreadyExistsError
+
+from pipelines.errors import DataRefused, InfrastructureUnavailable, SettingsError
+from pipelines.settings import Kafka, Settings
+
+Say = Callable[[str], None]
+
+_APPEND_TIME = {"message.timestamp.type": "LogAppendTime"}
+
+
+def client_options(kafka: Kafka) -> dict[str, Any]:
+    """Connection options of kafka-python's clients."""
+    options: dict[str, Any] = {
+        "bootstrap_servers": kafka.bootstrap_servers.split(","),
+        "security_protocol": kafka.security_protocol,
+    }
+    if kafka.sasl_password:
+        options["sasl_mechanism"] = kafka.sasl_mechanism
+        options["sasl_plain_username"] = kafka.sasl_username
+        options["sasl_plain_password"] = kafka.sasl_password.get_secret_value()
+    if kafka.ssl_cafile:
+        options["ssl_cafile"] = kafka.ssl_cafile
+    return options
+
+
+def wait_for_kafka(kafka: Kafka, say: Say) -> None:
+    """Return when a broker answers; retries with growing pauses for `kafka.connect_timeout`.
+
+    Raises InfrastructureUnavailable after that.
+    """
+    deadline, pause = time.monotonic() + kafka.connect_timeout, 0.5
+    while True:
+        try:
+            KafkaAdminClient(**client_options(kafka), bootstrap_timeout_ms=2000).close()
+            return
+        except (KafkaError, OSError, ValueError) as error:
+            left = deadline - time.monotonic()
+            if left <= 0:
+                raise InfrastructureUnavailable(
+                    f"kafka.bootstrap_servers = {kafka.bootstrap_servers}: no broker answers within"
+                    f" {kafka.connect_timeout:g} s ({type(error).__name__}); start it, or set"
+                    " GRIDWATCH_KAFKA__BOOTSTRAP_SERVERS"
+                ) from None
+            say(f"waiting for Kafka at {kafka.bootstrap_servers} ({left:.0f} s left)")
+            time.sleep(min(pause, max(left, 0)))
+            pause = min(pause * 2, 8)
+
+
+def create_topics(settings: Settings) -> list[str]:
+    """Create the topics that are not there; returns their names. Existing ones are left as they are."""
+    kafka, topics = settings.kafka, settings.kafka.topics
+    keep = {"retention.ms": str(int(kafka.retention * 1000))}
+    wanted = {
+        topics.readings: (kafka.partitions, _APPEND_TIME | keep),
+        topics.anomalies: (kafka.partitions, _APPEND_TIME | keep),
+        topics.ticks: (1, _APPEND_TIME | keep),
+        topics.incidents: (1, {"cleanup.policy": "compact"}),
+        topics.dead_letters: (1, keep),
+    }
+    admin = KafkaAdminClient(**client_options(kafka))
+    try:
+        missing = {name: spec for name, spec in wanted.items() if name not in admin.list_topics()}
+        if missing:
+            admin.create_topics(
+                {
+                    name: {"num_partitions": count, "replication_factor": kafka.replication_factor, "configs": configs}
+                    for name, (count, configs) in missing.items()
+                },
+                wait_for_metadata=True,
+            )
+    except TopicAlreadyExistsError:
+        pass
+    except KafkaError as error:
+        raise SettingsError(f"topics could not be created at {kafka.bootstrap_servers}: {error}") from None
+    finally:
+        admin.close()
+    return list(missing)
+
+
+def check_topics(settings: Settings) -> None:
+    """Raises SettingsError when a topic is missing, DataRefused when the readings' broker clock cannot be trusted."""
+    kafka, topics = settings.kafka, settings.kafka.topics
+    admin = KafkaAdminClient(**client_options(kafka))
+    try:
+        there = set(admin.list_topics())
+        absent = [name for name in topics.model_dump().values() if name not in there]
+        if absent:
+            raise SettingsError(
+                f"topic {absent[0]} does not exist at {kafka.bootstrap_servers}; `gridwatch topics create` makes it"
+            )
+        resource = ConfigResource(ConfigResourceType.TOPIC, topics.readings)
+        configs = admin.describe_configs([resource], config_filter="all")
+    finally:
+        admin.close()
+    kind = _config_value(configs, topics.readings, "message.timestamp.type")
+    if kind != "LogAppendTime" and not settings.input.trust_create_time:
+        raise DataRefused(
+            f"topic {topics.readings} has message.timestamp.type = {kind}: a producer's clock would guard itself; set"
+            " LogAppendTime on the topic, or input.trust_create_time = true to accept it"
+        )
+
+
+def _config_value(configs: Any, topic: str, key: str) -> str | None:
+    for by_name in configs.values():
+        if topic in by_name:
+            found = by_name[topic].get(key)
+            return found.get("value") if isinstance(found, dict) else found
+    return None
+
+
+def topic_offsets(kafka: Kafka, topic: str) -> dict[int, tuple[int, int]]:
+    """First available and next offset of every partition of a topic."""
+    consumer = KafkaConsumer(**client_options(kafka))
+    try:
+        partitions = [TopicPartition(topic, p) for p in _partitions(consumer, topic)]
+        first, end = consumer.beginning_offsets(partitions), consumer.end_offsets(partitions)
+        return {p.partition: (first[p], end[p]) for p in partitions}
+    except (KafkaError, OSError) as error:
+        raise InfrastructureUnavailable(f"offsets of {topic} at {kafka.bootstrap_servers}: {error}") from None
+    finally:
+        consumer.close()
+
+
+def _partitions(consumer: Any, topic: str) -> Iterable[int]:
+    found = consumer.partitions_for_topic(topic)
+    if not found:
+        raise SettingsError(f"topic {topic} does not exist; `gridwatch topics create` makes it")
+    return sorted(found)
