@@ -8,26 +8,25 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from pyspark.sql import SparkSession
 from pyspark.sql import types as T
 
 from pipelines.errors import SettingsError
 from pipelines.settings import Settings
-from pipelines.tables import LABELS, METERS, Table, table_path
+from pipelines.small_tables import as_arrow, replace_rows
+from pipelines.tables import LABELS, METERS, Table
 
 
-def load_reference_tables(spark: SparkSession, settings: Settings) -> None:
+def load_reference_tables(settings: Settings) -> None:
     """Overwrite `meters` by `lake.fleet` and `labels` by `lake.labels`, where these are set.
 
     Raises SettingsError for a file that is missing, lacks the first column, or names a meter twice.
     """
     for table, path in ((METERS, settings.lake.fleet), (LABELS, settings.lake.labels)):
         if path:
-            frame = spark.createDataFrame(list(read_rows(Path(path), table)), table.schema).coalesce(1)
-            frame.write.format("delta").mode("overwrite").save(table_path(settings.lake.root, table.name))
+            replace_rows(as_arrow(list(read_csv(Path(path), table)), table), settings, table)
 
 
-def read_rows(path: Path, table: Table) -> Iterable[tuple[Any, ...]]:
+def read_csv(path: Path, table: Table) -> Iterable[tuple[Any, ...]]:
     """Rows of a CSV in the table's columns; a column that the file lacks, and an empty field, is null."""
     key = table.columns[0].name
     seen: set[str] = set()

@@ -59,7 +59,7 @@ def _reach_store(spark: SparkSession, store: Store) -> None:
     Written to the Hadoop configuration, not to Spark's: it works under spark-submit, reaches the
     executors, and no secret stands in the session's configuration, its UI or an event log.
     """
-    hadoop: Any = spark.sparkContext._jsc.hadoopConfiguration()  # type: ignore[union-attr]
+    hadoop: Any = spark.sparkContext._jsc.hadoopConfiguration()
     for name, value in store_options(store).items():
         hadoop.set(f"fs.s3a.{name}", value)
 
@@ -89,7 +89,7 @@ def _under_spark_submit() -> bool:
 
 def _java_options() -> str:
     log_config = Path(os.environ["SPARK_CONF_DIR"]) / "log4j2.properties"
-    return f"-Dlog4j2.configurationFile={log_config} -XX:+UseParallelGC -XX:-UsePerfData"
+    return f"-Dlog4j2.configurationFile={log_config} -XX:+UseParallelGC -XX:-UsePerfData -XX:-DontCompileHugeMethods -XX:MetaspaceSize=256m"
 
 
 if __name__ == "__main__":

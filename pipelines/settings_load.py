@@ -151,6 +151,8 @@ def _place(tree: dict[str, Any], dotted: str, value: Any) -> None:
     *path, last = dotted.split(".")
     for name in path:
         tree = tree.setdefault(name, {})
+        if not isinstance(tree, dict):
+            raise SettingsError(f"{dotted} is no setting; docs/configuration.md lists them all")
     tree[last] = value
 
 

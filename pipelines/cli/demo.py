@@ -1,5 +1,115 @@
-from pipelines.cli.arguments import Commands
+"""Command demo: the whole pipeline on one machine, with a report."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import shutil
+import tempfile
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from pipelines.cli.output import say_timed, show
+from pipelines.errors import SettingsError
+
+if TYPE_CHECKING:
+    from pipelines.cli.arguments import Commands
+    from pipelines.local.demo_report import DemoReport
+
+_TEXT = """Run the main job on this machine: a real Kafka broker (and MinIO with --store minio), the pipeline on
+Spark, and simulated meters with labelled faults. Event time runs faster than the clock on the wall (rate x 10 s /
+meters, 40 times by default), so a minute shows more than half an hour of grid life. Then every reading is
+reconciled and a report printed. Everything it started is stopped at the end."""
 
 
 def register(commands: Commands) -> None:
-    """Add the commands."""
+    """Add the command."""
+    parser = commands.add_parser(
+        "demo", help="Run the main job on one machine, with faults injected.", description=_TEXT
+    )
+    parser.set_defaults(command=demo)
+    parser.add_argument("--seconds", type=float, default=60, help="wall seconds of traffic (default: 60)")
+    parser.add_argument("--rate", type=float, default=2000, help="readings a second (default: 2000)")
+    parser.add_argument("--meters", type=int, default=500, help="meters (default: 500)")
+    parser.add_argument("--store", choices=("local", "minio"), default="local", help="where the tables are")
+    parser.add_argument("--seed", type=int, default=7, help="seed of grid and faults (default: 7)")
+    parser.add_argument("--report", metavar="FILE", type=Path, help="write the report there as JSON")
+    parser.add_argument("--keep", action="store_true", help="keep tables, topics' data and logs")
+    parser.add_argument("--dir", metavar="DIR", type=Path, help="folder of the run; kept (default: a new one)")
+
+
+def demo(args: argparse.Namespace) -> int:
+    """Run the demo and print its report; exit code 0 only when `ok`."""
+    from pipelines.local.demo import Demo, DemoOptions
+
+    _check(args)
+    keep = args.keep or args.dir is not None
+    run_dir = (args.dir or Path(tempfile.mkdtemp(prefix="gridwatch-demo-"))).resolve()
+    options = DemoOptions(args.seconds, args.rate, args.meters, args.store, args.seed, run_dir)
+    report = None
+    try:
+        report = Demo(options, say_timed).run()
+    finally:
+        if keep or report is None:
+            say_timed(f"logs and data: {run_dir}")
+        else:
+            shutil.rmtree(run_dir, ignore_errors=True)
+    document = asdict(report) | {"ok": report.ok}
+    if args.report:
+        args.report.write_text(json.dumps(document, indent=2) + "\n", encoding="utf-8")
+    show(_as_text(report))
+    if keep and args.store == "local":
+        show(_next_steps(run_dir))
+    return 0 if report.ok else 3
+
+
+def _check(args: argparse.Namespace) -> None:
+    if args.seconds < 10:
+        raise SettingsError(f"--seconds {args.seconds:g}: at least 10 are needed for a window to close")
+    if args.rate <= 0 or args.meters <= 0:
+        raise SettingsError(f"--rate {args.rate:g} --meters {args.meters}: both must be above 0")
+    if args.rate * 10 < args.meters:
+        raise SettingsError(f"--rate {args.rate:g} is too low for {args.meters} meters every 10 s: {args.meters / 10:g} or more")
+    if args.dir and (args.dir / "lake").exists():
+        raise SettingsError(f"--dir {args.dir} holds an earlier run: name another folder or remove it")
+
+
+def _as_text(report: DemoReport) -> str:
+    latency = report.latency_ms
+    lines = [
+        "",
+        f"produced    {report.produced:>9,}   records acknowledged by Kafka",
+        f"archived    {report.archived:>9,}   readings in the table readings",
+        f"rejected    {report.rejected:>9,}   in the table rejected and the dead-letter queue"
+        f" (labelled: {sum(report.labels['rejected'].values()):,})",
+        f"late        {report.late:>9,}   flagged, kept out of the windows",
+        f"re-sent     {report.resent:>9,}   flagged, kept out of the windows (labelled: {report.labels['resent']:,})",
+        f"duplicates  {report.duplicates:>9,}",
+        f"unaccounted {report.unaccounted:>9,}",
+        f"anomalies   {sum(report.anomalies.values()):>9,}   "
+        + ", ".join(f"{name} {count}" for name, count in report.anomalies.items()),
+        f"incidents   {report.incidents['opened']:>9,}   {report.incidents['closed']} closed, {report.incidents['open']} open",
+        f"faults      {report.faults['injected']:>9,}   injected, {report.faults['detected']} detected"
+        f" (recall {report.faults['recall']}, precision of incidents {report.faults['precision']})",
+    ]
+    for stage in ("reading", "window"):
+        figures = latency[stage]
+        if figures["n"]:
+            lines.append(
+                f"{stage + ' anomalies after':28} p50 {figures['p50']:,.0f} ms, p99 {figures['p99']:,.0f} ms ({figures['n']} of them)"
+            )
+    return "\n".join([*lines, f"{report.seconds:.0f} s in all, store {report.store}: ok {str(report.ok).lower()}"])
+
+
+def _next_steps(run_dir: Path) -> str:
+    ask = f"gridwatch sql --set lake.root={run_dir}/lake"
+    return "\n".join(
+        [
+            "",
+            "Ask the tables:",
+            f'  {ask} "SELECT anomaly_type, severity, count(*) FROM anomalies GROUP BY ALL ORDER BY 3 DESC"',
+            f'  {ask} "SELECT opened_at, meter_id, family, severity, status, message FROM incidents ORDER BY 1"',
+            f'  {ask} "SELECT * FROM audit ORDER BY batch_id"',
+        ]
+    )

@@ -1,5 +1,131 @@
-from pipelines.cli.arguments import Commands
+"""Commands over the tables: sql, verify."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from pipelines.cli.arguments import Commands, add_command, settings_of
+from pipelines.cli.output import say, show
+from pipelines.cli.render import FORMATS, as_table, render
+from pipelines.errors import DataRefused, SettingsError
+
+if TYPE_CHECKING:
+    from pipelines.settings import Settings
+    from pipelines.verify_report import VerifyReport
+
+_PLAN = ["explain_key", "explain_value"]
+"""Columns of DuckDB's EXPLAIN, whose one value is a drawing."""
 
 
 def register(commands: Commands) -> None:
     """Add the commands."""
+    verify_parser = add_command(
+        commands,
+        "verify",
+        "Reconcile Kafka's offsets with readings + rejected: lost, duplicate, unaccounted.",
+        verify,
+    )
+    verify_parser.add_argument(
+        "--report", metavar="FILE", type=Path, help="also write the report there as JSON"
+    )
+    verify_parser.add_argument("--json", action="store_true", help="print the report as JSON")
+    sql_parser = add_command(commands, "sql", "SQL over the tables; nothing is written. Times are UTC.", sql)
+    sql_parser.add_argument("query", metavar="SQL", help='for example "SELECT count(*) FROM readings"')
+    sql_parser.add_argument("--engine", choices=("duckdb", "spark"), default="duckdb", help="default: duckdb")
+    sql_parser.add_argument("--format", choices=FORMATS, default="table", help="default: table")
+
+
+def sql(args: argparse.Namespace) -> int:
+    """Print the rows of a query."""
+    settings = settings_of(args).settings
+    ask = _ask_spark if args.engine == "spark" else _ask_duckdb
+    names, rows = ask(settings, args.query)
+    is_plan = names == _PLAN and args.format == "table"
+    show("\n".join(text for _, text in rows) if is_plan else render(names, rows, args.format))
+    return 0
+
+
+def verify(args: argparse.Namespace) -> int:
+    """Print the reconciliation. Raises DataRefused when a record is lost or stored twice."""
+    from pipelines.verify import verify as reconcile
+
+    report = reconcile(settings_of(args).settings, say)
+    document = json.dumps(report.to_json(), indent=2)
+    if args.report:
+        _write(args.report, document)
+    show(document if args.json else partition_table(report))
+    if not report.ok:
+        raise DataRefused(report.verdict)
+    say(report.verdict)
+    return 0
+
+
+def partition_table(report: VerifyReport) -> str:
+    """One line a partition, and what was rejected by reason."""
+    names = [
+        "partition",
+        "from",
+        "committed",
+        "archived",
+        "rejected",
+        "lost",
+        "duplicates",
+        "unaccounted",
+        "lag",
+    ]
+    rows: list[list[Any]] = [
+        [
+            p.partition,
+            p.start,
+            p.committed_end,
+            p.archived,
+            p.rejected,
+            p.lost,
+            p.duplicates,
+            p.unaccounted,
+            p.lag,
+        ]
+        for p in report.partitions
+    ]
+    rows.append(
+        [
+            "all",
+            None,
+            None,
+            report.archived,
+            report.rejected,
+            report.lost,
+            report.duplicates,
+            report.unaccounted,
+            report.lag,
+        ]
+    )
+    reasons = ", ".join(f"{name} {n}" for name, n in report.rejected_by_reason.items()) or "none"
+    table = as_table(names, [["" if value is None else value for value in row] for row in rows])
+    return f"{table}\nrejected: {reasons}\nlate: {report.late}, re-sent: {report.resent}"
+
+
+def _ask_duckdb(settings: Settings, query: str) -> tuple[list[str], list[tuple[Any, ...]]]:
+    from pipelines.lake_sql import open_lake, run_sql
+
+    with open_lake(settings) as lake:
+        answer = run_sql(lake, query)
+        return [column[0] for column in answer.description or ()], answer.fetchall()
+
+
+def _ask_spark(settings: Settings, query: str) -> tuple[list[str], list[tuple[Any, ...]]]:
+    from pipelines.lake_spark import ask_spark
+
+    return ask_spark(settings, query, say)
+
+
+def _write(path: Path, text: str) -> None:
+    try:
+        path.write_text(text + "\n", encoding="utf-8")
+    except OSError as error:
+        raise SettingsError(
+            f"--report {path}: {error.strerror}; name a file in a folder that exists"
+        ) from None

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from datetime import datetime, timedelta
-
 from pyspark.sql import DataFrame
-from pyspark.sql import functions as F
 from pyspark.sql.streaming.query import StreamingQuery
 
+from pipelines.jobs.archive_past import Past, recall
+from pipelines.jobs.batch_facts import BatchFacts
 from pipelines.jobs.context import Run
-from pipelines.jobs.counts import BatchCounts, count_batch
+from pipelines.jobs.recent_keys import Longs
 from pipelines.settings import Settings
 from pipelines.sinks import BatchId, append_once, send
+from pipelines.small_tables import append_rows_once, as_arrow
 from pipelines.sources import kafka_stream
 from pipelines.tables import AUDIT, READINGS, REJECTED
 from pipelines.transforms.anomalies import encode_anomalies
@@ -26,7 +26,6 @@ from pipelines.transforms.readings import (
     flag_readings,
     mark_late,
     mark_resent,
-    repeated_keys,
     type_readings,
 )
 
@@ -64,74 +63,46 @@ def start_archive(run: Run) -> StreamingQuery:
 
 
 class ArchiveBatch:
-    """Writes one batch: Delta first, Kafka last, and Kafka also when Delta has the batch already."""
+    """Writes one batch: Delta first, Kafka last, and Kafka also when Delta has the batch already.
+
+    What a verdict needs of earlier batches (largest event time, recent keys) is kept in memory and read back from
+    the tables after a start, so a replay decides the same.
+    """
 
     def __init__(self, run: Run) -> None:
         self._run = run
-        self._highest: datetime | None = None
-        self._highest_is_of = -1
+        self._past: Past | None = None
 
     def write(self, judged: DataFrame, number: int) -> None:
         """Sink of the stream. A crash at any line is repaired by the replay of the batch."""
         batch = self._run.batch(QUERY, number)
-        highest = self._highest_event_ts_before(batch)
+        past = self._past = self._past or recall(self._run, batch)
         watermark_s = self._run.settings.detection.watermark
-        kept = mark_late(judged, highest_before=highest, watermark_s=watermark_s).persist()
+        kept = mark_late(judged, highest_before_ms=past.highest_ms, watermark_s=watermark_s).persist()
         try:
-            if counts := count_batch(kept):
-                self._write_counted(kept, counts, highest, batch)
-                self._remember(highest, counts, batch)
+            facts = BatchFacts.collect(kept)
+            if facts.count:
+                self._write_batch(kept, facts, past.keys.find_resent(*facts.keys()), batch)
+                past.take_in(facts)
         finally:
             kept.unpersist()
 
-    def _write_counted(
-        self, judged: DataFrame, counts: BatchCounts, highest: datetime | None, batch: BatchId
-    ) -> None:
+    def _write_batch(self, judged: DataFrame, facts: BatchFacts, resent: Longs, batch: BatchId) -> None:
         settings, topics = self._run.settings, self._run.settings.kafka.topics
-        readings = accepted(judged)
-        repeated, resent = self._find_resent(readings, counts, highest)
-        decided = mark_resent(readings, repeated)
-        append_once(as_readings_table(decided), settings, READINGS, batch)
-        if counts.rejected:
-            append_once(as_rejected_table(judged), settings, REJECTED, batch)
-        audit = counts.audit_rows(batch, resent)
-        append_once(self._run.spark.createDataFrame(audit, AUDIT.schema).coalesce(1), settings, AUDIT, batch)
-        if counts.rejected:
-            send(as_dead_letters(as_rejected_table(judged)), settings, topics.dead_letters)
-        send(encode_anomalies(reading_anomalies(decided)), settings, topics.anomalies)
-        self._run.say(f"archive batch {batch.number}: {counts.records_in} records, {counts.rejected} rejected")
+        decided = mark_resent(accepted(judged), self._as_frame(resent))
+        readings = as_readings_table(decided, fields=settings.input.fields)
+        append_once(readings.coalesce(1), settings, READINGS, batch)
+        rejected = as_rejected_table(judged)
+        if facts.rejected:
+            append_once(rejected.coalesce(1), settings, REJECTED, batch)
+        append_rows_once(as_arrow(facts.audit_rows(batch, resent), AUDIT), settings, AUDIT, batch)
+        if facts.rejected:
+            send(as_dead_letters(rejected), settings, topics.dead_letters)
+        if facts.has_anomalies:
+            send(encode_anomalies(reading_anomalies(decided)), settings, topics.anomalies)
+        self._run.say(f"archive batch {batch.number}: {facts.count} records, {facts.rejected} rejected")
 
-    def _highest_event_ts_before(self, batch: BatchId) -> datetime | None:
-        """Largest accepted event time of earlier batches: kept in memory, from `audit` after a start."""
-        if self._highest_is_of == batch.number - 1:
-            return self._highest
-        mine = (F.col("batch_id") < batch.number) & (F.col("generation") == batch.generation)
-        found: datetime | None = self._run.table("audit").where(mine).agg(F.max("max_event_ts")).head()[0]  # type: ignore[index]
-        return found
-
-    def _remember(self, highest: datetime | None, counts: BatchCounts, batch: BatchId) -> None:
-        known = [at for at in (highest, counts.max_event_ts) if at is not None]
-        self._highest, self._highest_is_of = max(known, default=None), batch.number
-
-    def _find_resent(
-        self, readings: DataFrame, counts: BatchCounts, highest: datetime | None
-    ) -> tuple[DataFrame | None, dict[int, int]]:
-        """The keys that occur twice, and how many readings of each partition repeat one."""
-        keys = repeated_keys(readings, self._recent_readings(counts, highest)).collect()
-        if not keys:
-            return None, {}
-        schema = "meter_id string, event_ts timestamp, first_position bigint"
-        repeated = self._run.spark.createDataFrame(keys, schema)
-        again = mark_resent(readings, repeated).where("is_resent").groupBy("kafka_partition").count()
-        return repeated, {row[0]: row[1] for row in again.collect()}
-
-    def _recent_readings(self, counts: BatchCounts, highest: datetime | None) -> DataFrame:
-        """Readings of earlier batches that a reading of this one may repeat."""
-        readings = self._run.table("readings")
-        if highest is None or counts.min_event_ts is None or counts.max_event_ts is None:
-            return readings.limit(0)
-        since = max(counts.min_event_ts, highest - timedelta(seconds=self._run.settings.resent_horizon_s))
-        until = counts.max_event_ts
-        in_reach = F.col("event_ts").between(F.lit(since), F.lit(until))
-        in_dates = F.col("event_date").between(F.lit(since.date()), F.lit(until.date()))
-        return readings.where(in_dates & in_reach & ~counts.is_of_batch())
+    def _as_frame(self, resent: Longs) -> DataFrame | None:
+        if not len(resent):
+            return None
+        return self._run.spark.createDataFrame([(int(p),) for p in resent], "position bigint")

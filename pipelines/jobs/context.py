@@ -14,7 +14,9 @@ from pyspark.sql import DataFrame, SparkSession
 from pipelines.errors import DataRefused
 from pipelines.settings import Settings
 from pipelines.sinks import BatchId
+from pipelines.small_tables import read_rows
 from pipelines.sources import table
+from pipelines.tables import AUDIT
 
 RUN_RECORD = "gridwatch-run.json"
 
@@ -58,7 +60,7 @@ def identify_run(spark: SparkSession, settings: Settings) -> str:
     file_system, hadoop_path = _hadoop_file(spark, path)
     if file_system.exists(hadoop_path):
         return str(json.loads(_read(spark, file_system, hadoop_path))["generation"])
-    if table(spark, settings, "audit").limit(1).count():
+    if read_rows(settings, AUDIT, columns=["batch_id"]).num_rows:
         raise DataRefused(
             f"{settings.lake.root} holds archived batches, but {path} is missing: restore the checkpoint, or point"
             " lake.root and pipeline.checkpoint at empty places"

@@ -3,18 +3,23 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
+from typing import Any
 
+import pyarrow as pa
+import pyarrow.compute as pc
 from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 from pyspark.sql.streaming.query import StreamingQuery
 
 from pipelines.jobs.context import Run
-from pipelines.sinks import append_once, merge_by_id, send
+from pipelines.jobs.known_incidents import KnownIncidents
+from pipelines.sinks import BatchId, append_once, send
+from pipelines.small_tables import arrow_schema, merge_rows
 from pipelines.sources import kafka_stream
 from pipelines.tables import ANOMALIES, INCIDENTS
 from pipelines.transforms.anomalies import decode_anomalies, encode_events
-from pipelines.transforms.incidents import KEY, close_by_clock, off_delay_ms, sessionise, with_incident_key
+from pipelines.transforms.incidents import KEY, sessionise, with_incident_key
 
 QUERY = "incidents"
 
@@ -36,102 +41,77 @@ def start_incidents(run: Run) -> StreamingQuery:
 
 @dataclass
 class IncidentsBatch:
-    """Writes one batch of anomalies and ticks."""
+    """Writes one batch of anomalies and ticks.
+
+    Everything derived is computed from the batch's records and the tables, not from what was new in it, so a replay
+    after a crash sends again what the crash may have swallowed.
+    """
 
     run: Run
 
     def write(self, records: DataFrame, number: int) -> None:
-        """Sink of the stream: anomalies by id, incidents by MERGE, then the incidents topic.
-
-        Everything derived is computed from the batch's events and the tables, not from what was new in it, so
-        a replay after a crash sends again what the crash may have swallowed.
-        """
-        settings, batch = self.run.settings, self.run.batch(QUERY, number)
-        topics = settings.kafka.topics
+        """Sink of the stream: anomalies by id, incidents by MERGE, then the incidents topic."""
+        batch = self.run.batch(QUERY, number)
+        topics = self.run.settings.kafka.topics
         kept = records.persist()
         try:
-            events = decode_anomalies(kept.where(F.col("topic") == topics.anomalies))
-            events = events.orderBy("kafka_partition", "kafka_offset").dropDuplicates(["anomaly_id"]).persist()
-            count = events.count()
-            if count:
-                append_once(self._unknown(events).coalesce(1), settings, ANOMALIES, batch)
             before, clock = self._clock(kept.where(F.col("topic") == topics.ticks))
-            changed = self._update_incidents(events, before, clock) if count or clock != before else 0
+            events = decode_anomalies(kept.where(F.col("topic") == topics.anomalies)).persist()
+            count = self._archive(events, batch)
+            if count or clock != before:
+                self._update_incidents(events, before, clock, batch)
             events.unpersist()
         finally:
             kept.unpersist()
-        if count or changed:
-            self.run.say(f"incidents batch {number}: {count} anomalies, {changed} incidents touched")
 
-    def _unknown(self, events: DataFrame) -> DataFrame:
-        """The events whose id the table does not hold yet."""
-        days = [row[0] for row in events.select("event_date").distinct().collect()]
-        known = self.run.table("anomalies").where(F.col("event_date").isin(days)).select("anomaly_id")
-        return events.join(known, "anomaly_id", "left_anti")
+    def _archive(self, events: DataFrame, batch: BatchId) -> int:
+        """Append the events whose id the table does not hold yet; returns how many the batch has."""
+        days = events.groupBy("event_date").count().collect()
+        if days:
+            known = self.run.table("anomalies").where(F.col("event_date").isin([day[0] for day in days]))
+            first = events.orderBy("kafka_partition", "kafka_offset").dropDuplicates(["anomaly_id"])
+            new = first.join(known.select("anomaly_id"), "anomaly_id", "left_anti")
+            append_once(new.coalesce(1), self.run.settings, ANOMALIES, batch)
+        return sum(day[1] for day in days)
 
     def _clock(self, ticks: DataFrame) -> tuple[datetime | None, datetime | None]:
         """Latest window end before this batch's ticks, and with them."""
         ends = ticks.select(F.from_json(F.col("value").cast("string"), "windowEnd long")["windowEnd"].alias("ms"))
         first, last = ends.agg(F.timestamp_millis(F.min("ms")), F.timestamp_millis(F.max("ms"))).head()  # type: ignore[misc]
-        windows = self.run.table("meter_windows").select(F.col("window_end").alias("end"))
         if first is not None:
-            windows = windows.where(F.col("end") < F.lit(first))
-        before: datetime | None = windows.agg(F.max("end")).head()[0]  # type: ignore[index]
-        return before, last if last is not None and (before is None or last > before) else before
+            return first - timedelta(seconds=self.run.settings.detection.slide_s), last
+        latest: datetime | None = self.run.table("meter_windows").agg(F.max("window_end")).head()[0]  # type: ignore[index]
+        return latest, latest
 
-    def _update_incidents(self, events: DataFrame, before: datetime | None, clock: datetime | None) -> int:
+    def _update_incidents(
+        self, events: DataFrame, before: datetime | None, clock: datetime | None, batch: BatchId
+    ) -> None:
         settings = self.run.settings
-        touched = with_incident_key(events).groupBy(*KEY).agg(F.min("event_ts").alias("first_ts"))
-        known = _with_scope_id(self.run.table("incidents"))
-        reopened = self._reach_back(touched, known).persist()
-        fresh = sessionise(self._anomalies_since(reopened), clock=clock, settings=settings.incidents)
-        replaced = known.join(reopened, KEY).where(F.col("opened_at") >= F.col("since_ts"))
-        vanished = replaced.join(fresh.select("incident_id"), "incident_id", "left_anti")
-        rows = fresh.withColumn("is_gone", F.lit(False)).unionByName(
-            vanished.select(*INCIDENTS.column_names).withColumn("is_gone", F.lit(True))
-        )
-        if clock is not None:
-            rows = rows.unionByName(self._closed_by_clock(known.join(reopened, KEY, "left_anti"), before, clock))
-        rows = rows.coalesce(1).persist()
-        try:
-            count = rows.count()
-            if count:
-                merge_by_id(rows, settings, INCIDENTS, key="incident_id", delete_column="is_gone")
-                send(_as_records(rows), settings, settings.kafka.topics.incidents)
-        finally:
-            rows.unpersist()
-            reopened.unpersist()
-        return count
+        touched = with_incident_key(events).groupBy(*KEY).agg(F.min("event_ts").alias("since_ts")).collect()
+        known = KnownIncidents.read(settings, touched)
+        fresh = self._sessionise(known.reach_back(touched), clock)
+        gone = known.vanished(touched, fresh)
+        rows = pa.concat_tables([fresh, known.closed_by(clock, before, touched)])
+        if rows.num_rows or gone:
+            merge_rows(rows, gone, settings, INCIDENTS, key="incident_id")
+            send(self._as_records(rows, gone), settings, settings.kafka.topics.incidents)
+            open_now = pc.sum(pc.equal(rows["status"], "open")).as_py()
+            self.run.say(f"incidents batch {batch.number}: {rows.num_rows} incidents touched, {open_now or 0} of them open")
 
-    def _reach_back(self, touched: DataFrame, known: DataFrame) -> DataFrame:
-        """From when on each touched key must be sessionised again: the opening of the incident it may continue."""
-        reach = F.unix_millis("last_anomaly_at") + off_delay_ms(self.run.settings.incidents)
-        continued = known.join(touched, KEY).where(reach >= F.unix_millis("first_ts"))
-        opened = continued.groupBy(*KEY).agg(F.min("opened_at").alias("opened_at"))
-        return touched.join(opened, KEY, "left").select(*KEY, F.least("first_ts", "opened_at").alias("since_ts"))
+    def _sessionise(self, since: list[tuple[Any, ...]], clock: datetime | None) -> pa.Table:
+        """Incidents of the given keys from a moment on, anew from the table anomalies."""
+        schema = arrow_schema(INCIDENTS)
+        if not since:
+            return schema.empty_table()
+        keys = self.run.spark.createDataFrame(since, f"{', '.join(f'{k} string' for k in KEY)}, since_ts timestamp")
+        stored = self.run.table("anomalies").where(F.col("event_date") >= F.lit(min(row[-1] for row in since).date()))
+        keyed = with_incident_key(stored).join(F.broadcast(keys), KEY).where("event_ts >= since_ts").drop("since_ts")
+        return sessionise(keyed, clock=clock, settings=self.run.settings.incidents).toArrow().cast(schema)
 
-    def _anomalies_since(self, reopened: DataFrame) -> DataFrame:
-        earliest = reopened.agg(F.min("since_ts")).head()[0]  # type: ignore[index]
-        stored = self.run.table("anomalies")
-        if earliest is not None:
-            stored = stored.where(F.col("event_date") >= F.lit(earliest.date()))
-        keyed = with_incident_key(stored)
-        return keyed.join(reopened, KEY).where(F.col("event_ts") >= F.col("since_ts")).drop("since_ts")
-
-    def _closed_by_clock(self, untouched: DataFrame, before: datetime | None, clock: datetime) -> DataFrame:
-        """Open incidents that are over now, and those this batch closed already if it is a replay."""
-        recent = F.lit(True) if before is None else (F.col("closed_at") > F.lit(before))
-        candidates = untouched.where((F.col("status") == "open") | recent)
-        closed = close_by_clock(candidates, clock=clock, settings=self.run.settings.incidents)
-        return closed.withColumn("is_gone", F.lit(False))
-
-
-def _with_scope_id(incidents: DataFrame) -> DataFrame:
-    return incidents.withColumn(
-        "scope_id", F.when(F.col("scope") == "meter", F.col("meter_id")).otherwise(F.col("feeder_id"))
-    )
-
-
-def _as_records(rows: DataFrame) -> DataFrame:
-    value = F.when(~F.col("is_gone"), encode_events(rows, "incident"))
-    return rows.select(F.col("incident_id").alias("key"), value.alias("value"))
+    def _as_records(self, rows: pa.Table, gone: list[str]) -> DataFrame:
+        frame = self.run.spark.createDataFrame(rows)
+        present = frame.select(F.col("incident_id").alias("key"), encode_events(frame, "incident").alias("value"))
+        if not gone:
+            return present
+        tombstones = self.run.spark.createDataFrame([(key, None) for key in gone], "key string, value string")
+        return present.unionByName(tombstones)

@@ -18,8 +18,11 @@ from pipelines.jobs.incidents import start_incidents
 from pipelines.jobs.windows import start_windows
 from pipelines.session import build_session
 from pipelines.settings import Settings
-from pipelines.sinks import create_tables
+from pipelines.small_tables import create_tables
 from pipelines.topics import check_topics, wait_for_kafka
+
+READY = "gridwatch is reading"
+"""Said once all queries run; whoever started the job waits for it."""
 
 _LOSS = ("OffsetOutOfRange", "KAFKA_DATA_LOSS", "data loss", "data may be lost", "STREAMING_CHECKPOINT")
 _UNREACHABLE = ("TimeoutException", "Connection refused", "ConnectException", "SdkClientException", "UnknownHost")
@@ -32,34 +35,26 @@ def run_pipeline(settings: Settings, say: Say) -> None:
     """
     wait_for_kafka(settings.kafka, say)
     check_topics(settings)
+    create_tables(settings)
+    load_reference_tables(settings)
+    say("starting Spark")
     spark = build_session(settings)
     try:
         queries = start_queries(spark, settings, say)
-        say(f"reading {settings.kafka.topics.readings} at {settings.kafka.bootstrap_servers} into {settings.lake.root}")
+        say(f"{READY} {settings.kafka.topics.readings} at {settings.kafka.bootstrap_servers} into {settings.lake.root}")
         _await_failure(queries)
     finally:
         _stop(spark)
 
 
 def start_queries(spark: SparkSession, settings: Settings, say: Say) -> list[StreamingQuery]:
-    """Create what is missing, check whose checkpoint this is, start archive, windows and incidents."""
-    prepare_lake(spark, settings, say)
+    """Check whose checkpoint this is, then start archive, windows and incidents. The tables must be there."""
     run = Run(spark, settings, identify_run(spark, settings), say)
     queries = []
     for pool, start in (("archive", start_archive), ("windows", start_windows), ("incidents", start_incidents)):
         spark.sparkContext.setLocalProperty("spark.scheduler.pool", pool)
         queries.append(start(run))
     return queries
-
-
-def prepare_lake(spark: SparkSession, settings: Settings, say: Say) -> None:
-    """Create the tables and load the reference tables. Raises InfrastructureUnavailable when the store is not there."""
-    say(f"preparing the tables in {settings.lake.root}")
-    try:
-        create_tables(spark, settings)
-    except Exception as error:  # py4j wraps whatever the store's client throws; classified, then raised again
-        raise _explain(error) from None
-    load_reference_tables(spark, settings)
 
 
 def _await_failure(queries: Sequence[StreamingQuery]) -> None:

@@ -11,7 +11,8 @@ from pyspark.sql.streaming.query import StreamingQuery
 
 from pipelines.jobs.context import Run
 from pipelines.settings import Settings
-from pipelines.sinks import append_once, overwrite_once, send
+from pipelines.sinks import append_once, send
+from pipelines.small_tables import replace_rows_once
 from pipelines.sources import table_stream
 from pipelines.tables import BASELINES, METER_WINDOWS
 from pipelines.transforms.anomalies import encode_anomalies, encode_events
@@ -62,7 +63,8 @@ class WindowsBatch:
         windows = complete_fleet(closed, _latest_end(history), self.run.meters).persist()
         try:
             append_once(windows.coalesce(1), settings, METER_WINDOWS, batch)
-            overwrite_once(latest_baselines(_followed(windows)).coalesce(1), settings, BASELINES, batch)
+            baselines = latest_baselines(windows.where("n > 0")).select(*BASELINES.column_names)
+            replace_rows_once(baselines.toArrow(), settings, BASELINES, batch)
             self._send_anomalies(windows, history)
             send(self._ticks(ends), settings, settings.kafka.topics.ticks)
         finally:
@@ -107,7 +109,3 @@ class WindowsBatch:
 def _latest_end(history: DataFrame) -> DataFrame:
     latest = history.agg(F.max("window_end").alias("window_end"))
     return history.join(F.broadcast(latest), "window_end")
-
-
-def _followed(windows: DataFrame) -> DataFrame:
-    return windows.where(F.col("n") > 0)

@@ -33,7 +33,7 @@ def _checks(*, max_skew_s: float, max_age_s: float) -> dict[str, Column]:
         "empty_value": F.col("value").isNull() | (text == ""),
         "not_utf8": ~F.is_valid_utf8(F.col("text")),
         "trailing_content": text.startswith("{") & shape["is_json"] & ~shape["is_single"],
-        "not_an_object": text.rlike(r'^(\[|"|-?[0-9]|(true|false|null)$)'),
+        "not_an_object": ~text.startswith("{") & text.rlike(r'^(\[|"|-?[0-9]|(true|false|null)$)'),
         "malformed_json": ~text.startswith("{") | (F.col("corrupt") & ~is_json) | _is_repeated_field(shape),
         "wrong_type": F.col("corrupt") | (is_json & ~F.coalesce(shape["texts_are_text"], F.lit(True))),
         "missing_meter_id": F.coalesce(F.col("meter_id"), F.lit("")) == "",
@@ -73,4 +73,5 @@ def _is_out_of_range(column: str) -> Column:
 def _breaks_text_limits(column: str) -> Column:
     field = message("sensor_reading").field(column)
     too_long = F.length(column) > F.lit(field.max_length)
-    return too_long | ~F.col(column).rlike(field.pattern) if field.pattern else too_long
+    # `$` also matches before a line break at the end.
+    return too_long | ~F.col(column).rlike(field.pattern + r"(?![\s\S])") if field.pattern else too_long

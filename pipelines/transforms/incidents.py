@@ -36,10 +36,14 @@ def with_incident_key(anomalies: DataFrame) -> DataFrame:
     return keyed.where(F.col("family").isNotNull() & (opens | F.col("ends")))
 
 
-def off_delay_ms(settings: Incidents) -> Column:
+def off_delay_s(family: str, settings: Incidents) -> float:
     """How long an incident outlives its last anomaly; a silence lasts from heartbeat to heartbeat."""
-    ordinary, silence = settings.off_delay, settings.off_delay + settings.silence_heartbeat
-    return F.when(F.col("family") == "silence", F.lit(int(silence * 1000))).otherwise(F.lit(int(ordinary * 1000)))
+    return settings.off_delay + (settings.silence_heartbeat if family == "silence" else 0)
+
+
+def _off_delay_ms(settings: Incidents) -> Column:
+    silence, ordinary = (int(off_delay_s(family, settings) * 1000) for family in ("silence", ""))
+    return F.when(F.col("family") == "silence", F.lit(silence)).otherwise(F.lit(ordinary))
 
 
 def sessionise(keyed: DataFrame, *, clock: datetime | None, settings: Incidents) -> DataFrame:
@@ -65,19 +69,11 @@ def sessionise(keyed: DataFrame, *, clock: datetime | None, settings: Incidents)
     return _describe(opened, clock=clock, settings=settings)
 
 
-def close_by_clock(incidents: DataFrame, *, clock: datetime, settings: Incidents) -> DataFrame:
-    """The rows of `incidents` whose off delay has passed at `clock`, closed; the others are left out."""
-    over = _over_at(settings)
-    due = incidents.withColumn("over_at", over).where(F.col("over_at") <= F.lit(clock))
-    closed_at = F.coalesce(F.col("closed_at"), F.col("over_at"))
-    return due.withColumns({"closed_at": closed_at, "status": F.lit("closed")}).select(*INCIDENTS.column_names)
-
-
 def _place_in_sessions(keyed: DataFrame, settings: Incidents) -> DataFrame:
     order = Window.partitionBy(*KEY).orderBy("event_ts", "anomaly_id")
     gap_ms = F.unix_millis("event_ts") - F.unix_millis(F.lag("event_ts").over(order))
     follows_end = F.lag("ends").over(order)
-    starts = gap_ms.isNull() | follows_end | (gap_ms > off_delay_ms(settings))
+    starts = gap_ms.isNull() | follows_end | (gap_ms > _off_delay_ms(settings))
     return keyed.withColumn("starts", starts.cast("int")).withColumn("session", F.sum("starts").over(order))
 
 
@@ -102,7 +98,7 @@ def _step() -> Column:
 
 
 def _over_at(settings: Incidents) -> Column:
-    return F.timestamp_millis(F.unix_millis("last_anomaly_at") + off_delay_ms(settings))
+    return F.timestamp_millis(F.unix_millis("last_anomaly_at") + _off_delay_ms(settings))
 
 
 def _describe(sessions: DataFrame, *, clock: datetime | None, settings: Incidents) -> DataFrame:

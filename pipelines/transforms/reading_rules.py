@@ -5,6 +5,8 @@ Stateless (project, filter, explode, broadcast join): the archive query and a re
 
 from __future__ import annotations
 
+from functools import reduce
+
 from pyspark.sql import Column, DataFrame
 from pyspark.sql import functions as F
 
@@ -38,12 +40,13 @@ def attach_baseline(readings: DataFrame, baselines: DataFrame, *, max_age_s: flo
 
 
 def judge_readings(readings: DataFrame, *, detection: Detection) -> DataFrame:
-    """Adds `findings`: what the rules say of each reading, an array that is empty for a normal one.
+    """Adds `findings`: what each rule says of a reading (null where it is silent); null for a normal reading.
 
     In: the columns of `type_readings`, `attach_meters` and `attach_baseline`.
     """
-    rules = F.array(*_findings(detection))
-    return readings.withColumn("findings", F.filter(rules, lambda said: said.isNotNull()))
+    said = _findings(detection)
+    is_odd = reduce(Column.__or__, [one.isNotNull() for one in said])
+    return readings.withColumn("findings", F.when(is_odd, F.array(*said)))
 
 
 def reading_anomalies(judged: DataFrame) -> DataFrame:
@@ -51,8 +54,9 @@ def reading_anomalies(judged: DataFrame) -> DataFrame:
 
     In: accepted readings with the findings of `judge_readings`.
     """
-    found = judged.where(F.size("findings") > 0).withColumn("finding", F.explode("findings"))
-    complete = found.withColumns({"original_event": original_event(), "source": source_coordinates()})
+    found = judged.where(F.col("findings").isNotNull()).withColumn("finding", F.explode("findings"))
+    spoken = found.where(F.col("finding").isNotNull())
+    complete = spoken.withColumns({"original_event": original_event(), "source": source_coordinates()})
     return identify(complete, stage="reading")
 
 

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from datetime import datetime
-
 from pyspark.sql import Column, DataFrame
 from pyspark.sql import functions as F
 
-from pipelines.settings import Detection
+from pipelines.settings import Detection, InputFields
 from pipelines.tables import READINGS
+from pipelines.transforms.decode import extra_fields
 
 TOPOLOGY = ("feeder_id", "nominal_voltage_v", "rated_current_a")
 """What `attach_meters` adds to a reading."""
@@ -17,7 +16,8 @@ TOPOLOGY = ("feeder_id", "nominal_voltage_v", "rated_current_a")
 def type_readings(checked: DataFrame) -> DataFrame:
     """Records as typed readings; the raw bytes stay only where the record is rejected.
 
-    In: `name_rejections`. Out: reason, key, value (null unless rejected), the contract's columns, extra, the Kafka
+    In: `name_rejections`. Out: reason, key, value (null unless rejected), the contract's columns,
+    extra_text (the document, where it has unknown fields), the Kafka
     coordinates, event_date. Nothing is dropped; a rejected record's measurements mean nothing.
     """
     rejected = F.col("reason").isNotNull()
@@ -32,7 +32,7 @@ def type_readings(checked: DataFrame) -> DataFrame:
         "current_a",
         "temperature_c",
         "status",
-        F.col("shape")["extra"].alias("extra"),
+        F.when(~rejected & F.col("shape")["has_extra"], F.col("text")).alias("extra_text"),
         "kafka_topic",
         "kafka_partition",
         "kafka_offset",
@@ -81,47 +81,38 @@ def is_plausible(detection: Detection) -> Column:
     )
 
 
-def mark_late(readings: DataFrame, *, highest_before: datetime | None, watermark_s: float) -> DataFrame:
+def mark_late(readings: DataFrame, *, highest_before_ms: int | None, watermark_s: float) -> DataFrame:
     """Adds is_late: event time before (largest accepted event time of earlier batches - watermark).
 
-    `highest_before` (UTC) comes from `audit`; None for the first batch, in which nothing is late.
+    `highest_before_ms` (epoch ms) comes from `audit`; None for the first batch, in which nothing is late.
     """
-    if highest_before is None:
+    if highest_before_ms is None:
         return readings.withColumn("is_late", F.lit(False))
-    horizon_ms = int(highest_before.timestamp() * 1000) - int(watermark_s * 1000)
-    return readings.withColumn("is_late", F.unix_millis("event_ts") < F.lit(horizon_ms))
-
-
-def repeated_keys(readings: DataFrame, recent: DataFrame) -> DataFrame:
-    """Meters and event times that occur twice in `readings` and `recent` (readings of earlier batches) together.
-
-    Out: meter_id, event_ts, first_position: the position (see `position`) of the one that is not re-sent, -1 when
-    an earlier batch has it.
-    """
-    new = readings.select("meter_id", "event_ts", position().alias("position"))
-    old = recent.select("meter_id", "event_ts", F.lit(-1).cast("long").alias("position"))
-    by_key = new.unionByName(old).groupBy("meter_id", "event_ts")
-    counted = by_key.agg(F.count(F.lit(1)).alias("times"), F.min("position").alias("first_position"))
-    return counted.where("times > 1").drop("times")
+    horizon_ms = highest_before_ms - int(watermark_s * 1000)
+    is_late = F.unix_millis("event_ts") < F.lit(horizon_ms)
+    return readings.withColumn("is_late", F.coalesce(is_late, F.lit(False)))
 
 
 def position() -> Column:
-    """Order of a record in its topic as one number: partition, then offset."""
+    """Coordinates of a record in its topic as one ordered number: partition x 2^48 + offset."""
     return F.shiftleft(F.col("kafka_partition").cast("long"), 48) + F.col("kafka_offset")
 
 
-def mark_resent(readings: DataFrame, repeated: DataFrame | None) -> DataFrame:
-    """Adds is_resent: an earlier batch, or a lower position of this one, has the same meter and event time.
+def reading_key() -> Column:
+    """64-bit hash of what makes a reading the same reading: meter and event time."""
+    return F.xxhash64("meter_id", F.unix_millis("event_ts"))
 
-    `repeated` comes from `repeated_keys` and is small; None when nothing is repeated.
-    """
-    if repeated is None:
+
+def mark_resent(readings: DataFrame, resent: DataFrame | None) -> DataFrame:
+    """Adds is_resent: whether the reading's position is in `resent` (one column, position); None: none is."""
+    if resent is None:
         return readings.withColumn("is_resent", F.lit(False))
-    marked = readings.join(F.broadcast(repeated), ["meter_id", "event_ts"], "left")
-    again = F.coalesce(position() > F.col("first_position"), F.lit(False))
-    return marked.withColumn("is_resent", again).drop("first_position")
+    again = F.broadcast(resent.select("position", F.lit(True).alias("is_resent")))
+    marked = readings.withColumn("position", position()).join(again, "position", "left")
+    return marked.withColumn("is_resent", F.coalesce("is_resent", F.lit(False))).drop("position")
 
 
-def as_readings_table(readings: DataFrame) -> DataFrame:
+def as_readings_table(readings: DataFrame, *, fields: InputFields) -> DataFrame:
     """The columns of the table readings, in order."""
-    return readings.select(*READINGS.column_names)
+    with_extra = readings.withColumn("extra", extra_fields(F.col("extra_text"), fields))
+    return with_extra.select(*READINGS.column_names)

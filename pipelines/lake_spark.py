@@ -1,0 +1,55 @@
+"""The tables through Spark SQL: slower to start than DuckDB, but the pipeline's own engine."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from pyspark.errors import AnalysisException, ParseException
+from pyspark.sql import SparkSession
+
+from pipelines.errors import SettingsError
+from pipelines.lake_sql import no_tables
+from pipelines.session import build_session
+from pipelines.settings import Settings
+from pipelines.sources import table
+from pipelines.tables import TABLES
+
+
+def ask_spark(
+    settings: Settings, query: str, say: Callable[[str], None]
+) -> tuple[list[str], list[tuple[Any, ...]]]:
+    """Column names and rows of a query over one temporary view a table.
+
+    The query runs as a subquery, where Spark's grammar has no room for a statement that writes.
+    Raises SettingsError, one line, when Spark refuses it.
+    """
+    say("starting Spark")
+    spark = build_session(settings, app_name="gridwatch-sql")
+    try:
+        names = add_views(spark, settings)
+        frame = spark.sql(f"SELECT * FROM (\n{query.strip().rstrip(';')}\n)")
+        return frame.columns, [tuple(row) for row in frame.collect()]
+    except (AnalysisException, ParseException) as error:
+        if error.getCondition() == "TABLE_OR_VIEW_NOT_FOUND":
+            unknown = (error.getMessageParameters() or {}).get("relationName", "")
+            raise SettingsError(f"no table {unknown}; the lake holds {', '.join(names)}") from None
+        raise SettingsError(str(error).strip().split("\n")[0]) from None
+    finally:
+        spark.stop()
+
+
+def add_views(spark: SparkSession, settings: Settings) -> list[str]:
+    """Make a temporary view of every table there is; returns their names. SettingsError without any."""
+    found = [name for name in TABLES if _add_view(spark, settings, name)]
+    if not found:
+        raise no_tables(settings.lake.root)
+    return found
+
+
+def _add_view(spark: SparkSession, settings: Settings, name: str) -> bool:
+    try:
+        table(spark, settings, name).createOrReplaceTempView(name)
+    except AnalysisException:
+        return False
+    return True

@@ -1,0 +1,171 @@
+"""The tables through DuckDB: one view a table, no JVM, nothing written."""
+
+from __future__ import annotations
+
+import re
+from importlib.util import find_spec
+from pathlib import Path
+
+import duckdb
+from duckdb import DuckDBPyConnection, StatementType
+
+from pipelines.errors import DataRefused, GridwatchError, InfrastructureUnavailable, SettingsError
+from pipelines.settings import Settings, Store
+from pipelines.tables import TABLES, table_path
+
+_ALLOWED = (StatementType.SELECT, StatementType.EXPLAIN, StatementType.SET, StatementType.CREATE)
+"""Statements that cannot reach a file of the lake; CREATE fills DuckDB's own memory, and PIVOT needs it."""
+_EXPLAIN = re.compile(r"\s*explain\b\s*(analyze\b|\([^)]*\))?", re.IGNORECASE)
+_ABSENT = (
+    "does not exist",
+    "InvalidTableLocation",
+    "MissingVersion",
+    "No files in log segment",
+    "FileNotFound",
+)
+_KNOWN_TABLE = re.compile(r"Table with name (\S+) does not exist")
+_S3_ATTEMPTS = 2
+
+
+def open_lake(settings: Settings) -> DuckDBPyConnection:
+    """A connection in UTC with one view for every table that exists under `lake.root`; the caller closes it.
+
+    Raises SettingsError when there is no table, InfrastructureUnavailable when the store does not answer.
+    """
+    root = settings.lake.root
+    lake = duckdb.connect(
+        ":memory:", config={"autoinstall_known_extensions": "false", "autoload_known_extensions": "false"}
+    )
+    try:
+        _prepare(lake, settings)
+        if not [name for name in TABLES if _add_view(lake, root, name)]:
+            raise no_tables(root)
+    except BaseException:
+        lake.close()
+        raise
+    return lake
+
+
+def run_sql(lake: DuckDBPyConnection, sql: str) -> DuckDBPyConnection:
+    """Run reading statements and return the connection with the last result.
+
+    Raises SettingsError, one line, for a statement that writes or that DuckDB refuses.
+    """
+    try:
+        _refuse_writes(lake, sql)
+        return lake.execute(sql)
+    except duckdb.Error as error:
+        raise _explain(lake, error) from None
+
+
+def view_names(lake: DuckDBPyConnection) -> list[str]:
+    """Tables that the lake holds."""
+    rows = lake.execute("SELECT view_name FROM duckdb_views() WHERE NOT internal ORDER BY 1").fetchall()
+    return [str(row[0]) for row in rows]
+
+
+def no_tables(root: str) -> SettingsError:
+    """The error of a lake without any table."""
+    return SettingsError(
+        f"lake.root = {root!r} holds no tables: `gridwatch demo` or `gridwatch run` makes them; another place"
+        " is given with --set lake.root=PLACE"
+    )
+
+
+def duckdb_path(root: str, name: str) -> str:
+    """Location of a table as DuckDB spells it.
+
+    >>> duckdb_path("s3a://grid/lake", "readings")
+    's3://grid/lake/readings'
+    """
+    return re.sub("^s3a?://", "s3://", table_path(root, name))
+
+
+def secret_statement(store: Store) -> str:
+    """DuckDB statement that tells it about the object store; holds the secrets in clear."""
+    options = {"REGION": store.region, "URL_STYLE": "path" if store.path_style else "vhost"}
+    if store.endpoint:
+        scheme, _, address = store.endpoint.rpartition("://")
+        options |= {"ENDPOINT": address.rstrip("/"), "USE_SSL": str(scheme == "https").lower()}
+    if store.access_key and store.secret_key:
+        keys = {"KEY_ID": store.access_key, "SECRET": store.secret_key}
+        options |= {name: key.get_secret_value() for name, key in keys.items()}
+    return (
+        f"CREATE SECRET (TYPE s3, {', '.join(f'{name} {_quoted(value)}' for name, value in options.items())})"
+    )
+
+
+def _prepare(lake: DuckDBPyConnection, settings: Settings) -> None:
+    lake.execute("SET TimeZone = 'UTC'")
+    _load_extension(lake, "delta")
+    if _is_store(settings.lake.root):
+        _load_extension(lake, "httpfs")
+        lake.execute(f"SET http_retries = {_S3_ATTEMPTS}")
+        lake.execute(secret_statement(settings.store))
+
+
+def _load_extension(lake: DuckDBPyConnection, name: str) -> None:
+    """Load an extension from its wheel's own file: by name DuckDB would download it, and fail offline."""
+    package = find_spec(f"duckdb_extension_{name}")
+    file = (
+        Path(package.origin or "").parent / f"extensions/v{duckdb.__version__}/{name}.duckdb_extension"
+        if package
+        else None
+    )
+    if file is None or not file.is_file():
+        raise GridwatchError(
+            f"DuckDB {duckdb.__version__} has no extension {name}: install"
+            f" duckdb-extension-{name}=={duckdb.__version__}"
+        )
+    lake.execute(f"LOAD {_quoted(str(file))}")
+
+
+def _add_view(lake: DuckDBPyConnection, root: str, name: str) -> bool:
+    """Make the view of a table; False when the table does not exist."""
+    if not _is_store(root) and not (Path(root) / name / "_delta_log").is_dir():
+        return False
+    try:
+        lake.execute(f"CREATE VIEW {name} AS SELECT * FROM delta_scan({_quoted(duckdb_path(root, name))})")
+    except duckdb.Error as error:
+        if any(sign in str(error) for sign in _ABSENT) and _is_store(root):
+            return False
+        raise _unreadable(root, name, error) from None
+    return True
+
+
+def _unreadable(root: str, name: str, error: duckdb.Error) -> GridwatchError:
+    if _is_store(root):
+        return InfrastructureUnavailable(
+            f"{table_path(root, name)} cannot be read: {_first_line(error)}; look at"
+            " GRIDWATCH_STORE__ENDPOINT and the keys, `gridwatch check` tests them"
+        )
+    return DataRefused(f"{table_path(root, name)} is no readable Delta table: {_first_line(error)}")
+
+
+def _refuse_writes(lake: DuckDBPyConnection, sql: str) -> None:
+    for statement in lake.extract_statements(sql):
+        inner = _EXPLAIN.match(statement.query)
+        if statement.type not in _ALLOWED or (statement.type == StatementType.EXPLAIN and not inner):
+            raise SettingsError(
+                f"{statement.type.name} is refused: `gridwatch sql` only reads; use --format csv to keep rows"
+            )
+        if inner:
+            _refuse_writes(lake, statement.query[inner.end() :])
+
+
+def _explain(lake: DuckDBPyConnection, error: duckdb.Error) -> GridwatchError:
+    if unknown := _KNOWN_TABLE.search(str(error)):
+        return SettingsError(f"no table {unknown[1]}; the lake holds {', '.join(view_names(lake))}")
+    return SettingsError(_first_line(error))
+
+
+def _first_line(error: duckdb.Error) -> str:
+    return str(error).strip().split("\n")[0]
+
+
+def _is_store(root: str) -> bool:
+    return root.startswith(("s3://", "s3a://"))
+
+
+def _quoted(text: str) -> str:
+    return "'" + text.replace("'", "''") + "'"

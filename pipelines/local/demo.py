@@ -1,0 +1,231 @@
+"""The main job on one machine: a real broker, the pipeline, the generator, then the reckoning."""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+from pipelines.errors import GridwatchError, InfrastructureUnavailable
+from pipelines.jobs.pipeline import READY
+from pipelines.lake_sql import open_lake
+from pipelines.local.broker import start_broker
+from pipelines.local.cache import pinned
+from pipelines.local.demo_report import DemoReport, build_report
+from pipelines.local.java import require_java
+from pipelines.local.objectstore import start_objectstore
+from pipelines.local.processes import Child, LocalParts, run_logged
+from pipelines.settings import Settings
+from pipelines.settings_load import load_settings
+from pipelines.topics import create_topics, topic_offsets
+from pipelines.verify import verify
+
+Say = Callable[[str], None]
+
+CADENCE_S = 10
+BUCKET = "gridwatch"
+_READY_LIMIT_S = 240.0
+_DRAIN_LIMIT_S = 180.0
+_PROGRESS_S = 5.0
+
+
+@dataclass(frozen=True)
+class DemoOptions:
+    """Options of `gridwatch demo`: wall seconds of traffic, readings a second, meters, local | minio."""
+
+    seconds: float
+    rate: float
+    meters: int
+    store: str
+    seed: int
+    run_dir: Path
+
+    @property
+    def speed(self) -> float:
+        """Event seconds a wall second."""
+        return self.rate * CADENCE_S / self.meters
+
+    @property
+    def watermark_s(self) -> float:
+        """2 s of the wall clock, in event time, and at least 10 s."""
+        return max(10.0, 2 * self.speed)
+
+
+class Demo:
+    """One demo. Whatever it starts is stopped at the end, after Ctrl-C and after an error; logs are kept."""
+
+    def __init__(self, options: DemoOptions, say: Say) -> None:
+        self.options = options
+        self._say = say
+        self._dir = options.run_dir
+        self._environment: dict[str, str] = {}
+
+    def run(self) -> DemoReport:
+        """Run it and return the report. Raises GridwatchError when a part fails."""
+        started = time.monotonic()
+        require_java()
+        self._dir.mkdir(parents=True, exist_ok=True)
+        with LocalParts() as parts:
+            self._start_servers(parts)
+            self._generate("--plan-only", *self._shape())
+            settings = self.settings()
+            create_topics(settings)
+            pipeline = self._start_pipeline(parts)
+            self._say("grid and faults planned, pipeline reading: sending traffic")
+            self._send_traffic(parts, pipeline, settings)
+            self._drain(pipeline, settings)
+            pipeline.stop(grace_s=20)
+            self._say("drained, reconciling Kafka with the tables")
+            return self._report(settings, time.monotonic() - started)
+
+    def settings(self) -> Settings:
+        """Settings of the run, as its pipeline sees them."""
+        return load_settings(environment=self._environment).settings
+
+    def _start_servers(self, parts: LocalParts) -> None:
+        self._say("starting a Kafka broker")
+        broker = parts.add(start_broker(self._dir / "broker", say=self._say))
+        self._environment = {
+            "GRIDWATCH_KAFKA__BOOTSTRAP_SERVERS": broker.bootstrap_servers,
+            "GRIDWATCH_LAKE__ROOT": str(self._dir / "lake"),
+            "GRIDWATCH_LAKE__FLEET": str(self._dir / "fleet.csv"),
+            "GRIDWATCH_LAKE__LABELS": str(self._dir / "labels.csv"),
+            "GRIDWATCH_PIPELINE__CHECKPOINT": str(self._dir / "checkpoint"),
+            "GRIDWATCH_DETECTION__CADENCE_S": str(CADENCE_S),
+            "GRIDWATCH_DETECTION__WATERMARK": f"{self.options.watermark_s:g} s",
+            **_BRISK,
+        }
+        if self.options.store == "minio":
+            self._say("starting a MinIO object store")
+            store = parts.add(start_objectstore(self._dir / "objectstore", say=self._say))
+            store.create_bucket(BUCKET)
+            self._environment |= {
+                "GRIDWATCH_LAKE__ROOT": f"s3a://{BUCKET}/lake",
+                "GRIDWATCH_STORE__ENDPOINT": store.endpoint,
+                "GRIDWATCH_STORE__ACCESS_KEY": store.access_key,
+                "GRIDWATCH_STORE__SECRET_KEY": store.secret_key,
+            }
+
+    def _shape(self) -> list[str]:
+        options = self.options
+        late_by_s = 4 * options.watermark_s + 5 * options.speed
+        values = {
+            "--meters": options.meters, "--rate": options.rate, "--seconds": options.seconds, "--cadence": CADENCE_S,
+            "--seed": options.seed, "--watermark": options.watermark_s, "--late-by": late_by_s, "--faults": "demo",
+        }  # fmt: skip
+        return [word for name, value in values.items() for word in (name, str(value))]
+
+    def _generate(self, *arguments: str) -> None:
+        command = [sys.executable, "-m", "generator", *arguments, "--run-dir", str(self._dir)]
+        code = run_logged(command, log=self._dir / "plan.log", on_line=lambda line: None, env=self._child_environment())
+        if code:
+            raise GridwatchError(f"the generator could not plan the run: {_last_line(self._dir / 'plan.log')}")
+
+    def _start_pipeline(self, parts: LocalParts) -> Child:
+        self._say("starting the pipeline (Spark)")
+        log = self._dir / "pipeline.log"
+        command = [sys.executable, "-m", "pipelines", "run"]
+        pipeline: Child = parts.start("pipeline", command, log=log, env=self._child_environment())
+        deadline = time.monotonic() + _READY_LIMIT_S
+        while READY not in _text(log):
+            self._require_running(pipeline)
+            if time.monotonic() > deadline:
+                raise InfrastructureUnavailable(f"the pipeline was not ready within {_READY_LIMIT_S:g} s; see {log}")
+            time.sleep(0.2)
+        return pipeline
+
+    def _send_traffic(self, parts: LocalParts, pipeline: Child, settings: Settings) -> None:
+        command = [sys.executable, "-m", "generator", "--plan", str(self._dir / "plan.json"), "--quiet"]
+        command += ["--bootstrap-servers", settings.kafka.bootstrap_servers, "--run-dir", str(self._dir)]
+        generator = parts.start("generator", command, log=self._dir / "generator.log", env=self._child_environment())
+        while generator.is_running():
+            self._require_running(pipeline)
+            self._show_progress(settings)
+            generator.wait(_PROGRESS_S)
+        if code := generator.stop():
+            raise GridwatchError(f"the generator ended with {code}: {_last_line(self._dir / 'generator.log')}")
+
+    def _drain(self, pipeline: Child, settings: Settings) -> None:
+        """Wait until the archive is at the broker's end, the last window has closed and its incidents are stored."""
+        self._say("all readings sent, draining")
+        data_end_ms = json.loads((self._dir / "plan.json").read_text())["data_end"]
+        deadline = time.monotonic() + _DRAIN_LIMIT_S
+        while not self._is_drained(settings, data_end_ms):
+            self._require_running(pipeline)
+            if time.monotonic() > deadline:
+                self._say(f"not drained after {_DRAIN_LIMIT_S:g} s, going on; see {pipeline.log}")
+                return
+            time.sleep(1)
+
+    def _is_drained(self, settings: Settings, data_end_ms: int) -> bool:
+        readings = topic_offsets(settings.kafka, settings.kafka.topics.readings)
+        with open_lake(settings) as lake:
+            archived = dict(lake.execute("SELECT kafka_partition, max(last_offset) + 1 FROM audit GROUP BY 1").fetchall())
+            newest = lake.execute("SELECT epoch_ms(max(window_end)) FROM meter_windows").fetchone()
+            if any(archived.get(p, 0) < end for p, (_, end) in readings.items()):
+                return False
+            if not newest or (newest[0] or 0) < data_end_ms:
+                return False
+            anomalies = topic_offsets(settings.kafka, settings.kafka.topics.anomalies)
+            stored = dict(lake.execute("SELECT kafka_partition, max(kafka_offset) + 1 FROM anomalies GROUP BY 1").fetchall())
+            return all(stored.get(p, 0) >= end for p, (_, end) in anomalies.items())
+
+    def _show_progress(self, settings: Settings) -> None:
+        sent = sum(end for _, end in topic_offsets(settings.kafka, settings.kafka.topics.readings).values())
+        with open_lake(settings) as lake:
+            row = lake.execute(
+                "SELECT (SELECT coalesce(sum(records_in), 0) FROM audit), (SELECT count(*) FROM anomalies),"
+                " (SELECT count(*) FROM incidents), (SELECT count(*) FROM incidents WHERE status = 'open')"
+            ).fetchone()
+        if row:
+            self._say(
+                f"sent {sent:,}, archived {int(row[0]):,}, anomalies {row[1]:,}, incidents {row[2]} ({row[3]} open)"
+            )
+
+    def _report(self, settings: Settings, seconds: float) -> DemoReport:
+        summary: dict[str, Any] = json.loads((self._dir / "summary.json").read_text())
+        checked = verify(settings, self._say)
+        with open_lake(settings) as lake:
+            return build_report(
+                lake, settings, checked, summary,
+                store=self.options.store, versions=_versions(), seconds=round(seconds, 1),
+            )  # fmt: skip
+
+    def _require_running(self, child: Child) -> None:
+        if not child.is_running():
+            raise GridwatchError(f"the {child.name} ended: {_last_line(child.log)}; see {child.log}")
+
+    def _child_environment(self) -> dict[str, str]:
+        ours = {name: value for name, value in os.environ.items() if not name.startswith("GRIDWATCH_")}
+        kept = {name: os.environ[name] for name in ("GRIDWATCH_CACHE", "GRIDWATCH_CONF_DIR") if name in os.environ}
+        return ours | kept | self._environment
+
+
+_BRISK = {
+    "GRIDWATCH_PIPELINE__ARCHIVE_TRIGGER": "2 s",
+    "GRIDWATCH_PIPELINE__WINDOWS_TRIGGER": "5 s",
+    "GRIDWATCH_PIPELINE__INCIDENTS_TRIGGER": "4 s",
+}
+"""Event time runs fast in the demo, so its batches come more often than a real grid needs."""
+
+
+def _versions() -> dict[str, str]:
+    names = ("gridwatch", "pyspark", "delta-spark", "deltalake", "kafka-python", "duckdb")
+    parts = {"python": platform.python_version(), "kafka": pinned("broker", "kafka").rsplit(":", 1)[-1]}
+    return {name: version(name) for name in names} | parts
+
+
+def _text(log: Path) -> str:
+    return log.read_text(encoding="utf-8", errors="replace") if log.exists() else ""
+
+
+def _last_line(log: Path) -> str:
+    lines = [line for line in _text(log).splitlines() if line.strip()]
+    return lines[-1] if lines else "it said nothing"

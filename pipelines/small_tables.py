@@ -1,0 +1,159 @@
+"""Tables of a few rows a time, written without Spark: creating them all, the reference tables, the audit.
+
+A Spark job costs half a second however small it is; the Delta library for Python commits in milliseconds. Each
+table has one writer: what is written here is never written by a Spark query.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from typing import Any, Literal
+
+import pyarrow as pa
+import pyarrow.compute as pc
+from deltalake import CommitProperties, DeltaTable, Schema, Transaction, write_deltalake
+from deltalake.exceptions import DeltaError, TableNotFoundError
+from pyspark.sql.pandas.types import to_arrow_schema
+
+from pipelines.errors import InfrastructureUnavailable
+from pipelines.settings import Settings, Store
+from pipelines.sinks import BatchId
+from pipelines.tables import TABLES, Table, table_path
+
+def create_tables(settings: Settings) -> list[str]:
+    """Create every table that is not there yet, empty; returns their names.
+
+    Raises InfrastructureUnavailable when the folder or the bucket cannot be written.
+    """
+    missing = [table for table in TABLES.values() if not _is_there(settings, table)]
+    for table in missing:
+        _create(settings, table)
+    return [table.name for table in missing]
+
+
+def append_rows_once(rows: pa.Table, settings: Settings, table: Table, batch: BatchId) -> None:
+    """Append the rows of a batch; a batch that the table has already is skipped."""
+    _write_once(rows, settings, table, batch, mode="append")
+
+
+def replace_rows_once(rows: pa.Table, settings: Settings, table: Table, batch: BatchId) -> None:
+    """Replace all rows by those of a batch; a batch that the table has already is skipped."""
+    _write_once(rows, settings, table, batch, mode="overwrite")
+
+
+def _write_once(
+    rows: pa.Table, settings: Settings, table: Table, batch: BatchId, *, mode: Literal["append", "overwrite"]
+) -> None:
+    app_id = batch.app_id(table)
+    target = _open(settings, table)
+    done = target.transaction_version(app_id)
+    if done is None or done < batch.number:
+        commit = CommitProperties(app_transactions=[Transaction(app_id, batch.number)])
+        write_deltalake(target, rows.select(table.column_names), mode=mode, commit_properties=commit)
+
+
+def replace_rows(rows: pa.Table, settings: Settings, table: Table) -> None:
+    """Replace all rows of a table."""
+    write_deltalake(_open(settings, table), rows, mode="overwrite")
+
+
+def merge_rows(rows: pa.Table, gone: Sequence[str], settings: Settings, table: Table, *, key: str) -> None:
+    """Insert or update rows by a text key, and delete the keys in `gone`; repeating it changes nothing."""
+    names = table.column_names
+    changes = rows.select(names).append_column("is_gone", pa.array([False] * rows.num_rows, pa.bool_()))
+    if gone:
+        removed = as_arrow([tuple(k if n == key else None for n in names) for k in gone], table)
+        flags = pa.array([True] * len(gone), pa.bool_())
+        changes = pa.concat_tables([changes.cast(_with_flag(table)), removed.append_column("is_gone", flags)])
+    values = {name: f"new.{name}" for name in names}
+    merger = _open(settings, table).merge(
+        changes, f"old.{key} = new.{key}", source_alias="new", target_alias="old"
+    )
+    merger = merger.when_matched_delete("new.is_gone").when_matched_update(values)
+    merger.when_not_matched_insert(values, "not new.is_gone").execute()
+
+
+def read_rows(
+    settings: Settings, table: Table, *, columns: list[str] | None = None, where: pc.Expression | None = None
+) -> pa.Table:
+    """Rows of a small table, in Arrow."""
+    return _open(settings, table).to_pyarrow_table(columns=columns, filters=where)
+
+
+def as_arrow(rows: Sequence[tuple[Any, ...]], table: Table) -> pa.Table:
+    """Rows in the table's column order as Arrow; times are aware or UTC."""
+    names = table.column_names
+    return pa.Table.from_pylist([dict(zip(names, row, strict=True)) for row in rows], schema=arrow_schema(table))
+
+
+def arrow_schema(table: Table) -> pa.Schema:
+    """Arrow schema of a table; timestamps in UTC microseconds."""
+    return to_arrow_schema(table.schema, timezone="UTC")
+
+
+def _with_flag(table: Table) -> pa.Schema:
+    return arrow_schema(table).append(pa.field("is_gone", pa.bool_()))
+
+
+def storage_options(store: Store) -> dict[str, str]:
+    """Options of the Delta library for the object store; hold the secrets in clear."""
+    options = {"AWS_REGION": store.region, "aws_conditional_put": "etag"}
+    if store.endpoint:
+        options["AWS_ENDPOINT_URL"] = store.endpoint
+        options["AWS_ALLOW_HTTP"] = str(store.endpoint.startswith("http://")).lower()
+        options["AWS_VIRTUAL_HOSTED_STYLE_REQUEST"] = str(not store.path_style).lower()
+    if store.access_key and store.secret_key:
+        options["AWS_ACCESS_KEY_ID"] = store.access_key.get_secret_value()
+        options["AWS_SECRET_ACCESS_KEY"] = store.secret_key.get_secret_value()
+    return options
+
+
+def _uri(settings: Settings, table: Table) -> str:
+    return table_path(settings.lake.root, table.name).replace("s3a://", "s3://", 1)
+
+
+def _options(settings: Settings) -> dict[str, str] | None:
+    return storage_options(settings.store) if settings.lake.root.startswith("s3") else None
+
+
+def _open(settings: Settings, table: Table) -> DeltaTable:
+    return DeltaTable(_uri(settings, table), storage_options=_options(settings))
+
+
+def _is_there(settings: Settings, table: Table) -> bool:
+    try:
+        _open(settings, table)
+    except TableNotFoundError:
+        return False
+    except (OSError, DeltaError) as error:
+        raise _unreachable(settings, error) from None
+    return True
+
+
+def _create(settings: Settings, table: Table) -> None:
+    try:
+        DeltaTable.create(
+            _uri(settings, table),
+            schema=Schema.from_json(json.dumps(_documented(table))),
+            mode="ignore",
+            partition_by=list(table.partition_by) or None,
+            description=table.grain,
+            configuration={"delta.dataSkippingStatsColumns": ",".join(table.skip_by)} if table.skip_by else None,
+            storage_options=_options(settings),
+        )
+    except (OSError, DeltaError) as error:
+        raise _unreachable(settings, error) from None
+
+
+def _documented(table: Table) -> dict[str, Any]:
+    schema: dict[str, Any] = json.loads(table.schema.json())
+    for field, column in zip(schema["fields"], table.columns, strict=True):
+        unit = f" [{column.unit}]" if column.unit else ""
+        field["metadata"] = {"comment": column.description + unit}
+    return schema
+
+
+def _unreachable(settings: Settings, error: Exception) -> InfrastructureUnavailable:
+    first = str(error).strip().split("\n")[0][:300]
+    return InfrastructureUnavailable(f"lake.root = {settings.lake.root} cannot be written: {first}")

@@ -1,0 +1,22 @@
+"""What every test may use: one Spark session for the whole run."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+from pyspark.sql import SparkSession
+
+from pipelines.session import build_session
+from pipelines.settings import Settings
+
+pytest_plugins = ["tests.skips"]
+
+
+@pytest.fixture(scope="session")
+def spark() -> Iterator[SparkSession]:
+    """A session as the jobs build it, with a small heap."""
+    settings = Settings.model_validate({"pipeline": {"master": "local[2]", "driver_memory": "1g"}})
+    session = build_session(settings, app_name="gridwatch-tests")
+    yield session
+    session.stop()

@@ -1,0 +1,275 @@
+"""The window rules on rows of meter_windows: one meter and feeder a case, all cases judged in one frame."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from pyspark.sql import Row, SparkSession
+
+from pipelines.settings import Settings
+from pipelines.transforms.window_rules import span_needed_s, window_anomalies, window_findings
+from tests.factories import SILENT_WINDOW, at, ms, readings_frame, windows_frame
+from tests.factories import settings as configured
+
+SETTINGS = Settings()
+SLOW = configured(detection={"cadence_s": 60})
+Windows = list[dict[str, Any]]
+Case = tuple[str, Windows, Windows, set[str]]
+
+
+def moved(by_v: float, **more: Any) -> dict[str, Any]:
+    """A window whose whole tested part lies `by_v` off its baseline mean of 230 V, at its end 0."""
+    mean = 230.0 + by_v
+    return {"end": 0, "tested_mean_v": mean, "tested_min_v": mean, "tested_max_v": mean, **more}
+
+
+def blip(by_v: float, **more: Any) -> dict[str, Any]:
+    """A window of which one tested reading lies `by_v` off, the mean a sixth of it."""
+    extreme = 230.0 + by_v
+    tested = {"tested_min_v": min(extreme, 230.0), "tested_max_v": max(extreme, 230.0), "tested_mean_v": 230.0 + by_v / 6}
+    return {"end": 0, **tested, **more}
+
+
+def peers(count: int, by_v: float) -> Windows:
+    """Other meters of the feeder with one reading off, and two quiet ones for each, so that the median rests."""
+    return [
+        *(blip(by_v, meter_id=f"p{i}") for i in range(count)),
+        *(blip(0.0, meter_id=f"q{i}") for i in range(2 * count + 2)),
+    ]
+
+
+def steady(value: float, *ends: int, **more: Any) -> Windows:
+    """Windows that hold one voltage throughout, at these ends."""
+    same = dict.fromkeys(("mean_v", "min_v", "max_v", "base_mean_v", "tested_mean_v", "tested_min_v", "tested_max_v"), value)
+    return [{"end": end, **same, "std_v": 0.0, **more} for end in ends]
+
+
+def varying(mean: float, *ends: int, **more: Any) -> Windows:
+    """Windows around a mean, without a deviation inside."""
+    around = {"mean_v": mean, "min_v": mean - 1, "max_v": mean + 1, "base_mean_v": mean}
+    tested = {"tested_mean_v": mean, "tested_min_v": mean - 1, "tested_max_v": mean + 1}
+    return [{"end": end, **around, **tested, **more} for end in ends]
+
+
+NONE: set[str] = set()
+DEVIATION = {"m voltage_deviation WARNING"}
+CASES: list[Case] = [
+    # name, windows judged, windows before, what is said of whom
+    ("an ordinary window says nothing", [{"end": 0}], [], NONE),
+    ("one reading 7 V off", [blip(7.0)], [], DEVIATION),
+    ("a sag of one reading", [blip(-7.0)], [], DEVIATION),
+    ("3 % of Un itself is allowed", [blip(6.9)], [], NONE),
+    ("2.5 sigma of a wide baseline are allowed", [blip(12.5, base_std_v=5.0)], [], NONE),
+    ("more than that is not", [blip(12.6, base_std_v=5.0)], [], DEVIATION),
+    ("a baseline without any spread has the floor's", [blip(7.0, base_std_v=0.0)], [], DEVIATION),
+    ("8 baseline readings are enough", [blip(7.0, base_n=8)], [], DEVIATION),
+    ("7 baseline readings are too few", [blip(7.0, base_n=7)], [], NONE),
+    ("no baseline at all", [blip(7.0, base_n=0, base_mean_v=None, base_std_v=None)], [], NONE),
+    ("no tested reading", [{"end": 0, "tested_min_v": None, "tested_max_v": None, "tested_mean_v": None}], [], NONE),
+    ("2 peers alike leave it the meter's", [blip(7.0), *peers(2, 8.0)], [],
+     {*DEVIATION, "p0 voltage_deviation WARNING", "p1 voltage_deviation WARNING"}),
+    ("3 peers alike make it the feeder's", [blip(7.0), *peers(3, 8.0)], [], NONE),
+    ("3 peers the other way do not", [blip(7.0), *peers(3, -8.0)], [],
+     {*DEVIATION, *(f"p{i} voltage_deviation WARNING" for i in range(3))}),
+    ("a feeder whose median moved half as much", [moved(10.0), *(moved(5.0, meter_id=f"q{i}") for i in range(4))], [], NONE),
+    ("a feeder whose median moved less", [moved(10.0), *(moved(4.9, meter_id=f"q{i}") for i in range(4))], [], DEVIATION),
+    ("the only meter of a feeder", [moved(10.0)], [], DEVIATION),
+    ("one of two meters of a feeder", [moved(10.0), moved(0.0, meter_id="q")], [], DEVIATION),
+    ("meters without a feeder do not vouch for each other",
+     [moved(10.0, feeder_id=None, meter_id=f"{m}") for m in ("m", "n", "o", "p")], [],
+     {f"{m} voltage_deviation WARNING" for m in ("m", "n", "o", "p")}),
+    ("10 min at 206.9 V", varying(206.9, 0), varying(206.9, -300), {"m sustained_undervoltage ERROR"}),
+    ("10 min at 207 V", varying(207.0, 0), varying(207.0, -300), NONE),
+    ("10 min at 195.5 V, which is 0.85 Un", varying(195.5, 0), varying(195.5, -300), {"m sustained_undervoltage ERROR"}),
+    ("10 min at 195.4 V", varying(195.4, 0), varying(195.4, -300), {"m sustained_undervoltage CRITICAL"}),
+    ("10 min at 253.1 V", varying(253.1, 0), varying(253.1, -300), {"m sustained_overvoltage ERROR"}),
+    ("10 min at 253 V", varying(253.0, 0), varying(253.0, -300), NONE),
+    ("the mean is weighted by readings", varying(200.0, 0, plausible_n=10), varying(210.5, -300, plausible_n=20), NONE),
+    ("and so is this one", varying(200.0, 0, plausible_n=20), varying(210.0, -300, plausible_n=10),
+     {"m sustained_undervoltage ERROR"}),
+    ("only the disjoint window counts, not the overlapping ones", varying(200.0, 0),
+     [*varying(215.0, -300), *varying(190.0, -60, -120, -180, -240, -360)], NONE),
+    ("the window before is missing", varying(200.0, 0), varying(200.0, -60, -240, -360, -600), NONE),
+    ("the window before was silent", varying(200.0, 0), [{**SILENT_WINDOW, "end": -300}], NONE),
+    ("only implausible readings", varying(200.0, 0, plausible_n=0, mean_v=None), varying(200.0, -300), NONE),
+    ("7 readings in all are too few", varying(200.0, 0, plausible_n=4), varying(200.0, -300, plausible_n=3), NONE),
+    ("8 are enough", varying(200.0, 0, plausible_n=4), varying(200.0, -300, plausible_n=4), {"m sustained_undervoltage ERROR"}),
+    ("a 120 V meter at 107 V", varying(107.0, 0, nominal_voltage_v=120.0), varying(107.0, -300),
+     {"m sustained_undervoltage ERROR"}),
+    ("another meter's windows do not help", varying(200.0, 0), varying(200.0, -300, meter_id="n"), NONE),
+    ("15 min without a change", steady(231.0, 0), steady(231.0, -300, -600), {"m stuck_sensor WARNING"}),
+    ("10 min without a change", steady(231.0, 0), steady(231.0, -300), NONE),
+    ("one change of 0.1 V in the first window", steady(231.0, 0), [*steady(231.0, -300), *steady(231.0, -600, max_v=231.1)], NONE),
+    ("one change in the middle window", steady(231.0, 0), [*steady(231.0, -300, min_v=230.9), *steady(231.0, -600)], NONE),
+    ("one change in the last window", steady(231.0, 0, max_v=231.1), steady(231.0, -300, -600), NONE),
+    ("another constant voltage before", steady(231.0, 0), [*steady(231.0, -300), *steady(230.0, -600)], NONE),
+    ("a missing window", steady(231.0, 0), steady(231.0, -300, -660), NONE),
+    ("a silent window", steady(231.0, 0), [*steady(231.0, -300), {**SILENT_WINDOW, "end": -600}], NONE),
+    ("9 readings are too few", steady(231.0, 0, plausible_n=3), steady(231.0, -300, -600, plausible_n=3), NONE),
+    ("10 are enough", steady(231.0, 0, plausible_n=4), steady(231.0, -300, -600, plausible_n=3), {"m stuck_sensor WARNING"}),
+    ("a dead meter at 0 V is not stuck", steady(0.0, 0), steady(0.0, -300, -600), {"m sustained_undervoltage CRITICAL"}),
+    ("23 V is 0.1 Un", steady(23.0, 0), steady(23.0, -300, -600), {"m sustained_undervoltage CRITICAL"}),
+    ("23.1 V is stuck", steady(23.1, 0), steady(23.1, -300, -600),
+     {"m sustained_undervoltage CRITICAL", "m stuck_sensor WARNING"}),
+]  # fmt: skip
+
+
+def own(case: int, windows: Windows) -> Windows:
+    """The windows with meters and a feeder of their own."""
+    return [
+        {**w, "meter_id": f"{case}/{w.get('meter_id', 'm')}", "feeder_id": w.get("feeder_id", f"f{case}")} for w in windows
+    ]
+
+
+@pytest.fixture(scope="module")
+def findings(spark: SparkSession) -> dict[int, list[Row]]:
+    """What the rules say, by number of the case."""
+    judged = [w for i, (_, windows, _, _) in enumerate(CASES) for w in own(i, windows)]
+    before = [w for i, (_, _, windows, _) in enumerate(CASES) for w in own(i, windows)]
+    history = windows_frame(spark, before).drop("feeder_id", "nominal_voltage_v", "rated_current_a")
+    said = window_findings(
+        windows_frame(spark, judged), history, detection=SETTINGS.detection, incidents=SETTINGS.incidents
+    )
+    found: dict[int, list[Row]] = {i: [] for i in range(len(CASES))}
+    for row in said.collect():
+        found[int(row["meter_id"].split("/")[0])].append(row)
+    return found
+
+
+def spoken(rows: list[Row]) -> list[str]:
+    """["m stuck_sensor WARNING", ...]."""
+    return sorted(f"{r['meter_id'].split('/')[1]} {r['finding']['anomaly_type']} {r['finding']['severity']}" for r in rows)
+
+
+@pytest.mark.parametrize("number", range(len(CASES)), ids=[name for name, *_ in CASES])
+def test_window_rule(findings: dict[int, list[Row]], number: int) -> None:
+    assert spoken(findings[number]) == sorted(CASES[number][3])
+
+
+def finding_of(findings: dict[int, list[Row]], name: str) -> Row:
+    """The only finding of a case."""
+    (row,) = findings[next(i for i, (case, *_) in enumerate(CASES) if case == name)]
+    return row
+
+
+def test_voltage_deviation_states_the_baseline_part(findings: dict[int, list[Row]]) -> None:
+    row = finding_of(findings, "a sag of one reading")
+    assert row["event_ts"] == at(0)
+    assert row["baseline"].asDict() == {"mean": 230.0, "std": 0.5, "n": 24, "windowStart": ms(-300), "windowEnd": ms(-60)}
+    said = row["finding"]
+    assert (said["observed"], said["deviation"], said["threshold_used"]) == pytest.approx((223.0, -7.0, 6.9))
+
+
+def test_sustained_voltage_states_mean_and_limit(findings: dict[int, list[Row]]) -> None:
+    said = finding_of(findings, "and so is this one")["finding"]
+    assert said["observed"] == pytest.approx((200 * 20 + 210 * 10) / 30)
+    assert said["threshold_used"] == pytest.approx(207.0)
+    assert "10-minute mean" in said["message"]
+
+
+def test_history_reaches_back_two_windows_and_the_previous_end() -> None:
+    assert span_needed_s(SETTINGS.detection) == 2 * 300 + 60
+    assert span_needed_s(SLOW.detection) == 180
+
+
+def test_a_window_of_15_minutes_needs_no_other(spark: SparkSession) -> None:
+    """At a cadence of 60 s one window covers the spans of both rules."""
+    rows = [*steady(231.0, 0, meter_id="stuck"), *varying(200.0, 0, meter_id="low"), *varying(230.0, 0, meter_id="fine")]
+    frame = windows_frame(spark, rows, window_s=900, n=15, plausible_n=15, base_n=12)
+    history = windows_frame(spark, [], placed=False)
+    said = window_findings(frame, history, detection=SLOW.detection, incidents=SLOW.incidents).collect()
+    assert sorted((r["meter_id"], r["finding"]["anomaly_type"]) for r in said) == [
+        ("low", "sustained_undervoltage"), ("stuck", "stuck_sensor"),
+    ]  # fmt: skip
+
+
+# meter_silent. Windows end every 60 s; the meter's last reading is at second 0 until it is back.
+SILENT_FOR_AN_HOUR = [(end, 0) for end in range(0, 3601 + 1800, 60)]
+BACK_AT_430 = [*((end, 0) for end in range(60, 480, 60)), (480, 430), (540, 530)]
+
+
+def silence(spark: SparkSession, ends: list[tuple[int, float]], *, steps: list[int] | None = None) -> list[tuple[Any, ...]]:
+    """(event second, severity, stated limit) of meter_silent; `steps` splits the ends into several calls."""
+    found, done = [], 0
+    for size in steps or [len(ends)]:
+        now, before = ends[done : done + size], ends[:done]
+        done += size
+        rows, history = ([{**SILENT_WINDOW, "end": e, "last": t} for e, t in some] for some in (now, before))
+        said = window_findings(
+            windows_frame(spark, rows), windows_frame(spark, history, placed=False),
+            detection=SETTINGS.detection, incidents=SETTINGS.incidents,
+        )  # fmt: skip
+        found += [r for r in said.collect() if r["finding"]["anomaly_type"] == "meter_silent"]
+    return sorted(((r["event_ts"] - at(0)).total_seconds(), r["finding"]["severity"], r["finding"]["observed"]) for r in found)
+
+
+def test_silence_is_a_warning_at_5_minutes_an_error_at_30_and_a_heartbeat_every_30(spark: SparkSession) -> None:
+    """Event time is the last reading plus the limit reached, whatever the window ends are."""
+    assert silence(spark, SILENT_FOR_AN_HOUR) == [
+        (300.0, "WARNING", 300.0), (1800.0, "ERROR", 1800.0), (3600.0, "ERROR", 3600.0), (5400.0, "ERROR", 5400.0),
+    ]  # fmt: skip
+
+
+def test_silence_begins_at_300_seconds_and_not_before(spark: SparkSession) -> None:
+    assert silence(spark, [(240, 0), (299, 0)]) == []
+    assert silence(spark, [(240, 0), (300, 0)]) == [(300.0, "WARNING", 300.0)]
+
+
+def test_back_is_an_info_at_the_window_end_that_sees_it(spark: SparkSession) -> None:
+    found = silence(spark, BACK_AT_430)
+    assert [(t, severity) for t, severity, _ in found] == [(300.0, "WARNING"), (480.0, "INFO")]
+
+
+def test_short_gap_is_no_silence(spark: SparkSession) -> None:
+    assert silence(spark, [(60, 0), (120, 0), (180, 0), (240, 0), (300, 250), (360, 350)]) == []
+
+
+def test_second_silence_is_reported_again(spark: SparkSession) -> None:
+    later = [(end, 530) for end in range(600, 1000, 60)]
+    found = silence(spark, [*BACK_AT_430, *later])
+    assert [(t, severity) for t, severity, _ in found] == [(300.0, "WARNING"), (480.0, "INFO"), (830.0, "WARNING")]
+
+
+def test_window_ends_that_were_skipped_lose_only_the_steps_below(spark: SparkSession) -> None:
+    """The whole fleet was silent: no window end between 240 and 1860 s."""
+    assert silence(spark, [(240, 0), (1860, 0), (1920, 0)]) == [(1800.0, "ERROR", 1800.0)]
+
+
+def test_first_window_end_ever_reports_a_meter_that_is_silent_already(spark: SparkSession) -> None:
+    assert silence(spark, [(360, 0)]) == [(300.0, "WARNING", 300.0)]
+
+
+@pytest.mark.parametrize("steps", [[1] * 9, [6, 3], [5, 1, 3]], ids=["one by one", "six and three", "five, one, three"])
+def test_window_ends_in_one_call_or_several_say_the_same(spark: SparkSession, steps: list[int]) -> None:
+    assert silence(spark, BACK_AT_430, steps=steps) == silence(spark, BACK_AT_430)
+
+
+def test_later_windows_never_change_an_earlier_verdict(spark: SparkSession) -> None:
+    """Three constant windows in one call: the first two have no 15 minutes behind them, the third has."""
+    frame = windows_frame(spark, [w for end in (0, 300, 600, 900) for w in steady(231.0, end)])
+    history = windows_frame(spark, [], placed=False)
+    said = window_findings(frame, history, detection=SETTINGS.detection, incidents=SETTINGS.incidents).collect()
+    assert sorted((r["event_ts"], r["finding"]["anomaly_type"]) for r in said) == [
+        (at(600), "stuck_sensor"), (at(900), "stuck_sensor"),
+    ]  # fmt: skip
+
+
+def test_window_anomaly_carries_the_latest_countable_reading(spark: SparkSession) -> None:
+    """A re-sent copy of the latest reading neither doubles the anomaly nor takes its place."""
+    findings = window_findings(
+        windows_frame(spark, [*varying(230.0, 0, last=-10, meter_id="fine"), {**blip(7.0), "last": -10}]),
+        windows_frame(spark, [], placed=False), detection=SETTINGS.detection, incidents=SETTINGS.incidents,
+    )  # fmt: skip
+    readings = readings_frame(
+        spark,
+        [
+            {"event_ts": at(-10), "voltage_v": 237.0, "kafka_offset": 5},
+            {"event_ts": at(-10), "voltage_v": 237.0, "kafka_offset": 6, "is_resent": True},
+            {"event_ts": at(-10), "voltage_v": 230.0, "kafka_offset": 7, "meter_id": "fine"},
+        ],
+    )
+    (anomaly,) = window_anomalies(findings, readings).collect()
+    assert (anomaly["stage"], anomaly["meter_id"], anomaly["event_ts"]) == ("window", "m1", at(0))
+    assert anomaly["source"]["offset"] == 5
+    assert anomaly["original_event"]["voltage"] == 237.0

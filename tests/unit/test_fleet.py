@@ -1,0 +1,72 @@
+"""The meters' CSV is read into typed rows, or refused with file, line and value."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pytest
+
+from pipelines.errors import SettingsError
+from pipelines.fleet import load_reference_tables, read_csv
+from pipelines.lake_sql import open_lake
+from pipelines.settings import Settings
+from pipelines.small_tables import create_tables
+from pipelines.tables import LABELS, METERS
+
+
+@pytest.fixture
+def csv(tmp_path: Path) -> Path:
+    return tmp_path / "fleet.csv"
+
+
+def refusal(path: Path) -> str:
+    with pytest.raises(SettingsError) as caught:
+        list(read_csv(path, METERS))
+    assert "\n" not in str(caught.value)
+    return str(caught.value)
+
+
+def test_columns_may_stand_in_any_order_and_be_missing(csv: Path) -> None:
+    csv.write_text("nominal_voltage_v,note,meter_id,phase\n230,x,m-1,A\n,y,m-2,\n")
+    assert list(read_csv(csv, METERS)) == [
+        ("m-1", None, None, "A", 230.0, None),
+        ("m-2", None, None, None, None, None),
+    ]
+
+
+def test_times_without_a_zone_are_utc(csv: Path) -> None:
+    csv.write_text("fault_id,start,end\nf,2026-01-02T03:04:05,2026-01-02T04:04:05+01:00\n")
+    row = next(iter(read_csv(csv, LABELS)))
+    at = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
+    assert row[6:8] == (at, at)
+
+
+def test_a_file_that_is_not_there_names_the_setting(csv: Path) -> None:
+    assert "set lake.fleet" in refusal(csv)
+
+
+@pytest.mark.parametrize("text", ["", "id,phase\nm-1,A\n"])
+def test_a_file_without_the_meter_column_names_what_it_needs(csv: Path, text: str) -> None:
+    csv.write_text(text)
+    assert "no column meter_id; it needs meter_id, feeder_id" in refusal(csv)
+
+
+def test_a_meter_that_stands_twice_is_named_with_its_line(csv: Path) -> None:
+    csv.write_text("meter_id\nm-1\nm-2\nm-1\n")
+    assert "line 4: meter_id m-1 stands twice" in refusal(csv)
+
+
+def test_a_value_of_the_wrong_type_is_named_with_its_line(csv: Path) -> None:
+    csv.write_text("meter_id,nominal_voltage_v\nm-1,230\nm-2,230 V\n")
+    assert "line 3: nominal_voltage_v = '230 V' is no double" in refusal(csv)
+
+
+def test_loading_twice_replaces_the_meters(csv: Path, tmp_path: Path) -> None:
+    settings = Settings.model_validate({"lake": {"root": str(tmp_path / "lake"), "fleet": str(csv)}})
+    create_tables(settings)
+    for meters in ("m-1\nm-2\n", "m-3\n"):
+        csv.write_text(f"meter_id\n{meters}")
+        load_reference_tables(settings)
+    with open_lake(settings) as lake:
+        assert lake.execute("SELECT meter_id FROM meters").fetchall() == [("m-3",)]
