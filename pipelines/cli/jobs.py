@@ -15,7 +15,10 @@ def register(commands: Commands) -> None:
     add_command(commands, "run", "Run the pipeline job in the foreground until it is interrupted.", run)
     # No character begins an option here: argparse would otherwise refuse the generator's own ones.
     generate_parser = commands.add_parser(
-        "generate", help="Send simulated meter readings with labelled faults.", add_help=False, prefix_chars="\0"
+        "generate",
+        help="Send simulated meter readings with labelled faults.",
+        add_help=False,
+        prefix_chars="\0",
     )
     generate_parser.add_argument("rest", nargs=argparse.REMAINDER)
     generate_parser.set_defaults(command=generate)

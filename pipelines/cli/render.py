@@ -37,10 +37,9 @@ def as_table(names: Sequence[str], rows: Rows) -> str:
 def as_csv(names: Sequence[str], rows: Rows) -> str:
     """A header and the rows; null is empty.
 
-    >>> print(as_csv(["a"], [[None], ["x,y"]]))
-    a
-    <BLANKLINE>
-    "x,y"
+    >>> print(as_csv(["a", "b"], [[None, "x,y"]]))
+    a,b
+    ,"x,y"
     """
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")

@@ -130,8 +130,11 @@ def voltage_deviation(d: Detection) -> Column:
     meters of the feeder deviate alike, or when the feeder's median moved half as much: the feeder's event.
     """
     deviation, mean, allowed = F.col("deviation_v"), F.col("base_mean_v"), F.col("allowed_v")
+    # Of two meters the median is half this one's own movement: take the other's.
+    is_pair = (F.col("feeder_meters") == 2) & F.col("moved_v").isNotNull()
+    feeder_moved = F.when(is_pair, 2 * F.col("feeder_moved_v") - F.col("moved_v")).otherwise(F.col("feeder_moved_v"))
     shared = (F.col("peers_alike") >= d.peers) | (
-        (F.col("feeder_meters") > 1) & (F.abs("feeder_moved_v") >= F.abs(deviation) / 2)
+        (F.col("feeder_meters") > 1) & (F.abs(feeder_moved) >= F.abs(deviation) / 2)
     )
     is_feeders = F.col("feeder_id").isNotNull() & F.coalesce(shared, F.lit(False))
     observed = mean + deviation

@@ -1,6 +1,7 @@
 """Imports point one way, so that a plan can be tested without a network and read without a program around it.
 
-errors <- settings, contract <- tables <- {transforms, sources, sinks, observe} <- jobs <- {cli, local demo, console}
+errors <- settings, contract <- tables <- {transforms, sources, sinks, observe} <- jobs
+<- {cli, local demo, console}
 """
 
 from __future__ import annotations
@@ -36,8 +37,8 @@ ALLOWED = {
     # The entry of spark-submit hands its arguments to the command `gridwatch run`.
     ("pipelines.jobs.pipeline", "pipelines.cli"),
 }
-"""Imports against the order, each with its reason. `session` importing `local.java` and `local.jars` (what must
-stand before the JVM starts) is in the order: `local` without the demo lies below it."""
+"""Imports against the order, each with its reason. That `session` imports `local.java` and `local.jars` (what
+must stand before the JVM starts) is in the order: `local` without the demo lies below it."""
 
 GENERATOR_USERS = {"pipelines.cli.jobs", "pipelines.local.demo", "pipelines.local.demo_report"}
 """The only modules of the pipeline that may know the generator: the command that starts it, and the demo."""

@@ -132,8 +132,8 @@ def test_a_table_whose_log_is_broken_is_named(tmp_path: Path) -> None:
 def test_the_secret_survives_quotes_and_names_the_endpoint() -> None:
     store = Store(endpoint="http://127.0.0.1:9000", access_key=SecretStr("a'b"), secret_key=SecretStr("c"))
     assert secret_statement(store) == (
-        "CREATE SECRET (TYPE s3, REGION 'us-east-1', URL_STYLE 'path', ENDPOINT '127.0.0.1:9000', USE_SSL 'false',"
-        " KEY_ID 'a''b', SECRET 'c')"
+        "CREATE SECRET (TYPE s3, REGION 'us-east-1', URL_STYLE 'path', ENDPOINT '127.0.0.1:9000',"
+        " USE_SSL 'false', KEY_ID 'a''b', SECRET 'c')"
     )
 
 

@@ -53,7 +53,7 @@ def test_a_value_out_of_its_range_is_named_with_its_source(assignment: str, word
     assert words in refusal(assignment)
 
 
-@pytest.mark.parametrize("name", ["detection.sigm", "nothing.here", "detection.sigma.more", "detection."])
+@pytest.mark.parametrize("name", ["detection.sigm", "nothing", "detection.sigma.more", "detection."])
 def test_an_unknown_name_is_refused_and_says_where_all_are_listed(name: str) -> None:
     assert refusal(f"{name}=3") == f"{name} is no setting; docs/configuration.md lists them all"
 

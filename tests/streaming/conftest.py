@@ -1,0 +1,55 @@
+"""A lake of real Delta tables and a checkpoint in a temporary folder; what the jobs send to Kafka is collected."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pytest
+from pyspark.sql import DataFrame, SparkSession
+
+from pipelines.jobs.context import Run
+from pipelines.settings import Settings
+from pipelines.small_tables import create_tables
+
+
+@dataclass
+class Outbox:
+    """Stands in for Kafka: takes what `send` would send; can fail like a broker that is gone."""
+
+    records: list[tuple[str, str | None, Any]] = field(default_factory=list)
+    fail_on: str | None = None
+
+    def send(self, frame: DataFrame, settings: Settings, topic: str) -> None:
+        """Collect a frame, or fail once at the topic named in `fail_on`."""
+        if topic == self.fail_on:
+            self.fail_on = None
+            raise ConnectionError("the broker is gone")
+        rows = frame.collect()
+        self.records += [(topic, row.asDict().get("key"), row["value"] and json.loads(row["value"])) for row in rows]
+
+    def take(self, topic: str) -> list[tuple[str | None, Any]]:
+        """(key, document) sent to a topic since the last call for it."""
+        taken = [(key, value) for name, key, value in self.records if name == topic]
+        self.records = [record for record in self.records if record[0] != topic]
+        return taken
+
+
+MakeRun = Callable[[Path], Run]
+
+
+@pytest.fixture(scope="session")
+def make_run(spark: SparkSession) -> MakeRun:
+    """A run whose tables and checkpoint lie in a folder."""
+
+    def make(folder: Path) -> Run:
+        settings = Settings.model_validate(
+            {"lake": {"root": str(folder / "lake")}, "pipeline": {"checkpoint": str(folder / "checkpoint")}}
+        )
+        create_tables(settings)
+        return Run(spark, settings, "generation", lambda line: None)
+
+    return make
