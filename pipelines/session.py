@@ -5,52 +5,76 @@ from __future__ import annotations
 import os
 import sys
 import time
-from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from pyspark.sql import SparkSession
 
 from pipelines.conf_files import conf_folder_for
 from pipelines.local.java import require_java
-from pipelines.local.jars import cache_dir
+from pipelines.local.cache import cache_dir
+from pipelines.local.spark_kit import SparkKit, spark_defaults, spark_kit
 from pipelines.settings import Settings, Store
 
 CONF_FILES = ("spark-defaults.conf", "log4j2.properties", "fairscheduler.xml")
 
-
-def prepare_environment() -> None:
-    """Point Spark at our conf folder and at this interpreter, unless spark-submit has already done so.
-
-    Spark's workers otherwise take `python3` from PATH, which may be another version.
-    """
-    os.environ.setdefault("SPARK_CONF_DIR", str(conf_folder_for(*CONF_FILES)))
-    os.environ.setdefault("PYSPARK_PYTHON", sys.executable)
-    os.environ.setdefault("PYSPARK_DRIVER_PYTHON", sys.executable)
+_JVM_OPTIONS = "-XX:+UseParallelGC -XX:-UsePerfData -XX:-DontCompileHugeMethods -XX:MetaspaceSize=256m"
+"""Generated projections exceed the 8 kB of bytecode above which Java would only interpret a method."""
 
 
-def build_session(settings: Settings, *, app_name: str = "gridwatch") -> SparkSession:
+def build_session(
+    settings: Settings, *, app_name: str = "gridwatch", kit: SparkKit | None | Literal["auto"] = "auto", jvm_options: str = ""
+) -> SparkSession:
     """The session of a job; under spark-submit the one it prepared, with our store settings added.
 
-    Downloads the jars named in `conf/spark-defaults.conf` into the cache on first use.
-    Raises InfrastructureUnavailable when Java is missing.
+    Otherwise it is made here, with what `conf/spark-defaults.conf` says. A local master uses the kit of
+    `pipelines.local.spark_kit` ("auto"), another one, or `kit=None`, resolves the packages at each start.
+    Raises InfrastructureUnavailable when Java is missing or the jars cannot be downloaded.
     """
     _think_in_utc()
     builder = SparkSession.builder.appName(app_name)
     if not _under_spark_submit():
-        require_java()
-        prepare_environment()
-        builder = (
-            builder.master(settings.pipeline.master)
-            .config("spark.driver.memory", settings.pipeline.driver_memory)
-            .config("spark.driver.host", "127.0.0.1")
-            .config("spark.driver.bindAddress", "127.0.0.1")
-            .config("spark.jars.ivy", str(cache_dir() / "ivy-spark"))
-            .config("spark.driver.extraJavaOptions", _java_options())
-        )
+        if kit == "auto":
+            kit = spark_kit() if settings.pipeline.master.startswith("local") else None
+        options = f"{_JVM_OPTIONS} {settings.pipeline.jvm_options} {jvm_options}"
+        for name, value in _local_conf(settings, kit, options).items():
+            builder = builder.config(name, value)
     spark = builder.getOrCreate()
     spark.sparkContext.setLogLevel("WARN")
     _reach_store(spark, settings.store)
     return spark
+
+
+def end_jvm(spark: SparkSession) -> None:
+    """Stop the session and wait until its JVM has exited."""
+    gateway: Any = spark.sparkContext._gateway
+    spark.stop()
+    gateway.shutdown()
+    gateway.proc.stdin.close()
+    gateway.proc.wait()
+
+
+def _local_conf(settings: Settings, kit: SparkKit | None, jvm_options: str) -> dict[str, str]:
+    """Configuration of a session that plain python starts. Sets the environment its JVM reads.
+
+    Spark's workers otherwise take `python3` from PATH, which may be another version.
+    """
+    require_java()
+    folder = conf_folder_for(*CONF_FILES)
+    os.environ.setdefault("PYSPARK_PYTHON", sys.executable)
+    os.environ.setdefault("PYSPARK_DRIVER_PYTHON", sys.executable)
+    os.environ["SPARK_CONF_DIR"] = str(kit.empty if kit else folder)
+    options = f"-Dlog4j2.configurationFile={folder / 'log4j2.properties'} {jvm_options} {kit.flags() if kit else ''}"
+    return {
+        **spark_defaults(),
+        "spark.master": settings.pipeline.master,
+        "spark.driver.memory": settings.pipeline.driver_memory,
+        "spark.driver.host": "127.0.0.1",
+        "spark.driver.bindAddress": "127.0.0.1",
+        "spark.scheduler.allocation.file": str(folder / "fairscheduler.xml"),
+        "spark.jars.ivy": str(cache_dir() / "ivy-spark"),
+        "spark.driver.extraJavaOptions": " ".join(options.split()),
+        **(kit.conf() if kit else {}),
+    }
 
 
 def _reach_store(spark: SparkSession, store: Store) -> None:
@@ -85,11 +109,6 @@ def _think_in_utc() -> None:
 
 def _under_spark_submit() -> bool:
     return "PYSPARK_GATEWAY_PORT" in os.environ
-
-
-def _java_options() -> str:
-    log_config = Path(os.environ["SPARK_CONF_DIR"]) / "log4j2.properties"
-    return f"-Dlog4j2.configurationFile={log_config} -XX:+UseParallelGC -XX:-UsePerfData -XX:-DontCompileHugeMethods -XX:MetaspaceSize=256m"
 
 
 if __name__ == "__main__":

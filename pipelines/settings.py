@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import datetime
 from typing import Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, model_validator
@@ -17,7 +18,7 @@ AUTO: Literal["auto"] = "auto"
 class Section(BaseModel):
     """A frozen group of settings that refuses unknown keys."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True, validate_default=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, validate_default=True, allow_inf_nan=False)
 
 
 class Topics(Section):
@@ -29,7 +30,7 @@ class Topics(Section):
 
 
 class Kafka(Section):
-    bootstrap_servers: str = Field("127.0.0.1:9092", description="Brokers, host:port, separated by commas.")
+    bootstrap_servers: str = Field("127.0.0.1:9092", min_length=3, description="Brokers, host:port, separated by commas.")
     topics: Topics = Topics()
     partitions: int = Field(4, ge=1, le=1024, description="Partitions of sensor-readings and anomalies when created.")
     replication_factor: int = Field(1, ge=1, le=9, description="Replicas of every topic when created.")
@@ -241,7 +242,20 @@ class Pipeline(Section):
         1_000_000, ge=100, description="Most records one archive batch takes; bounds memory after a downtime."
     )
     master: str = Field("local[*]", description="Spark master when plain python starts the job; spark-submit sets its own.")
+    jvm_options: str = Field("", description="Further options of the driver's JVM when plain python starts it.")
     driver_memory: str = Field("2g", pattern=r"^\d+[mg]$", description="Heap of the driver when plain python starts it.")
+
+
+    @model_validator(mode="after")
+    def _start_is_a_place(self) -> Self:
+        if self.starting not in ("earliest", "latest"):
+            try:
+                datetime.fromisoformat(self.starting)
+            except ValueError:
+                raise ValueError(
+                    f"pipeline.starting = {self.starting}: earliest, latest or an ISO time such as 2026-03-01T00:00:00Z"
+                ) from None
+        return self
 
 
 class Alerts(Section):

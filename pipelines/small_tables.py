@@ -7,7 +7,9 @@ table has one writer: what is written here is never written by a Spark query.
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+import re
+import time
+from collections.abc import Callable, Sequence
 from typing import Any, Literal
 
 import pyarrow as pa
@@ -19,7 +21,55 @@ from pyspark.sql.pandas.types import to_arrow_schema
 from pipelines.errors import InfrastructureUnavailable
 from pipelines.settings import Settings, Store
 from pipelines.sinks import BatchId
-from pipelines.tables import TABLES, Table, table_path
+from pipelines.tables import AUDIT, TABLES, Table, table_path
+
+Say = Callable[[str], None]
+
+_QUICK = {"max_retries": "1", "connect_timeout": "3s", "timeout": "5s"}
+"""One question to the store ends within seconds; who asks repeats it."""
+_REFUSALS = ("403 Forbidden", "404 Not Found", "400 Bad Request", "301 Moved", "InvalidAccessKeyId", "privileges")
+"""Answers of a store that waiting does not change: wrong keys, no such bucket, another region."""
+_COLOURS = re.compile(r"\x1b\[[0-9;]*m")
+_S3_CODE = re.compile(r"<Code>(\w+)</Code>")
+
+
+def wait_for_lake(settings: Settings, say: Say) -> None:
+    """Return when the object store of `lake.root` answers; retries with growing pauses for `kafka.connect_timeout`.
+
+    A folder needs no waiting. Raises InfrastructureUnavailable after that time, and at once when the store refuses.
+    """
+    limit_s = settings.kafka.connect_timeout
+    deadline, pause = time.monotonic() + limit_s, 0.5
+    while (problem := _store_problem(settings)) is not None:
+        left = deadline - time.monotonic()
+        where = f"lake.root = {settings.lake.root} at {settings.store.endpoint or 'Amazon S3'}"
+        if any(sign in problem for sign in _REFUSALS):
+            raise InfrastructureUnavailable(
+                f"{where}: the store refuses ({_cause(problem)}); look at the keys, the region and that the bucket exists"
+            )
+        if left <= 0:
+            raise InfrastructureUnavailable(
+                f"{where}: the store does not answer within {limit_s:g} s ({_cause(problem)}); start it, or set"
+                " GRIDWATCH_STORE__ENDPOINT"
+            )
+        say(f"waiting for the store at {settings.store.endpoint or 'Amazon S3'} ({left:.0f} s left)")
+        time.sleep(min(pause, max(left, 0)))
+        pause = min(pause * 2, 8)
+
+
+def _store_problem(settings: Settings) -> str | None:
+    """What the store says when it is asked for a table; None when it answers, also that there is none."""
+    options = _options(settings)
+    if options is None:
+        return None
+    try:
+        DeltaTable(_uri(settings, AUDIT), storage_options=options | _QUICK)
+    except TableNotFoundError:
+        return None
+    except (OSError, DeltaError) as error:
+        return str(error)
+    return None
+
 
 def create_tables(settings: Settings) -> list[str]:
     """Create every table that is not there yet, empty; returns their names.
@@ -155,5 +205,18 @@ def _documented(table: Table) -> dict[str, Any]:
 
 
 def _unreachable(settings: Settings, error: Exception) -> InfrastructureUnavailable:
-    first = str(error).strip().split("\n")[0][:300]
-    return InfrastructureUnavailable(f"lake.root = {settings.lake.root} cannot be written: {first}")
+    return InfrastructureUnavailable(f"lake.root = {settings.lake.root} cannot be written: {_cause(str(error))}")
+
+
+def _cause(text: str) -> str:
+    """The innermost cause in an error of the Delta library, which draws a tree of them, in colour.
+
+    >>> _cause("Kernel error\\n   \\x1b[31m\\u21b3\\x1b[0m tcp connect error\\n    \\u21b3 Connection refused (os error 111)\\n")
+    'Connection refused (os error 111)'
+    >>> _cause("Kernel error\\n  \\u21b3 404 Not Found\\n  <Error><Code>NoSuchBucket</Code></Error>")
+    'NoSuchBucket'
+    """
+    if code := _S3_CODE.search(text):
+        return code[1]
+    lines = [line.strip(" \t\u21b3") for line in _COLOURS.sub("", text).splitlines()]
+    return next((line for line in reversed(lines) if line), "no reason given")[:300]

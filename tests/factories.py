@@ -32,7 +32,14 @@ TOPOLOGY_FIELDS = [
     T.StructField("nominal_voltage_v", T.DoubleType()),
     T.StructField("rated_current_a", T.DoubleType()),
 ]
-READING = {"meterId": "m1", "timestamp": NOON_MS, "voltage": 230.0, "current": 5.0, "temperature": 20.0, "status": "OK"}
+READING = {
+    "meterId": "m1",
+    "timestamp": NOON_MS,
+    "voltage": 230.0,
+    "current": 5.0,
+    "temperature": 20.0,
+    "status": "OK",
+}
 
 Values = Mapping[str, Any]
 
@@ -111,16 +118,22 @@ def meters_frame(spark: SparkSession, rows: Iterable[Values]) -> DataFrame:
 
 
 def windows_frame(
-    spark: SparkSession, rows: Iterable[Values], *, window_s: float = 300.0, placed: bool = True, **defaults: Any
+    spark: SparkSession,
+    rows: Iterable[Values],
+    *,
+    window_s: float = 300.0,
+    placed: bool = True,
+    **defaults: Any,
 ) -> DataFrame:
-    """Rows of meter_windows ending at `end` (seconds after noon), full of ordinary readings unless told otherwise.
+    """Rows of meter_windows ending at `end` (seconds after noon), full of ordinary readings by default.
 
     `placed` adds the topology, as `attach_meters` does.
     """
     ordinary = {
         "meter_id": "m1", "n": 30, "base_n": 24, "base_mean_v": 230.0, "base_std_v": 0.5, "tested_n": 6,
         "tested_mean_v": 230.0, "tested_std_v": 0.5, "tested_min_v": 229.5, "tested_max_v": 230.5,
-        "plausible_n": 30, "mean_v": 230.0, "std_v": 0.5, "min_v": 229.0, "max_v": 231.0, "max_current_a": 5.0,
+        "plausible_n": 30, "mean_v": 230.0, "std_v": 0.5, "min_v": 229.0, "max_v": 231.0,
+        "max_current_a": 5.0,
         "min_temperature_c": 20.0, "max_temperature_c": 20.0,
     }  # fmt: skip
     if placed:
@@ -165,7 +178,14 @@ def _window(row: Values, window_s: float) -> dict[str, Any]:
 
 
 def _anomaly(row: Values) -> dict[str, Any]:
-    values = {"meter_id": "m1", "feeder_id": "f1", "severity": "WARNING", "stage": "reading", "score": 1.0, **row}
+    values = {
+        "meter_id": "m1",
+        "feeder_id": "f1",
+        "severity": "WARNING",
+        "stage": "reading",
+        "score": 1.0,
+        **row,
+    }
     event_ts = at(values.pop("t"))
     scope = values["meter_id"] or values["feeder_id"]
     identity = f"{values['anomaly_type']}|{scope}|{event_ts:%H:%M:%S.%f}"

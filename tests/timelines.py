@@ -43,14 +43,19 @@ def assert_same_windows(found: Timed, expected: Timed) -> None:
 def as_row(reading: Reading, **more: Any) -> dict[str, Any]:
     """A row of the table readings."""
     return {
-        "meter_id": reading.meter_id, "event_ts": at((reading.event_ms - NOON_MS) / 1000), "voltage_v": reading.voltage_v,
-        "current_a": reading.current_a, "temperature_c": reading.temperature_c, "is_plausible": reading.is_plausible,
-        "is_in_band": reading.is_in_band, **more,
-    }  # fmt: skip
+        "meter_id": reading.meter_id,
+        "event_ts": at((reading.event_ms - NOON_MS) / 1000),
+        "voltage_v": reading.voltage_v,
+        "current_a": reading.current_a,
+        "temperature_c": reading.temperature_c,
+        "is_plausible": reading.is_plausible,
+        "is_in_band": reading.is_in_band,
+        **more,
+    }
 
 
 def random_readings(seed: int, *, meters: int, cadence_s: float, seconds: int) -> list[Reading]:
-    """A shuffled fleet around noon: jitter, gaps, readings on window edges, implausible and out-of-band ones."""
+    """A shuffled fleet from noon on: jitter, gaps, readings on edges, implausible and out-of-band ones."""
     rng = random.Random(seed)
     readings = []
     for meter in range(meters):
@@ -58,7 +63,9 @@ def random_readings(seed: int, *, meters: int, cadence_s: float, seconds: int) -
             if rng.random() < 0.05:
                 continue
             jitter = 0 if rng.random() < 0.3 else rng.uniform(0, cadence_s * 0.9)
-            readings.append(_random_reading(rng, f"m{meter}", NOON_MS + round((poll * cadence_s + jitter) * 1000)))
+            readings.append(
+                _random_reading(rng, f"m{meter}", NOON_MS + round((poll * cadence_s + jitter) * 1000))
+            )
     rng.shuffle(readings)
     return readings
 

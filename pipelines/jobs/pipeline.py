@@ -18,7 +18,7 @@ from pipelines.jobs.incidents import start_incidents
 from pipelines.jobs.windows import start_windows
 from pipelines.session import build_session
 from pipelines.settings import Settings
-from pipelines.small_tables import create_tables
+from pipelines.small_tables import create_tables, wait_for_lake
 from pipelines.topics import check_topics, wait_for_kafka
 
 READY = "gridwatch is reading"
@@ -35,6 +35,7 @@ def run_pipeline(settings: Settings, say: Say) -> None:
     """
     wait_for_kafka(settings.kafka, say)
     check_topics(settings)
+    wait_for_lake(settings, say)
     create_tables(settings)
     load_reference_tables(settings)
     say("starting Spark")

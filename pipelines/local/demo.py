@@ -8,6 +8,7 @@ import platform
 import sys
 import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
@@ -22,6 +23,7 @@ from pipelines.local.demo_report import DemoReport, build_report
 from pipelines.local.java import require_java
 from pipelines.local.objectstore import start_objectstore
 from pipelines.local.processes import Child, LocalParts, run_logged
+from pipelines.local.spark_kit import spark_kit
 from pipelines.settings import Settings
 from pipelines.settings_load import load_settings
 from pipelines.topics import create_topics, topic_offsets
@@ -72,9 +74,11 @@ class Demo:
         started = time.monotonic()
         require_java()
         self._dir.mkdir(parents=True, exist_ok=True)
-        with LocalParts() as parts:
+        with LocalParts() as parts, ThreadPoolExecutor(max_workers=1) as beside:
+            kit = beside.submit(spark_kit, self._say)
             self._start_servers(parts)
             self._generate("--plan-only", *self._shape())
+            kit.result()
             settings = self.settings()
             create_topics(settings)
             pipeline = self._start_pipeline(parts)
@@ -212,8 +216,10 @@ _BRISK = {
     "GRIDWATCH_PIPELINE__ARCHIVE_TRIGGER": "2 s",
     "GRIDWATCH_PIPELINE__WINDOWS_TRIGGER": "5 s",
     "GRIDWATCH_PIPELINE__INCIDENTS_TRIGGER": "4 s",
+    "GRIDWATCH_PIPELINE__JVM_OPTIONS": "-XX:TieredStopAtLevel=1 -XX:ReservedCodeCacheSize=256m",
 }
-"""Event time runs fast in the demo, so its batches come more often than a real grid needs."""
+"""Event time runs fast in the demo, so its batches come more often than a real grid needs; and in one minute the
+optimising compiler costs more than it gains (docs/adr/0005)."""
 
 
 def _versions() -> dict[str, str]:

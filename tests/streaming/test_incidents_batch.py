@@ -1,4 +1,4 @@
-"""The incidents query's batches on real Delta tables: anomalies by id, incidents by MERGE, replays change nothing."""
+"""The incidents query on real Delta tables: anomalies by id, incidents by MERGE, replays change nothing."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def outbox(monkeypatch: pytest.MonkeyPatch) -> Outbox:
 @pytest.fixture
 def run(make_run: MakeRun, tmp_path: Path) -> Iterator[Run]:
     """An empty lake."""
-    yield make_run(tmp_path)
+    return make_run(tmp_path)
 
 
 def a(t: float, kind: str = "undervoltage", severity: str = "WARNING", **more: Any) -> dict[str, Any]:
@@ -39,7 +39,9 @@ def a(t: float, kind: str = "undervoltage", severity: str = "WARNING", **more: A
     return {"t": t, "anomaly_type": kind, "severity": severity, **more}
 
 
-def records(run: Run, anomalies: Anomalies, ticks: tuple[float, ...] = (), first_offset: int = 0) -> DataFrame:
+def records(
+    run: Run, anomalies: Anomalies, ticks: tuple[float, ...] = (), first_offset: int = 0
+) -> DataFrame:
     """A batch as the Kafka source gives it: anomaly events and window ends."""
     sent = encode_anomalies(anomalies_frame(run.spark, anomalies)).collect() if anomalies else []
     rows = [(b"k", r["value"].encode(), "anomalies", 0, first_offset + i, NOON) for i, r in enumerate(sent)]
@@ -54,7 +56,10 @@ def table(run: Run, name: str, order: str) -> list[Row]:
 
 def brief(row: Row) -> tuple[Any, ...]:
     """(status, severity, opened, last, closed, anomalies, alerts), times in seconds after noon."""
-    seconds = (None if row[n] is None else (row[n] - at(0)).total_seconds() for n in ("opened_at", "last_anomaly_at", "closed_at"))
+    seconds = (
+        None if row[n] is None else (row[n] - at(0)).total_seconds()
+        for n in ("opened_at", "last_anomaly_at", "closed_at")
+    )
     return (row["status"], row["severity"], *seconds, row["anomalies"], row["alerts"])
 
 
@@ -70,11 +75,17 @@ def test_incident_lives_through_its_batches(run: Run, outbox: Outbox) -> None:
         (records(run, [a(100, severity="ERROR")], (60, 120)), [("open", "ERROR", 0, 100, None, 2, 2)], 1),
         (records(run, [], (360,)), [("open", "ERROR", 0, 100, None, 2, 2)], 0),
         (records(run, [], (420,)), [("closed", "ERROR", 0, 100, 400, 2, 2)], 1),
-        (records(run, [a(800)]), [("closed", "ERROR", 0, 100, 400, 2, 2), ("open", "WARNING", 800, 800, None, 1, 1)], 1),
+        (
+            records(run, [a(800)]),
+            [("closed", "ERROR", 0, 100, 400, 2, 2), ("open", "WARNING", 800, 800, None, 1, 1)],
+            1,
+        ),
     ]
     for number, (frame, expected, sent) in enumerate(steps):
         batch.write(frame, number)
-        assert [brief(row) for row in table(run, "incidents", "opened_at")] == expected, f"after batch {number}"
+        assert [brief(row) for row in table(run, "incidents", "opened_at")] == expected, (
+            f"after batch {number}"
+        )
         documents = outbox.take(TOPIC)
         assert len(documents) == sent, f"sent by batch {number}"
         assert all(key == document["incidentId"] for key, document in documents)
@@ -82,7 +93,9 @@ def test_incident_lives_through_its_batches(run: Run, outbox: Outbox) -> None:
 
 def test_replay_of_a_batch_sends_again_and_changes_nothing(run: Run, outbox: Outbox) -> None:
     """The process died after the sends, before the checkpoint knew: a new one writes the same batch."""
-    frame = records(run, [a(0), a(10, "interruption", "CRITICAL"), a(0, "over_temperature", meter_id="m2")], (60,))
+    frame = records(
+        run, [a(0), a(10, "interruption", "CRITICAL"), a(0, "over_temperature", meter_id="m2")], (60,)
+    )
     IncidentsBatch(run).write(frame, 0)
     sent = sorted(outbox.take(TOPIC))
     before = table(run, "incidents", "incident_id"), table(run, "anomalies", "anomaly_id")
@@ -93,7 +106,7 @@ def test_replay_of_a_batch_sends_again_and_changes_nothing(run: Run, outbox: Out
 
 
 def test_broker_that_is_gone_while_an_incident_closes_loses_no_record(run: Run, outbox: Outbox) -> None:
-    """The MERGE has closed the incident, the send fails, the batch comes again: the topic must learn of it."""
+    """The MERGE closed the incident, the send failed, the batch comes again: the topic must learn of it."""
     IncidentsBatch(run).write(records(run, [a(0)]), 0)
     outbox.take(TOPIC)
     closing = records(run, [], (360,))
@@ -112,7 +125,9 @@ def test_anomaly_known_by_id_is_stored_once(run: Run, outbox: Outbox) -> None:
     batch.write(records(run, [a(0), a(30)], first_offset=7), 1)
     stored = table(run, "anomalies", "event_ts")
     assert [(row["event_ts"], row["kafka_offset"]) for row in stored] == [(at(0), 5), (at(30), 8)]
-    assert [brief(row) for row in table(run, "incidents", "opened_at")] == [("open", "WARNING", 0, 30, None, 2, 1)]
+    assert [brief(row) for row in table(run, "incidents", "opened_at")] == [
+        ("open", "WARNING", 0, 30, None, 2, 1)
+    ]
 
 
 def test_late_anomaly_merges_two_incidents_and_removes_the_second(run: Run, outbox: Outbox) -> None:
@@ -122,13 +137,18 @@ def test_late_anomaly_merges_two_incidents_and_removes_the_second(run: Run, outb
     """
     batch = IncidentsBatch(run)
     batch.write(records(run, [a(0), a(560), a(560, "stuck_sensor")]), 0)
-    second = next(r["incident_id"] for r in table(run, "incidents", "opened_at") if r["opened_at"] == at(560) and r["family"] == "voltage-low")
+    second = next(
+        r["incident_id"]
+        for r in table(run, "incidents", "opened_at")
+        if r["opened_at"] == at(560) and r["family"] == "voltage-low"
+    )
     outbox.take(TOPIC)
     late = records(run, [a(280)])
     batch.write(late, 1)
     rows = {row["family"]: brief(row) for row in table(run, "incidents", "opened_at")}
     assert rows == {
-        "voltage-low": ("open", "WARNING", 0, 560, None, 3, 1), "health": ("open", "WARNING", 560, 560, None, 1, 1),
+        "voltage-low": ("open", "WARNING", 0, 560, None, 3, 1),
+        "health": ("open", "WARNING", 560, 560, None, 1, 1),
     }  # fmt: skip
     sent = dict(outbox.take(TOPIC))
     assert sent.pop(second) is None
@@ -142,7 +162,9 @@ def test_anomaly_before_the_opening_gives_the_incident_another_id(run: Run, outb
     batch.write(records(run, [a(0)]), 1)
     sent = dict(outbox.take(TOPIC))
     assert sent.pop(old) is None
-    assert [brief(row) for row in table(run, "incidents", "opened_at")] == [("open", "WARNING", 0, 200, None, 2, 1)]
+    assert [brief(row) for row in table(run, "incidents", "opened_at")] == [
+        ("open", "WARNING", 0, 200, None, 2, 1)
+    ]
     assert list(sent) == [row["incident_id"] for row in table(run, "incidents", "opened_at")]
 
 
@@ -152,6 +174,9 @@ def test_info_and_broken_records_touch_no_incident(run: Run, outbox: Outbox) -> 
     broken = run.spark.createDataFrame([(None, bytearray(b"no json"), "anomalies", 0, 9, NOON)], KAFKA_SCHEMA)
     no_tick = run.spark.createDataFrame([(None, bytearray(b"{}"), "window-ticks", 0, 9, NOON)], KAFKA_SCHEMA)
     IncidentsBatch(run).write(frame.union(broken).union(no_tick), 0)
-    assert {row["anomaly_type"] for row in table(run, "anomalies", "anomaly_id")} == {"voltage_deviation", "voltage_spike"}
+    assert {row["anomaly_type"] for row in table(run, "anomalies", "anomaly_id")} == {
+        "voltage_deviation",
+        "voltage_spike",
+    }
     assert table(run, "incidents", "opened_at") == []
     assert outbox.records == []

@@ -1,4 +1,4 @@
-"""What the decoder must say of a record, by a validator of its own: Python's json and `conf/contracts`, no Spark."""
+"""What the decoder must accept, by a validator of its own: Python's json and `conf/contracts`."""
 
 from __future__ import annotations
 
@@ -18,8 +18,12 @@ from pipelines.transforms.readings import type_readings
 from tests.factories import NOON_MS, kafka_frame
 
 CONTRACTS = Path(__file__).resolve().parents[2] / "conf" / "contracts"
-FIELDS: list[dict[str, Any]] = json.loads((CONTRACTS / "sensor_reading.json").read_text(encoding="utf-8"))["fields"]
-REASONS = [r["name"] for r in json.loads((CONTRACTS / "rejections.json").read_text(encoding="utf-8"))["reasons"]]
+FIELDS: list[dict[str, Any]] = json.loads((CONTRACTS / "sensor_reading.json").read_text(encoding="utf-8"))[
+    "fields"
+]
+REASONS = [
+    r["name"] for r in json.loads((CONTRACTS / "rejections.json").read_text(encoding="utf-8"))["reasons"]
+]
 
 
 def decide(spark: SparkSession, values: list[bytes | None], settings: Settings) -> DataFrame:
@@ -37,11 +41,11 @@ def is_valid(value: bytes | None, *, max_skew_s: float, max_age_s: float, broker
     """Whether a strict reader of the contract accepts the record."""
     try:
         document = _strict(value)
-        return isinstance(document, dict) and all(
-            _fits(field, document.get(field["name"])) for field in FIELDS
-        ) and broker_ms - max_age_s * 1000 <= document["timestamp"] <= broker_ms + max_skew_s * 1000  # fmt: skip
     except ValueError:
         return False
+    if not isinstance(document, dict) or not all(_fits(f, document.get(f["name"])) for f in FIELDS):
+        return False
+    return broker_ms - max_age_s * 1000 <= document["timestamp"] <= broker_ms + max_skew_s * 1000
 
 
 def _strict(value: bytes | None) -> Any:

@@ -8,20 +8,114 @@ from tests.factories import NOON_MS
 
 OLDEST_MS = NOON_MS - 3650 * 86_400_000
 _RIGHT = {
-    "meterId": '"m1"', "timestamp": str(NOON_MS), "voltage": "230.1", "current": "5", "temperature": "20", "status": '"OK"',
-}  # fmt: skip
+    "meterId": '"m1"',
+    "timestamp": str(NOON_MS),
+    "voltage": "230.1",
+    "current": "5",
+    "temperature": "20",
+    "status": '"OK"',
+}
 _VALUES = (
-    '"m1"', '"OK"', '""', '"a b"', '"}{"', r'"\u006d1"', r'"\\"', r'"\""', r'"\ud800"', '"x', "'m1'", '"mé"', '"a\nb"', '"m1\\n"',
-    "230", "-1", "0", "-0", "2.3e2", "2E+2", "1e6", "1e7", "1e400", "-1e400", "-0.0", "NaN", "-Infinity", "INF", "01", "+1",
-    ".5", "1.", "1e", "9" * 25, "0." + "1" * 40, str(NOON_MS), str(NOON_MS + 5000), str(NOON_MS + 5001), str(OLDEST_MS),
-    str(OLDEST_MS - 1), f"{NOON_MS}.0", '"NaN"', '"Infinity"', '"230"', "null", "null", "true", "false", "nul", "NULL", "[]",
-    "[1,{}]", "[1,]", "{}", '{"a":{"b":[]}}', '{"a":1,"a":2}', '{"status":null}', "", "{", "/**/1", "1 2",
-)  # fmt: skip
+    '"m1"',
+    '"OK"',
+    '""',
+    '"a b"',
+    '"}{"',
+    r'"\u006d1"',
+    r'"\\"',
+    r'"\""',
+    r'"\ud800"',
+    '"x',
+    "'m1'",
+    '"mé"',
+    '"a\nb"',
+    '"m1\\n"',
+    "230",
+    "-1",
+    "0",
+    "-0",
+    "2.3e2",
+    "2E+2",
+    "1e6",
+    "1e7",
+    "1e400",
+    "-1e400",
+    "-0.0",
+    "NaN",
+    "-Infinity",
+    "INF",
+    "01",
+    "+1",
+    ".5",
+    "1.",
+    "1e",
+    "9" * 25,
+    "0." + "1" * 40,
+    str(NOON_MS),
+    str(NOON_MS + 5000),
+    str(NOON_MS + 5001),
+    str(OLDEST_MS),
+    str(OLDEST_MS - 1),
+    f"{NOON_MS}.0",
+    '"NaN"',
+    '"Infinity"',
+    '"230"',
+    "null",
+    "null",
+    "true",
+    "false",
+    "nul",
+    "NULL",
+    "[]",
+    "[1,{}]",
+    "[1,]",
+    "{}",
+    '{"a":{"b":[]}}',
+    '{"a":1,"a":2}',
+    '{"status":null}',
+    "",
+    "{",
+    "/**/1",
+    "1 2",
+)
 _NAMES = (
-    "voltage", "status", "status", "meterId", "Voltage", "x", "", r"st\u0061tus", "timestamp", 'a"', "°", "current", "$", "a.b",
-)  # fmt: skip
+    "voltage",
+    "status",
+    "status",
+    "meterId",
+    "Voltage",
+    "x",
+    "",
+    r"st\u0061tus",
+    "timestamp",
+    'a"',
+    "°",
+    "current",
+    "$",
+    "a.b",
+)
 _SPACES = ("", "", "", "", " ", "\n", "\t", "\r", "\u00a0", "\x0b", "\x00")
-_AROUND = ("", "", "", "", "", "", " ", "\r\n", "x", "{}", "}", "]", ",", "#", "\x00", "\ufeff", "null", "],[", '},"y":{')
+_AROUND = (
+    "",
+    "",
+    "",
+    "",
+    "",
+    "",
+    " ",
+    "\r\n",
+    "x",
+    "{}",
+    "}",
+    "]",
+    ",",
+    "#",
+    "\x00",
+    "\ufeff",
+    "null",
+    "],[",
+    '},"y":{',
+)
 
 
 def make_documents(seed: int, count: int) -> list[bytes | None]:
@@ -31,7 +125,9 @@ def make_documents(seed: int, count: int) -> list[bytes | None]:
 
 
 def _noise(rng: random.Random) -> bytes | None:
-    return rng.choice((None, rng.randbytes(rng.randrange(12)), rng.choice(_VALUES).encode(), rng.choice(_AROUND).encode()))
+    return rng.choice(
+        (None, rng.randbytes(rng.randrange(12)), rng.choice(_VALUES).encode(), rng.choice(_AROUND).encode())
+    )
 
 
 def _document(rng: random.Random) -> bytes:

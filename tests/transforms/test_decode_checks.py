@@ -21,7 +21,14 @@ from tests.transforms.decoding import REASONS, decide, is_valid
 from tests.transforms.documents import OLDEST_MS, make_documents
 
 GOOD = document()
-VALUES = {"meter_id": "m1", "voltage_v": 230.0, "current_a": 5.0, "temperature_c": 20.0, "status": "OK", "extra": None}
+VALUES = {
+    "meter_id": "m1",
+    "voltage_v": 230.0,
+    "current_a": 5.0,
+    "temperature_c": 20.0,
+    "status": "OK",
+    "extra": None,
+}
 """What GOOD decodes to."""
 
 Outcome = str | dict[str, Any]
@@ -163,7 +170,11 @@ ACCEPTED: list[tuple[str, bytes, dict[str, Any]]] = [
     ("a status of 256 characters", document(status="x" * 256), {"status": "x" * 256}),
     ("braces and brackets in a string", document(status='}{[]":,'), {"status": '}{[]":,'}),
     ("a document in a string", document(status='{"voltage":1}'), {"status": '{"voltage":1}'}),
-    ("letters of other scripts", document(status="störung 故障").decode("unicode_escape").encode(), {"status": "störung 故障"}),
+    (
+        "letters of other scripts",
+        document(status="störung 故障").decode("unicode_escape").encode(),
+        {"status": "störung 故障"},
+    ),
     ("escapes in a string", raw("status", r'"\"\\\/\b\f\n\r\t\u00e9"'), {"status": '"\\/\b\f\n\r\té'}),
     ("a surrogate pair", raw("status", r'"\ud83d\ude00"'), {"status": "😀"}),
     ("an escaped field name", GOOD.replace(b'"meterId"', rb'"\u006deterId"'), {}),
@@ -181,16 +192,25 @@ ACCEPTED: list[tuple[str, bytes, dict[str, Any]]] = [
     ("an unknown field with an empty name", adding('"":true'), {"extra": {"": True}}),
     ("a field in other letters", adding('"Voltage":1'), {"extra": {"Voltage": 1}}),
     ("a field whose name has quotes", adding(r'"a\"b":"c\"d"'), {"extra": {'a"b': 'c"d'}}),
-    ("the name of a field inside an unknown one", adding('"x":{"voltage":1}'), {"extra": {"x": {"voltage": 1}}}),
-    ("an unknown field in place of the status", adding('"x":2').replace(b'"status":"OK",', b""),
-     {"status": None, "extra": {"x": 2}}),
-]  # fmt: skip
+    (
+        "the name of a field inside an unknown one",
+        adding('"x":{"voltage":1}'),
+        {"extra": {"x": {"voltage": 1}}},
+    ),
+    (
+        "an unknown field in place of the status",
+        adding('"x":2').replace(b'"status":"OK",', b""),
+        {"status": None, "extra": {"x": 2}},
+    ),
+]
 
 
 @pytest.fixture(scope="module")
 def outcomes(spark: SparkSession) -> dict[bytes | None, Row]:
     """Every record of the tables above and of the generator's malformed kinds, decided in one frame."""
-    values = [value for _, value, _ in (*REJECTED, *ACCEPTED)] + [made(v) for v in VARIANTS if v != "future_clock"]
+    values = [value for _, value, _ in (*REJECTED, *ACCEPTED)] + [
+        made(v) for v in VARIANTS if v != "future_clock"
+    ]
     rows = decide(spark, values, Settings()).orderBy("kafka_offset").collect()
     assert len(rows) == len(values)
     return dict(zip(values, rows, strict=True))
@@ -202,7 +222,9 @@ def made(variant: str) -> bytes | None:
 
 
 @pytest.mark.parametrize(("name", "value", "reason"), REJECTED, ids=[name for name, *_ in REJECTED])
-def test_record_is_rejected(outcomes: dict[bytes | None, Row], name: str, value: bytes | None, reason: str) -> None:
+def test_record_is_rejected(
+    outcomes: dict[bytes | None, Row], name: str, value: bytes | None, reason: str
+) -> None:
     row = outcomes[value]
     assert row["reason"] == reason
     assert (None if row["value"] is None else bytes(row["value"])) == value, "all bytes are kept"
@@ -222,7 +244,9 @@ def test_record_is_accepted(
 
 
 @pytest.mark.parametrize("variant", [v for v in VARIANTS if v != "future_clock"])
-def test_malformed_kind_of_the_generator_gets_its_reason(outcomes: dict[bytes | None, Row], variant: str) -> None:
+def test_malformed_kind_of_the_generator_gets_its_reason(
+    outcomes: dict[bytes | None, Row], variant: str
+) -> None:
     assert outcomes[made(variant)]["reason"] == expected_reason(variant)
 
 
@@ -231,15 +255,30 @@ def test_every_reason_is_reached_and_named_in_the_contract() -> None:
 
 
 FOREIGN = {
-    "meter_id": "meter.id", "timestamp": "t (epoch)", "timestamp_unit": "s", "voltage": "kV", "voltage_scale": 1000.0,
-    "current": "mA", "current_scale": 0.001, "temperature": "°F", "temperature_unit": "F", "status": "state[0]",
-}  # fmt: skip
+    "meter_id": "meter.id",
+    "timestamp": "t (epoch)",
+    "timestamp_unit": "s",
+    "voltage": "kV",
+    "voltage_scale": 1000.0,
+    "current": "mA",
+    "current_scale": 0.001,
+    "temperature": "°F",
+    "temperature_unit": "F",
+    "status": "state[0]",
+}
 """Another utility's documents: names with characters that mean something in patterns, other units."""
 
 
 def foreign(**changes: Any) -> bytes:
     """A document of that utility."""
-    values = {"meter.id": "m1", "t (epoch)": NOON_MS / 1000, "kV": 0.23, "mA": 5000, "°F": 68, "state[0]": "OK"}
+    values = {
+        "meter.id": "m1",
+        "t (epoch)": NOON_MS / 1000,
+        "kV": 0.23,
+        "mA": 5000,
+        "°F": 68,
+        "state[0]": "OK",
+    }
     return json.dumps({**values, **changes}, ensure_ascii=False).encode()
 
 
@@ -248,7 +287,11 @@ MAPPED: list[tuple[str, bytes, Outcome]] = [
     ("whole seconds", foreign(**{"t (epoch)": NOON_MS // 1000}), {}),
     ("fractions of a second", foreign(**{"t (epoch)": NOON_MS / 1000 + 0.123}), {"event_ms": NOON_MS + 123}),
     ("no status", foreign(**{"state[0]": None}), {"status": None}),
-    ("our own names are unknown here", foreign(voltage=1, status="x"), {"extra": {"voltage": 1, "status": "x"}}),
+    (
+        "our own names are unknown here",
+        foreign(voltage=1, status="x"),
+        {"extra": {"voltage": 1, "status": "x"}},
+    ),
     ("documents with our names", GOOD, "missing_meter_id"),
     ("milliseconds where seconds are declared", foreign(**{"t (epoch)": NOON_MS}), "out_of_range"),
     ("seconds ahead of the broker", foreign(**{"t (epoch)": NOON_MS / 1000 + 5.5}), "future_timestamp"),
@@ -294,19 +337,29 @@ def test_any_bytes_get_one_outcome_and_what_is_accepted_is_valid(spark: SparkSes
     """3,000 records a frame: no crash, and accepted exactly when a strict reader of the contract accepts."""
     values = make_documents(seed, 3000)
     limits = Settings().input
-    rows = decide(spark, values, Settings()).select("kafka_offset", "reason").orderBy("kafka_offset").collect()
+    rows = (
+        decide(spark, values, Settings()).select("kafka_offset", "reason").orderBy("kafka_offset").collect()
+    )
     assert [row["kafka_offset"] for row in rows] == list(range(len(values)))
     assert {row["reason"] for row in rows} <= {None, *REASONS}
     valid = [is_valid(value, max_skew_s=limits.max_skew, max_age_s=limits.max_age) for value in values]
     assert 0.1 < sum(valid) / len(valid) < 0.9
-    wrong = [(v, row["reason"]) for v, row, ok in zip(values, rows, valid, strict=True) if ok != (row["reason"] is None)]
+    wrong = [
+        (v, row["reason"])
+        for v, row, ok in zip(values, rows, valid, strict=True)
+        if ok != (row["reason"] is None)
+    ]
     assert wrong == []
 
 
 @pytest.mark.parametrize(("query", "times"), [("archive", 1), ("windows", 0)])
 def test_plan_parses_each_record_once(spark: SparkSession, query: str, times: int) -> None:
-    """A filter pushed below the parse would repeat it: five `from_json` cost twice the processor time of one."""
-    planned = archive_plan(spark) if query == "archive" else windows.build(empty_table(spark, "readings"), Settings())
+    """A filter pushed below the parse would repeat it: five `from_json` cost twice the time of one."""
+    planned = (
+        archive_plan(spark)
+        if query == "archive"
+        else windows.build(empty_table(spark, "readings"), Settings())
+    )
     width = "spark.sql.debug.maxToStringFields"
     before = spark.conf.get(width)
     spark.conf.set(width, 100_000)

@@ -37,70 +37,96 @@ def run(spark: SparkSession, anomalies: Anomalies, clock: float | None = CLOCK) 
 
 SILENT = "meter_silent"
 CASES: dict[str, tuple[Anomalies, list[tuple[Any, ...]]]] = {
-    # the anomalies of one meter -> (family, severity, opened, last, closed, anomalies, alerts) of its incidents
+    # anomalies of a meter -> (family, severity, opened, last, closed, anomalies, alerts) of its incidents
     "one anomaly closes after the off delay": ([a(0)], [("voltage-low", "WARNING", 0, 0, 300, 1, 1)]),
     "the next one extends it": ([a(0), a(200)], [("voltage-low", "WARNING", 0, 200, 500, 2, 1)]),
     "300 s later is still the same": ([a(0), a(300)], [("voltage-low", "WARNING", 0, 300, 600, 2, 1)]),
     "a millisecond more is a new one": (
-        [a(0), a(300.001)], [("voltage-low", "WARNING", 0, 0, 300, 1, 1), ("voltage-low", "WARNING", 300.001, 300.001, 600.001, 1, 1)],
+        [a(0), a(300.001)],
+        [
+            ("voltage-low", "WARNING", 0, 0, 300, 1, 1),
+            ("voltage-low", "WARNING", 300.001, 300.001, 600.001, 1, 1),
+        ],
     ),
     "a worse one escalates and notifies": (
-        [a(0), a(10, severity="ERROR"), a(20, "interruption", "CRITICAL")], [("voltage-low", "CRITICAL", 0, 20, 320, 3, 3)],
+        [a(0), a(10, severity="ERROR"), a(20, "interruption", "CRITICAL")],
+        [("voltage-low", "CRITICAL", 0, 20, 320, 3, 3)],
     ),
     "a milder one neither lowers nor notifies": (
-        [a(0, severity="ERROR"), a(10), a(20, severity="ERROR")], [("voltage-low", "ERROR", 0, 20, 320, 3, 1)],
+        [a(0, severity="ERROR"), a(10), a(20, severity="ERROR")],
+        [("voltage-low", "ERROR", 0, 20, 320, 3, 1)],
     ),
     "families have incidents of their own": (
         [a(0), a(0, "over_temperature", "ERROR"), a(0, "equipment_failure", "CRITICAL")],
-        [("equipment", "CRITICAL", 0, 0, 300, 1, 1), ("thermal", "ERROR", 0, 0, 300, 1, 1), ("voltage-low", "WARNING", 0, 0, 300, 1, 1)],
+        [
+            ("equipment", "CRITICAL", 0, 0, 300, 1, 1),
+            ("thermal", "ERROR", 0, 0, 300, 1, 1),
+            ("voltage-low", "WARNING", 0, 0, 300, 1, 1),
+        ],
     ),
     "rules of one family share an incident": (
-        [a(0), a(60, "sustained_undervoltage", "ERROR")], [("voltage-low", "ERROR", 0, 60, 360, 2, 2)],
+        [a(0), a(60, "sustained_undervoltage", "ERROR")],
+        [("voltage-low", "ERROR", 0, 60, 360, 2, 2)],
     ),
     "INFO never opens one": ([a(0, "voltage_deviation", "INFO"), a(0, "voltage_spike", "INFO")], []),
     "voltage_spike never opens one": ([a(0, "voltage_spike", "WARNING")], []),
     "voltage_spike never extends one": (
-        [a(0, "overvoltage"), a(200, "voltage_spike")], [("voltage-high", "WARNING", 0, 0, 300, 1, 1)],
+        [a(0, "overvoltage"), a(200, "voltage_spike")],
+        [("voltage-high", "WARNING", 0, 0, 300, 1, 1)],
     ),
     "an unknown rule opens none": ([a(0, "no_such_rule", "CRITICAL")], []),
     "two implausible values stay a warning": (
-        [a(0, "implausible_value"), a(200, "implausible_value")], [("health", "WARNING", 0, 200, 500, 2, 1)],
+        [a(0, "implausible_value"), a(200, "implausible_value")],
+        [("health", "WARNING", 0, 200, 500, 2, 1)],
     ),
     "the third in 15 min is an error": (
         [a(0, "implausible_value"), a(290, "implausible_value"), a(580, "implausible_value")],
         [("health", "ERROR", 0, 580, 880, 3, 2)],
     ),
     "a third after more than 15 min is not": (
-        [a(0, "implausible_value"), a(290, "stuck_sensor"), a(580, "implausible_value"), a(870, "stuck_sensor"),
-         a(901, "implausible_value")],
+        [
+            a(0, "implausible_value"),
+            a(290, "stuck_sensor"),
+            a(580, "implausible_value"),
+            a(870, "stuck_sensor"),
+            a(901, "implausible_value"),
+        ],
         [("health", "WARNING", 0, 901, 1201, 5, 1)],
     ),
     "other health anomalies do not count as implausible": (
-        [a(0, "implausible_value"), a(10, "stuck_sensor"), a(20, "implausible_value")], [("health", "WARNING", 0, 20, 320, 3, 1)],
+        [a(0, "implausible_value"), a(10, "stuck_sensor"), a(20, "implausible_value")],
+        [("health", "WARNING", 0, 20, 320, 3, 1)],
     ),
     "back closes a silence at once": (
-        [a(0, SILENT), a(180, SILENT, "INFO")], [("silence", "WARNING", 0, 0, 180, 1, 1)],
+        [a(0, SILENT), a(180, SILENT, "INFO")],
+        [("silence", "WARNING", 0, 0, 180, 1, 1)],
     ),
     "a silence lasts from heartbeat to heartbeat": (
         [a(300, SILENT), a(1800, SILENT, "ERROR"), a(3600, SILENT, "ERROR"), a(4000, SILENT, "INFO")],
         [("silence", "ERROR", 300, 3600, 4000, 3, 2)],
     ),
-    "a silence without back or heartbeat is over after both": ([a(0, SILENT)], [("silence", "WARNING", 0, 0, 2100, 1, 1)]),
+    "a silence without back or heartbeat is over after both": (
+        [a(0, SILENT)],
+        [("silence", "WARNING", 0, 0, 2100, 1, 1)],
+    ),
     "silent again after back is a new incident": (
         [a(0, SILENT), a(180, SILENT, "INFO"), a(600, SILENT)],
         [("silence", "WARNING", 0, 0, 180, 1, 1), ("silence", "WARNING", 600, 600, 2700, 1, 1)],
     ),
     "back without a silence is nothing": ([a(0, SILENT, "INFO")], []),
     "an INFO of another rule ends nothing": (
-        [a(0, "stuck_sensor"), a(100, "voltage_deviation", "INFO")], [("health", "WARNING", 0, 0, 300, 1, 1)],
+        [a(0, "stuck_sensor"), a(100, "voltage_deviation", "INFO")],
+        [("health", "WARNING", 0, 0, 300, 1, 1)],
     ),
-}  # fmt: skip
+}
 
 
 @pytest.fixture(scope="module")
 def incidents(spark: SparkSession) -> dict[str, list[Row]]:
     """Incidents of every case, each a meter of its own, in one call."""
-    everything = [{**anomaly, "meter_id": name} for name, (anomalies, _) in CASES.items() for anomaly in anomalies]
+    everything = [
+        {**anomaly, "meter_id": name} for name, (anomalies, _) in CASES.items() for anomaly in anomalies
+    ]
     found: dict[str, list[Row]] = {name: [] for name in CASES}
     for row in run(spark, everything):
         found[row["meter_id"]].append(row)
@@ -109,7 +135,10 @@ def incidents(spark: SparkSession) -> dict[str, list[Row]]:
 
 def brief(row: Row) -> tuple[Any, ...]:
     """(family, severity, opened, last, closed, anomalies, alerts) with times in seconds after noon."""
-    seconds = (None if row[n] is None else (row[n] - at(0)).total_seconds() for n in ("opened_at", "last_anomaly_at", "closed_at"))
+    seconds = (
+        None if row[n] is None else (row[n] - at(0)).total_seconds()
+        for n in ("opened_at", "last_anomaly_at", "closed_at")
+    )
     return (row["family"], row["severity"], *seconds, row["anomalies"], row["alerts"])
 
 
@@ -122,10 +151,17 @@ def test_incidents_of_a_meter(incidents: dict[str, list[Row]], name: str) -> Non
 def test_incident_tells_its_history(incidents: dict[str, list[Row]]) -> None:
     (row,) = incidents["a worse one escalates and notifies"]
     assert [tuple(step) for step in row["severity_history"]] == [
-        (ms(0), "WARNING", "undervoltage"), (ms(10), "ERROR", "undervoltage"), (ms(20), "CRITICAL", "interruption"),
-    ]  # fmt: skip
+        (ms(0), "WARNING", "undervoltage"),
+        (ms(10), "ERROR", "undervoltage"),
+        (ms(20), "CRITICAL", "interruption"),
+    ]
     assert (row["anomaly_type"], row["message"]) == ("interruption", "interruption CRITICAL")
-    assert (row["duration_s"], row["scope"], row["feeder_id"], row["parent_id"]) == (20.0, "meter", "f1", None)
+    assert (row["duration_s"], row["scope"], row["feeder_id"], row["parent_id"]) == (
+        20.0,
+        "meter",
+        "f1",
+        None,
+    )
 
 
 def test_incident_id_depends_on_scope_family_and_opening_only(incidents: dict[str, list[Row]]) -> None:
@@ -135,7 +171,8 @@ def test_incident_id_depends_on_scope_family_and_opening_only(incidents: dict[st
 
 
 @pytest.mark.parametrize(
-    ("clock", "status", "closed"), [(None, "open", None), (299.999, "open", None), (300, "closed", 300), (9000, "closed", 300)]
+    ("clock", "status", "closed"),
+    [(None, "open", None), (299.999, "open", None), (300, "closed", 300), (9000, "closed", 300)],
 )
 def test_the_clock_closes_an_incident_at_the_off_delay(
     spark: SparkSession, clock: float | None, status: str, closed: float | None
@@ -151,7 +188,11 @@ def test_feeder_anomaly_has_the_feeder_as_scope(spark: SparkSession) -> None:
 
 
 def test_worst_value_is_the_one_with_the_highest_score(spark: SparkSession) -> None:
-    scored = [a(0, observed=200.0, score=1.1), a(10, observed=150.0, score=3.0), a(20, observed=190.0, score=1.4)]
+    scored = [
+        a(0, observed=200.0, score=1.1),
+        a(10, observed=150.0, score=3.0),
+        a(20, observed=190.0, score=1.4),
+    ]
     (row,) = run(spark, scored)
     assert row["worst_value"] == 150.0
 
@@ -169,7 +210,15 @@ def test_late_anomaly_between_two_sessions_merges_them(spark: SparkSession) -> N
     assert brief(merged) == ("voltage-low", "WARNING", 0, 560, 860, 3, 1)
 
 
-KINDS = ("undervoltage", "interruption", "implausible_value", "stuck_sensor", "meter_silent", "voltage_spike", "over_temperature")
+KINDS = (
+    "undervoltage",
+    "interruption",
+    "implausible_value",
+    "stuck_sensor",
+    "meter_silent",
+    "voltage_spike",
+    "over_temperature",
+)
 
 
 @settings(max_examples=4, deadline=None, database=None, derandomize=True, phases=[Phase.generate])
@@ -178,10 +227,16 @@ def test_order_and_repetition_change_nothing(spark: SparkSession, seed: int) -> 
     """Scores tie and values differ, so that nothing may hang on which row comes first."""
     rng = random.Random(seed)
     anomalies = [
-        a(rng.randrange(0, 4000, 10), rng.choice(KINDS), rng.choice(("INFO", "WARNING", "ERROR", "CRITICAL")),
-          meter_id=f"m{rng.randrange(8)}", observed=float(rng.randrange(400)), score=float(rng.randrange(1, 3)))
+        a(
+            rng.randrange(0, 4000, 10),
+            rng.choice(KINDS),
+            rng.choice(("INFO", "WARNING", "ERROR", "CRITICAL")),
+            meter_id=f"m{rng.randrange(8)}",
+            observed=float(rng.randrange(400)),
+            score=float(rng.randrange(1, 3)),
+        )
         for _ in range(400)
-    ]  # fmt: skip
+    ]
     unique = list({(x["meter_id"], x["anomaly_type"], x["t"]): x for x in anomalies}.values())
     expected = run(spark, unique, clock=3000)
     assert len(expected) > 50

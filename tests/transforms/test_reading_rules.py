@@ -19,7 +19,14 @@ from pipelines.transforms.reading_rules import attach_baseline, judge_readings, 
 from tests.factories import NOON, at, frame, ms, placed_frame
 
 DETECTION = Settings().detection
-BASELINE = {"meter_id": "m1", "window_start": at(-310), "window_end": at(-10), "n": 30, "mean_v": 230.0, "std_v": 1.0}
+BASELINE = {
+    "meter_id": "m1",
+    "window_start": at(-310),
+    "window_end": at(-10),
+    "n": 30,
+    "mean_v": 230.0,
+    "std_v": 1.0,
+}
 
 Case = tuple[str, dict[str, Any], set[tuple[str, str]]]
 
@@ -60,9 +67,21 @@ CASES: list[Case] = [
     ("-0.1 V is implausible, no interruption", volts(-0.1), said(IMPLAUSIBLE)),
     ("120 V meter: 130.4 V is below the scaled limit", volts(130.4, nominal_voltage_v=120.0), said()),
     ("120 V meter: 130.5 V is above it", volts(130.5, nominal_voltage_v=120.0), said("voltage_spike INFO")),
-    ("120 V meter: 132.1 V is above the band", volts(132.1, nominal_voltage_v=120.0), said(SPIKE, "overvoltage WARNING")),
-    ("120 V meter: 107.9 V is below the band", volts(107.9, nominal_voltage_v=120.0), said("undervoltage WARNING")),
-    ("120 V meter: 11.9 V is an interruption", volts(11.9, nominal_voltage_v=120.0), said("interruption CRITICAL")),
+    (
+        "120 V meter: 132.1 V is above the band",
+        volts(132.1, nominal_voltage_v=120.0),
+        said(SPIKE, "overvoltage WARNING"),
+    ),
+    (
+        "120 V meter: 107.9 V is below the band",
+        volts(107.9, nominal_voltage_v=120.0),
+        said("undervoltage WARNING"),
+    ),
+    (
+        "120 V meter: 11.9 V is an interruption",
+        volts(11.9, nominal_voltage_v=120.0),
+        said("interruption CRITICAL"),
+    ),
     ("120 V meter: 180.1 V is implausible", volts(180.1, nominal_voltage_v=120.0), said(IMPLAUSIBLE)),
     ("400 V meter: 434.7 V is below the scaled limit", volts(434.7, nominal_voltage_v=400.0), said()),
     ("75 °C is at the limit", {"temperature_c": 75.0}, said()),
@@ -84,17 +103,31 @@ CASES: list[Case] = [
     ("no rated current, no overcurrent", {"current_a": 500.0, "rated_current_a": None}, said()),
     ("0 A is plausible", {"current_a": 0.0}, said()),
     ("-0.1 A is implausible", {"current_a": -0.1}, said(IMPLAUSIBLE)),
-    ("one implausible value silences the others", volts(300.0, current_a=-1.0, temperature_c=120.0), said(IMPLAUSIBLE)),
+    (
+        "one implausible value silences the others",
+        volts(300.0, current_a=-1.0, temperature_c=120.0),
+        said(IMPLAUSIBLE),
+    ),
     ("FAILURE in capitals", {"status": "FAILURE"}, said("equipment_failure CRITICAL")),
     ("failure inside a text", {"status": "relay failure 7"}, said("equipment_failure CRITICAL")),
     ("another status", {"status": "FAIL"}, said()),
     ("no status", {"status": None}, said()),
-    ("a failure at a normal voltage and at none", volts(0.0, status="Failure"),
-     said("interruption CRITICAL", "equipment_failure CRITICAL")),
-    ("a failure with an implausible voltage", volts(-5.0, status="Failure"), said(IMPLAUSIBLE, "equipment_failure CRITICAL")),
-    ("several rules at once", volts(200.0, current_a=70.0, temperature_c=95.0),
-     said("undervoltage WARNING", "overcurrent CRITICAL", "over_temperature ERROR")),
-]  # fmt: skip
+    (
+        "a failure at a normal voltage and at none",
+        volts(0.0, status="Failure"),
+        said("interruption CRITICAL", "equipment_failure CRITICAL"),
+    ),
+    (
+        "a failure with an implausible voltage",
+        volts(-5.0, status="Failure"),
+        said(IMPLAUSIBLE, "equipment_failure CRITICAL"),
+    ),
+    (
+        "several rules at once",
+        volts(200.0, current_a=70.0, temperature_c=95.0),
+        said("undervoltage WARNING", "overcurrent CRITICAL", "over_temperature ERROR"),
+    ),
+]
 
 DEVIATION: list[tuple[str, dict[str, Any], dict[str, Any] | None, bool]] = [
     # name, the reading, what differs from BASELINE (None: there is none), fires?
@@ -126,11 +159,18 @@ def judge(spark: SparkSession, readings: DataFrame, baselines: list[dict[str, An
 
 @pytest.fixture(scope="module")
 def found(spark: SparkSession) -> dict[int, list[Row]]:
-    """Anomalies by the number of their case: the limit cases first, then the baseline cases with meters of their own."""
+    """Anomalies by number of the case; from 1,000 on the baseline cases, with meters of their own."""
     rows = [{**values, "kafka_offset": i} for i, (_, values, _) in enumerate(CASES)]
-    rows += [{**values, "kafka_offset": 1000 + i, "meter_id": f"d{i}"} for i, (_, values, *_) in enumerate(DEVIATION)]
+    rows += [
+        {**values, "kafka_offset": 1000 + i, "meter_id": f"d{i}"}
+        for i, (_, values, *_) in enumerate(DEVIATION)
+    ]
     baselines = [
-        {**BASELINE, "meter_id": f"d{i}", **(changed if "meter_id" not in changed else {"meter_id": f"other{i}"})}
+        {
+            **BASELINE,
+            "meter_id": f"d{i}",
+            **(changed if "meter_id" not in changed else {"meter_id": f"other{i}"}),
+        }
         for i, (_, _, changed, _) in enumerate(DEVIATION)
         if changed is not None
     ]
@@ -157,8 +197,12 @@ def test_deviation_from_the_last_closed_window(found: dict[int, list[Row]], numb
 def test_deviation_carries_the_baseline_it_used(found: dict[int, list[Row]]) -> None:
     anomaly = next(a for a in found[1000] if a["anomaly_type"] == "voltage_deviation")
     assert anomaly["baseline"].asDict() == {
-        "mean": 230.0, "std": 1.0, "n": 30, "windowStart": ms(-310), "windowEnd": ms(-10),
-    }  # fmt: skip
+        "mean": 230.0,
+        "std": 1.0,
+        "n": 30,
+        "windowStart": ms(-310),
+        "windowEnd": ms(-10),
+    }
     assert anomaly["deviation"] == pytest.approx(6.9)
     assert anomaly["threshold_used"] == pytest.approx(6.9)
     assert anomaly["score"] == pytest.approx(1.0)
@@ -188,7 +232,9 @@ def published(spark: SparkSession) -> dict[str, Any]:
     """The published example, 280 V against 250 V, as the Kafka record that leaves."""
     readings = placed_frame(spark, [volts(280.0, kafka_offset=7, kafka_partition=3, status=None)])
     record = next(
-        r for r in encode_anomalies(judge(spark, readings, [])).collect() if b"voltage_spike" in bytes(str(r["value"]), "utf-8")
+        r
+        for r in encode_anomalies(judge(spark, readings, [])).collect()
+        if b"voltage_spike" in bytes(str(r["value"]), "utf-8")
     )
     return {"record": record, "event": json.loads(record["value"])}
 
@@ -198,15 +244,25 @@ def test_published_example_is_a_voltage_spike(published: dict[str, Any]) -> None
     assert (event["anomalyType"], event["severity"]) == ("voltage_spike", "WARNING")
     assert (event["thresholdUsed"], event["deviation"]) == (250.0, 30.0)
     assert event["originalEvent"] == {
-        "meterId": "m1", "timestamp": ms(0), "voltage": 280.0, "current": 5.0, "temperature": 20.0, "status": None,
-    }  # fmt: skip
+        "meterId": "m1",
+        "timestamp": ms(0),
+        "voltage": 280.0,
+        "current": 5.0,
+        "temperature": 20.0,
+        "status": None,
+    }
 
 
 def test_published_example_has_the_fields_of_the_contract_in_order(published: dict[str, Any]) -> None:
     event = published["event"]
     assert list(event) == [field.name for field in message("anomaly_event").fields]
     assert event["source"] == {"topic": "sensor-readings", "partition": 3, "offset": 7, "timestamp": ms(0)}
-    assert (event["stage"], event["meterId"], event["feederId"], event["eventTime"]) == ("reading", "m1", "f1", ms(0))
+    assert (event["stage"], event["meterId"], event["feederId"], event["eventTime"]) == (
+        "reading",
+        "m1",
+        "f1",
+        ms(0),
+    )
     assert event["baseline"] is None
 
 
@@ -221,7 +277,9 @@ def test_anomaly_record_has_the_meter_as_key_and_the_id_as_header(published: dic
 def test_anomaly_id_depends_on_meter_rule_and_event_time_only(spark: SparkSession) -> None:
     rows = [
         volts(280.0, kafka_offset=0),
-        volts(281.0, kafka_offset=1, kafka_partition=2, feeder_id=None),  # the same anomaly, resent with another value
+        volts(
+            281.0, kafka_offset=1, kafka_partition=2, feeder_id=None
+        ),  # the same anomaly, resent with another value
         volts(280.0, kafka_offset=2, meter_id="m2"),
         volts(280.0, kafka_offset=3, event_ts=at(0.001)),
     ]
@@ -245,7 +303,10 @@ def test_decoded_anomaly_equals_the_encoded_one(spark: SparkSession) -> None:
     readings = placed_frame(spark, [volts(280.0, status='"}{\n'), {"status": "Failure", "feeder_id": None}])
     sent = judge(spark, readings, [BASELINE]).persist()
     records = encode_anomalies(sent).select(
-        F.col("value").cast("binary"), F.lit(2).alias("partition"), F.lit(9).cast("long").alias("offset"), F.lit(NOON).alias("timestamp")
+        F.col("value").cast("binary"),
+        F.lit(2).alias("partition"),
+        F.lit(9).cast("long").alias("offset"),
+        F.lit(NOON).alias("timestamp"),
     )
     back = {row["anomaly_id"]: row for row in decode_anomalies(records).collect()}
     originals = sent.collect()

@@ -28,12 +28,16 @@ def moved(by_v: float, **more: Any) -> dict[str, Any]:
 def blip(by_v: float, **more: Any) -> dict[str, Any]:
     """A window of which one tested reading lies `by_v` off, the mean a sixth of it."""
     extreme = 230.0 + by_v
-    tested = {"tested_min_v": min(extreme, 230.0), "tested_max_v": max(extreme, 230.0), "tested_mean_v": 230.0 + by_v / 6}
+    tested = {
+        "tested_min_v": min(extreme, 230.0),
+        "tested_max_v": max(extreme, 230.0),
+        "tested_mean_v": 230.0 + by_v / 6,
+    }
     return {"end": 0, **tested, **more}
 
 
 def peers(count: int, by_v: float) -> Windows:
-    """Other meters of the feeder with one reading off, and two quiet ones for each, so that the median rests."""
+    """Other meters of the feeder with one reading off, and twice as many quiet ones: the median rests."""
     return [
         *(blip(by_v, meter_id=f"p{i}") for i in range(count)),
         *(blip(0.0, meter_id=f"q{i}") for i in range(2 * count + 2)),
@@ -42,7 +46,9 @@ def peers(count: int, by_v: float) -> Windows:
 
 def steady(value: float, *ends: int, **more: Any) -> Windows:
     """Windows that hold one voltage throughout, at these ends."""
-    same = dict.fromkeys(("mean_v", "min_v", "max_v", "base_mean_v", "tested_mean_v", "tested_min_v", "tested_max_v"), value)
+    same = dict.fromkeys(
+        ("mean_v", "min_v", "max_v", "base_mean_v", "tested_mean_v", "tested_min_v", "tested_max_v"), value
+    )
     return [{"end": end, **same, "std_v": 0.0, **more} for end in ends]
 
 
@@ -67,60 +73,148 @@ CASES: list[Case] = [
     ("8 baseline readings are enough", [blip(7.0, base_n=8)], [], DEVIATION),
     ("7 baseline readings are too few", [blip(7.0, base_n=7)], [], NONE),
     ("no baseline at all", [blip(7.0, base_n=0, base_mean_v=None, base_std_v=None)], [], NONE),
-    ("no tested reading", [{"end": 0, "tested_min_v": None, "tested_max_v": None, "tested_mean_v": None}], [], NONE),
-    ("2 peers alike leave it the meter's", [blip(7.0), *peers(2, 8.0)], [],
-     {*DEVIATION, "p0 voltage_deviation WARNING", "p1 voltage_deviation WARNING"}),
+    (
+        "no tested reading",
+        [{"end": 0, "tested_min_v": None, "tested_max_v": None, "tested_mean_v": None}],
+        [],
+        NONE,
+    ),
+    (
+        "2 peers alike leave it the meter's",
+        [blip(7.0), *peers(2, 8.0)],
+        [],
+        {*DEVIATION, "p0 voltage_deviation WARNING", "p1 voltage_deviation WARNING"},
+    ),
     ("3 peers alike make it the feeder's", [blip(7.0), *peers(3, 8.0)], [], NONE),
-    ("3 peers the other way do not", [blip(7.0), *peers(3, -8.0)], [],
-     {*DEVIATION, *(f"p{i} voltage_deviation WARNING" for i in range(3))}),
-    ("a feeder whose median moved half as much", [moved(10.0), *(moved(5.0, meter_id=f"q{i}") for i in range(4))], [], NONE),
-    ("a feeder whose median moved less", [moved(10.0), *(moved(4.9, meter_id=f"q{i}") for i in range(4))], [], DEVIATION),
+    (
+        "3 peers the other way do not",
+        [blip(7.0), *peers(3, -8.0)],
+        [],
+        {*DEVIATION, *(f"p{i} voltage_deviation WARNING" for i in range(3))},
+    ),
+    (
+        "a feeder whose median moved half as much",
+        [moved(10.0), *(moved(5.0, meter_id=f"q{i}") for i in range(4))],
+        [],
+        NONE,
+    ),
+    (
+        "a feeder whose median moved less",
+        [moved(10.0), *(moved(4.9, meter_id=f"q{i}") for i in range(4))],
+        [],
+        DEVIATION,
+    ),
     ("the only meter of a feeder", [moved(10.0)], [], DEVIATION),
     ("one of two meters of a feeder", [moved(10.0), moved(0.0, meter_id="q")], [], DEVIATION),
     ("both meters of a feeder", [moved(10.0), moved(6.0, meter_id="q")], [], NONE),
-    ("meters without a feeder do not vouch for each other",
-     [moved(10.0, feeder_id=None, meter_id=f"{m}") for m in ("m", "n", "o", "p")], [],
-     {f"{m} voltage_deviation WARNING" for m in ("m", "n", "o", "p")}),
+    (
+        "meters without a feeder do not vouch for each other",
+        [moved(10.0, feeder_id=None, meter_id=f"{m}") for m in ("m", "n", "o", "p")],
+        [],
+        {f"{m} voltage_deviation WARNING" for m in ("m", "n", "o", "p")},
+    ),
     ("10 min at 206.9 V", varying(206.9, 0), varying(206.9, -300), {"m sustained_undervoltage ERROR"}),
     ("10 min at 207 V", varying(207.0, 0), varying(207.0, -300), NONE),
-    ("10 min at 195.5 V, which is 0.85 Un", varying(195.5, 0), varying(195.5, -300), {"m sustained_undervoltage ERROR"}),
+    (
+        "10 min at 195.5 V, which is 0.85 Un",
+        varying(195.5, 0),
+        varying(195.5, -300),
+        {"m sustained_undervoltage ERROR"},
+    ),
     ("10 min at 195.4 V", varying(195.4, 0), varying(195.4, -300), {"m sustained_undervoltage CRITICAL"}),
     ("10 min at 253.1 V", varying(253.1, 0), varying(253.1, -300), {"m sustained_overvoltage ERROR"}),
     ("10 min at 253 V", varying(253.0, 0), varying(253.0, -300), NONE),
-    ("the mean is weighted by readings", varying(200.0, 0, plausible_n=10), varying(210.5, -300, plausible_n=20), NONE),
-    ("and so is this one", varying(200.0, 0, plausible_n=20), varying(210.0, -300, plausible_n=10),
-     {"m sustained_undervoltage ERROR"}),
-    ("only the disjoint window counts, not the overlapping ones", varying(200.0, 0),
-     [*varying(215.0, -300), *varying(190.0, -60, -120, -180, -240, -360)], NONE),
+    (
+        "the mean is weighted by readings",
+        varying(200.0, 0, plausible_n=10),
+        varying(210.5, -300, plausible_n=20),
+        NONE,
+    ),
+    (
+        "and so is this one",
+        varying(200.0, 0, plausible_n=20),
+        varying(210.0, -300, plausible_n=10),
+        {"m sustained_undervoltage ERROR"},
+    ),
+    (
+        "only the disjoint window counts, not the overlapping ones",
+        varying(200.0, 0),
+        [*varying(215.0, -300), *varying(190.0, -60, -120, -180, -240, -360)],
+        NONE,
+    ),
     ("the window before is missing", varying(200.0, 0), varying(200.0, -60, -240, -360, -600), NONE),
     ("the window before was silent", varying(200.0, 0), [{**SILENT_WINDOW, "end": -300}], NONE),
     ("only implausible readings", varying(200.0, 0, plausible_n=0, mean_v=None), varying(200.0, -300), NONE),
-    ("7 readings in all are too few", varying(200.0, 0, plausible_n=4), varying(200.0, -300, plausible_n=3), NONE),
-    ("8 are enough", varying(200.0, 0, plausible_n=4), varying(200.0, -300, plausible_n=4), {"m sustained_undervoltage ERROR"}),
-    ("a 120 V meter at 107 V", varying(107.0, 0, nominal_voltage_v=120.0), varying(107.0, -300),
-     {"m sustained_undervoltage ERROR"}),
+    (
+        "7 readings in all are too few",
+        varying(200.0, 0, plausible_n=4),
+        varying(200.0, -300, plausible_n=3),
+        NONE,
+    ),
+    (
+        "8 are enough",
+        varying(200.0, 0, plausible_n=4),
+        varying(200.0, -300, plausible_n=4),
+        {"m sustained_undervoltage ERROR"},
+    ),
+    (
+        "a 120 V meter at 107 V",
+        varying(107.0, 0, nominal_voltage_v=120.0),
+        varying(107.0, -300),
+        {"m sustained_undervoltage ERROR"},
+    ),
     ("another meter's windows do not help", varying(200.0, 0), varying(200.0, -300, meter_id="n"), NONE),
     ("15 min without a change", steady(231.0, 0), steady(231.0, -300, -600), {"m stuck_sensor WARNING"}),
     ("10 min without a change", steady(231.0, 0), steady(231.0, -300), NONE),
-    ("one change of 0.1 V in the first window", steady(231.0, 0), [*steady(231.0, -300), *steady(231.0, -600, max_v=231.1)], NONE),
-    ("one change in the middle window", steady(231.0, 0), [*steady(231.0, -300, min_v=230.9), *steady(231.0, -600)], NONE),
+    (
+        "one change of 0.1 V in the first window",
+        steady(231.0, 0),
+        [*steady(231.0, -300), *steady(231.0, -600, max_v=231.1)],
+        NONE,
+    ),
+    (
+        "one change in the middle window",
+        steady(231.0, 0),
+        [*steady(231.0, -300, min_v=230.9), *steady(231.0, -600)],
+        NONE,
+    ),
     ("one change in the last window", steady(231.0, 0, max_v=231.1), steady(231.0, -300, -600), NONE),
     ("another constant voltage before", steady(231.0, 0), [*steady(231.0, -300), *steady(230.0, -600)], NONE),
     ("a missing window", steady(231.0, 0), steady(231.0, -300, -660), NONE),
     ("a silent window", steady(231.0, 0), [*steady(231.0, -300), {**SILENT_WINDOW, "end": -600}], NONE),
-    ("9 readings are too few", steady(231.0, 0, plausible_n=3), steady(231.0, -300, -600, plausible_n=3), NONE),
-    ("10 are enough", steady(231.0, 0, plausible_n=4), steady(231.0, -300, -600, plausible_n=3), {"m stuck_sensor WARNING"}),
-    ("a dead meter at 0 V is not stuck", steady(0.0, 0), steady(0.0, -300, -600), {"m sustained_undervoltage CRITICAL"}),
+    (
+        "9 readings are too few",
+        steady(231.0, 0, plausible_n=3),
+        steady(231.0, -300, -600, plausible_n=3),
+        NONE,
+    ),
+    (
+        "10 are enough",
+        steady(231.0, 0, plausible_n=4),
+        steady(231.0, -300, -600, plausible_n=3),
+        {"m stuck_sensor WARNING"},
+    ),
+    (
+        "a dead meter at 0 V is not stuck",
+        steady(0.0, 0),
+        steady(0.0, -300, -600),
+        {"m sustained_undervoltage CRITICAL"},
+    ),
     ("23 V is 0.1 Un", steady(23.0, 0), steady(23.0, -300, -600), {"m sustained_undervoltage CRITICAL"}),
-    ("23.1 V is stuck", steady(23.1, 0), steady(23.1, -300, -600),
-     {"m sustained_undervoltage CRITICAL", "m stuck_sensor WARNING"}),
-]  # fmt: skip
+    (
+        "23.1 V is stuck",
+        steady(23.1, 0),
+        steady(23.1, -300, -600),
+        {"m sustained_undervoltage CRITICAL", "m stuck_sensor WARNING"},
+    ),
+]
 
 
 def own(case: int, windows: Windows) -> Windows:
     """The windows with meters and a feeder of their own."""
     return [
-        {**w, "meter_id": f"{case}/{w.get('meter_id', 'm')}", "feeder_id": w.get("feeder_id", f"f{case}")} for w in windows
+        {**w, "meter_id": f"{case}/{w.get('meter_id', 'm')}", "feeder_id": w.get("feeder_id", f"f{case}")}
+        for w in windows
     ]
 
 
@@ -141,7 +235,10 @@ def findings(spark: SparkSession) -> dict[int, list[Row]]:
 
 def spoken(rows: list[Row]) -> list[str]:
     """["m stuck_sensor WARNING", ...]."""
-    return sorted(f"{r['meter_id'].split('/')[1]} {r['finding']['anomaly_type']} {r['finding']['severity']}" for r in rows)
+    return sorted(
+        f"{r['meter_id'].split('/')[1]} {r['finding']['anomaly_type']} {r['finding']['severity']}"
+        for r in rows
+    )
 
 
 @pytest.mark.parametrize("number", range(len(CASES)), ids=[name for name, *_ in CASES])
@@ -158,7 +255,13 @@ def finding_of(findings: dict[int, list[Row]], name: str) -> Row:
 def test_voltage_deviation_states_the_baseline_part(findings: dict[int, list[Row]]) -> None:
     row = finding_of(findings, "a sag of one reading")
     assert row["event_ts"] == at(0)
-    assert row["baseline"].asDict() == {"mean": 230.0, "std": 0.5, "n": 24, "windowStart": ms(-300), "windowEnd": ms(-60)}
+    assert row["baseline"].asDict() == {
+        "mean": 230.0,
+        "std": 0.5,
+        "n": 24,
+        "windowStart": ms(-300),
+        "windowEnd": ms(-60),
+    }
     said = row["finding"]
     assert (said["observed"], said["deviation"], said["threshold_used"]) == pytest.approx((223.0, -7.0, 6.9))
 
@@ -177,16 +280,21 @@ def test_history_reaches_back_two_windows_and_the_previous_end() -> None:
 
 def test_a_window_of_15_minutes_needs_no_other(spark: SparkSession) -> None:
     """At a cadence of 60 s one window covers the spans of both rules."""
-    rows = [*steady(231.0, 0, meter_id="stuck"), *varying(200.0, 0, meter_id="low"), *varying(230.0, 0, meter_id="fine")]
+    rows = [
+        *steady(231.0, 0, meter_id="stuck"),
+        *varying(200.0, 0, meter_id="low"),
+        *varying(230.0, 0, meter_id="fine"),
+    ]
     frame = windows_frame(spark, rows, window_s=900, n=15, plausible_n=15, base_n=12)
     history = windows_frame(spark, [], placed=False)
     said = window_findings(frame, history, detection=SLOW.detection, incidents=SLOW.incidents).collect()
     assert sorted((r["meter_id"], r["finding"]["anomaly_type"]) for r in said) == [
-        ("low", "sustained_undervoltage"), ("stuck", "stuck_sensor"),
-    ]  # fmt: skip
+        ("low", "sustained_undervoltage"),
+        ("stuck", "stuck_sensor"),
+    ]
 
 
-# meter_silent: (window end, last reading) in seconds, and (event second, severity, stated silence) of what is said.
+# meter_silent: (window end, last reading) -> (event second, severity, stated silence) of what is said.
 Ends = list[tuple[int, float]]
 BACK_AT_430: Ends = [*((end, 0) for end in range(60, 480, 60)), (480, 430), (540, 530)]
 SILENCES: dict[str, tuple[Ends, list[tuple[float, str, float]]]] = {
@@ -196,34 +304,44 @@ SILENCES: dict[str, tuple[Ends, list[tuple[float, str, float]]]] = {
     ),
     "299 s are no silence": ([(240, 0), (299, 0)], []),
     "300 s are": ([(240, 0), (300, 0)], [(300, "WARNING", 300)]),
-    "back is an INFO at the window end that sees it": (BACK_AT_430, [(300, "WARNING", 300), (480, "INFO", 420)]),
+    "back is an INFO at the window end that sees it": (
+        BACK_AT_430,
+        [(300, "WARNING", 300), (480, "INFO", 420)],
+    ),
     "a short gap is no silence": ([(60, 0), (120, 0), (180, 0), (240, 0), (300, 250), (360, 350)], []),
     "a second silence is reported again": (
         [*BACK_AT_430, *((end, 530) for end in range(600, 1000, 60))],
         [(300, "WARNING", 300), (480, "INFO", 420), (830, "WARNING", 300)],
     ),
     "after a gap of window ends only the highest limit is reported": (
-        [(240, 0), (1860, 0), (1920, 0)], [(1800, "ERROR", 1800)],
+        [(240, 0), (1860, 0), (1920, 0)],
+        [(1800, "ERROR", 1800)],
     ),
     "the first window end ever reports a meter that is silent already": ([(360, 0)], [(300, "WARNING", 300)]),
     "back after more than 30 min": ([(2000, 0), (2060, 2050)], [(1800, "ERROR", 1800), (2060, "INFO", 2000)]),
-}  # fmt: skip
+}
 
 
-def silence(spark: SparkSession, meters: dict[str, Ends], history: dict[str, Ends]) -> dict[str, list[tuple[float, str, float]]]:
+def silence(
+    spark: SparkSession, meters: dict[str, Ends], history: dict[str, Ends]
+) -> dict[str, list[tuple[float, str, float]]]:
     """What meter_silent says of each meter."""
     rows, before = (
         [{**SILENT_WINDOW, "meter_id": m, "end": e, "last": t} for m, ends in some.items() for e, t in ends]
         for some in (meters, history)
     )
     said = window_findings(
-        windows_frame(spark, rows), windows_frame(spark, before, placed=False),
-        detection=SETTINGS.detection, incidents=SETTINGS.incidents,
-    )  # fmt: skip
+        windows_frame(spark, rows),
+        windows_frame(spark, before, placed=False),
+        detection=SETTINGS.detection,
+        incidents=SETTINGS.incidents,
+    )
     found: dict[str, list[tuple[float, str, float]]] = {meter: [] for meter in meters}
     for r in said.orderBy("event_ts").collect():
         assert r["finding"]["anomaly_type"] == "meter_silent"
-        found[r["meter_id"]].append(((r["event_ts"] - at(0)).total_seconds(), r["finding"]["severity"], r["finding"]["observed"]))
+        found[r["meter_id"]].append(
+            ((r["event_ts"] - at(0)).total_seconds(), r["finding"]["severity"], r["finding"]["observed"])
+        )
     return found
 
 
@@ -256,18 +374,23 @@ def test_later_windows_never_change_an_earlier_verdict(spark: SparkSession) -> N
     """Three constant windows in one call: the first two have no 15 minutes behind them, the third has."""
     frame = windows_frame(spark, [w for end in (0, 300, 600, 900) for w in steady(231.0, end)])
     history = windows_frame(spark, [], placed=False)
-    said = window_findings(frame, history, detection=SETTINGS.detection, incidents=SETTINGS.incidents).collect()
+    said = window_findings(
+        frame, history, detection=SETTINGS.detection, incidents=SETTINGS.incidents
+    ).collect()
     assert sorted((r["event_ts"], r["finding"]["anomaly_type"]) for r in said) == [
-        (at(600), "stuck_sensor"), (at(900), "stuck_sensor"),
-    ]  # fmt: skip
+        (at(600), "stuck_sensor"),
+        (at(900), "stuck_sensor"),
+    ]
 
 
 def test_window_anomaly_carries_the_latest_countable_reading(spark: SparkSession) -> None:
     """A re-sent copy of the latest reading neither doubles the anomaly nor takes its place."""
     findings = window_findings(
         windows_frame(spark, [*varying(230.0, 0, last=-10, meter_id="fine"), {**blip(7.0), "last": -10}]),
-        windows_frame(spark, [], placed=False), detection=SETTINGS.detection, incidents=SETTINGS.incidents,
-    )  # fmt: skip
+        windows_frame(spark, [], placed=False),
+        detection=SETTINGS.detection,
+        incidents=SETTINGS.incidents,
+    )
     readings = readings_frame(
         spark,
         [

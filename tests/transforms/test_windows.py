@@ -55,7 +55,9 @@ def test_window_holds_its_start_and_not_its_end(spark: SparkSession) -> None:
 
 def test_tested_part_begins_one_slide_before_the_end(spark: SparkSession) -> None:
     readings = [Reading("m1", ms(-60.001), 228.0), Reading("m1", ms(-60), 232.0)]
-    row = as_model(summarise_windows(frame_of(spark, readings), window_s=300, slide_s=60).collect())["m1", ms(0)]
+    row = as_model(summarise_windows(frame_of(spark, readings), window_s=300, slide_s=60).collect())[
+        "m1", ms(0)
+    ]
     assert (row["base_n"], row["base_mean_v"]) == (1, 228.0)
     assert (row["tested_n"], row["tested_mean_v"]) == (1, 232.0)
 
@@ -87,12 +89,16 @@ def complete(
 
 
 def test_silent_meter_gets_a_row_with_its_last_reading(spark: SparkSession) -> None:
-    """m2 spoke at -20 s and was followed at the window end before: it has a row with n = 0 at both new ends."""
+    """m2 spoke at -20 s and had a row at the window end before: it has one with n = 0 at both new ends."""
     rows = complete(spark, [silent(60), silent(120)], [silent(0), silent(0, "m2", last=-20)])
     assert set(rows) == {(m, at(t)) for m in ("m1", "m2") for t in (60, 120)}
     quiet = rows["m2", at(120)].asDict()
     assert (quiet.pop("n"), quiet.pop("last_event_ts")) == (0, at(-20))
-    assert (quiet.pop("window_start"), quiet.pop("window_end"), quiet.pop("window_date")) == (at(-180), at(120), at(0).date())
+    assert (quiet.pop("window_start"), quiet.pop("window_end"), quiet.pop("window_date")) == (
+        at(-180),
+        at(120),
+        at(0).date(),
+    )
     assert quiet.pop("meter_id") == "m2"
     assert set(quiet.values()) == {None}
 
@@ -130,7 +136,9 @@ def test_unknown_meter_is_followed_for_a_day_and_a_known_one_for_ever(
 
 @SEEDS
 @given(seed=st.integers(0, 2**32 - 1))
-def test_latest_baseline_equals_the_direct_figures_of_all_in_band_readings(spark: SparkSession, seed: int) -> None:
+def test_latest_baseline_equals_the_direct_figures_of_all_in_band_readings(
+    spark: SparkSession, seed: int
+) -> None:
     readings = random_readings(seed, meters=6, cadence_s=10, seconds=600)
     whole = summarise_windows(frame_of(spark, readings), window_s=300, slide_s=60)
     end = NOON_MS + 600_000
@@ -146,7 +154,7 @@ def test_latest_baseline_equals_the_direct_figures_of_all_in_band_readings(spark
 
 
 def test_baseline_of_one_part_only(spark: SparkSession) -> None:
-    """A meter with readings in one part, or one reading, has a baseline all the same; with none it has no row."""
+    """Readings in one part, or a single one, make a baseline; without an in-band reading there is no row."""
     readings = [
         *(Reading("base", ms(-300 + 10 * i), 230.0 + i) for i in range(3)),
         *(Reading("tested", ms(-50 + 10 * i), 230.0 + i) for i in range(3)),
