@@ -58,9 +58,7 @@ def _run(args: argparse.Namespace) -> int:
         return _send(args, scenario, folder, progress, stop)
 
 
-def _send(
-    args: argparse.Namespace, scenario: Scenario, folder: Path, progress: Progress, stop: threading.Event
-) -> int:
+def _send(args: argparse.Namespace, scenario: Scenario, folder: Path, progress: Progress, stop: threading.Event) -> int:
     begun, complete, failure = time.monotonic(), False, {}
     with Tally(scenario.network, folder) as tally:
         try:

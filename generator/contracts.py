@@ -39,8 +39,7 @@ def load_contract(name: str) -> dict[str, Any]:
 def reading_fields() -> tuple[Field, ...]:
     """Return the fields of SensorReading in the order of the contract."""
     return tuple(
-        Field(f["name"], f["column"], f["type"], f["required"])
-        for f in load_contract("sensor_reading")["fields"]
+        Field(f["name"], f["column"], f["type"], f["required"]) for f in load_contract("sensor_reading")["fields"]
     )
 
 

@@ -50,9 +50,7 @@ def write_labels(labels: pd.DataFrame, path: str | Path) -> None:
     labels.to_csv(path, index=False, lineterminator="\n")
 
 
-def transport_line(
-    kind: str, variant: str, meter_id: str, event_ms: int, due_ms: int, reason: str | None
-) -> str:
+def transport_line(kind: str, variant: str, meter_id: str, event_ms: int, due_ms: int, reason: str | None) -> str:
     """Return one line of `transport.jsonl`.
 
     kind: late, duplicate, out_of_order or malformed; variant: the malformed kind, else null; event_ts:

@@ -116,9 +116,7 @@ def _activity(ts: Ints) -> Floats:
     return 0.65 + 0.35 * np.cos(2 * np.pi * (day - 0.79))
 
 
-def _appliance_current(
-    plan: RunPlan, appliance: Appliance, meter: Ints, since_ms: Ints, impedance: Floats
-) -> Floats:
+def _appliance_current(plan: RunPlan, appliance: Appliance, meter: Ints, since_ms: Ints, impedance: Floats) -> Floats:
     key = stream_key(plan.seed, f"appliance-{appliance.name}")
     slot_ms = appliance.slot_s * 1000
     shift = (uniform(key, meter, -1) * slot_ms).astype(np.int64)

@@ -173,9 +173,7 @@ def read_plan(path: str | Path) -> RunPlan:
     return plan
 
 
-def _latest_end(
-    now_ms: int, span_ms: int, seconds: float, speed: float, closing_s: float, paced: bool
-) -> int:
+def _latest_end(now_ms: int, span_ms: int, seconds: float, speed: float, closing_s: float, paced: bool) -> int:
     if not paced:
         return _floor_minute(now_ms - HIDDEN_BEHIND_S * 1000)
     if math.isclose(speed, 1.0):

@@ -90,9 +90,7 @@ def publish(
 class _Sender:
     """Holds the clock of one run, started with it."""
 
-    def __init__(
-        self, plan: RunPlan, outlet: Outlet, tally: Tally, progress: Progress, stop: threading.Event
-    ) -> None:
+    def __init__(self, plan: RunPlan, outlet: Outlet, tally: Tally, progress: Progress, stop: threading.Event) -> None:
         self._outlet, self._tally, self._progress, self._stop = outlet, tally, progress, stop
         self._clock = Clock(plan)
 

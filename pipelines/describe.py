@@ -16,8 +16,7 @@ if TYPE_CHECKING:
 
 MESSAGES = ("sensor_reading", "anomaly_event", "window_tick", "incident")
 KAFKA_RECORD = (
-    "key binary, value binary, topic string, partition int, offset bigint, timestamp timestamp,"
-    " timestampType int"
+    "key binary, value binary, topic string, partition int, offset bigint, timestamp timestamp, timestampType int"
 )
 """Columns of Spark's Kafka source."""
 
@@ -51,9 +50,7 @@ def plans(settings: Settings) -> Iterator[tuple[str, str]]:
     try:
         records = _no_rows(spark, KAFKA_RECORD)
         tables = {name: _no_rows(spark, TABLES[name].schema) for name in ("readings", "meters", "baselines")}
-        judged = archive.build(
-            records, meters=tables["meters"], baselines=tables["baselines"], settings=settings
-        )
+        judged = archive.build(records, meters=tables["meters"], baselines=tables["baselines"], settings=settings)
         yield "archive", explained(judged)
         yield "windows", explained(windows.build(tables["readings"], settings))
     finally:

@@ -30,9 +30,7 @@ def _probe_folder(root: Path) -> str:
         return f"{root} can be written and read"
     parent = next(folder for folder in root.absolute().parents if folder.exists())
     if root.exists() or not parent.is_dir() or not os.access(parent, os.W_OK | os.X_OK):
-        raise SettingsError(
-            f"lake.root = {str(root)!r}: the folder cannot be made; set lake.root to one you may write"
-        )
+        raise SettingsError(f"lake.root = {str(root)!r}: the folder cannot be made; set lake.root to one you may write")
     return f"{root} is not there yet and can be made"
 
 

@@ -16,9 +16,7 @@ from pipelines.sources import table
 from pipelines.tables import TABLES
 
 
-def ask_spark(
-    settings: Settings, query: str, say: Callable[[str], None]
-) -> tuple[list[str], list[tuple[Any, ...]]]:
+def ask_spark(settings: Settings, query: str, say: Callable[[str], None]) -> tuple[list[str], list[tuple[Any, ...]]]:
     """Column names and rows of a query over one temporary view a table.
 
     The query runs as a subquery, where Spark's grammar has no room for a statement that writes.

@@ -90,9 +90,7 @@ def secret_statement(store: Store) -> str:
     if store.access_key and store.secret_key:
         keys = {"KEY_ID": store.access_key, "SECRET": store.secret_key}
         options |= {name: key.get_secret_value() for name, key in keys.items()}
-    return (
-        f"CREATE SECRET (TYPE s3, {', '.join(f'{name} {_quoted(value)}' for name, value in options.items())})"
-    )
+    return f"CREATE SECRET (TYPE s3, {', '.join(f'{name} {_quoted(value)}' for name, value in options.items())})"
 
 
 def _prepare(lake: DuckDBPyConnection, settings: Settings) -> None:

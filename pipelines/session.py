@@ -10,19 +10,20 @@ from typing import Any, Literal
 from pyspark.sql import SparkSession
 
 from pipelines.conf_files import conf_folder_for
-from pipelines.local.java import require_java
 from pipelines.local.cache import cache_dir
+from pipelines.local.java import require_java
 from pipelines.local.spark_kit import SparkKit, spark_defaults, spark_kit
 from pipelines.settings import Settings, Store
 
 CONF_FILES = ("spark-defaults.conf", "log4j2.properties", "fairscheduler.xml")
 
-_JVM_OPTIONS = "-XX:+UseParallelGC -XX:-UsePerfData -XX:-DontCompileHugeMethods -XX:MetaspaceSize=256m"
-"""Generated projections exceed the 8 kB of bytecode above which Java would only interpret a method."""
-
 
 def build_session(
-    settings: Settings, *, app_name: str = "gridwatch", kit: SparkKit | None | Literal["auto"] = "auto", jvm_options: str = ""
+    settings: Settings,
+    *,
+    app_name: str = "gridwatch",
+    kit: SparkKit | Literal["auto"] | None = "auto",
+    jvm_options: str = "",
 ) -> SparkSession:
     """The session of a job; under spark-submit the one it prepared, with our store settings added.
 
@@ -35,8 +36,7 @@ def build_session(
     if not _under_spark_submit():
         if kit == "auto":
             kit = spark_kit() if settings.pipeline.master.startswith("local") else None
-        options = f"{_JVM_OPTIONS} {settings.pipeline.jvm_options} {jvm_options}"
-        for name, value in _local_conf(settings, kit, options).items():
+        for name, value in _local_conf(settings, kit, f"{settings.pipeline.jvm_options} {jvm_options}").items():
             builder = builder.config(name, value)
     spark = builder.getOrCreate()
     spark.sparkContext.setLogLevel("WARN")
@@ -63,16 +63,22 @@ def _local_conf(settings: Settings, kit: SparkKit | None, jvm_options: str) -> d
     os.environ.setdefault("PYSPARK_PYTHON", sys.executable)
     os.environ.setdefault("PYSPARK_DRIVER_PYTHON", sys.executable)
     os.environ["SPARK_CONF_DIR"] = str(kit.empty if kit else folder)
-    options = f"-Dlog4j2.configurationFile={folder / 'log4j2.properties'} {jvm_options} {kit.flags() if kit else ''}"
+    defaults = spark_defaults()
+    options = [
+        f"-Dlog4j2.configurationFile={folder / 'log4j2.properties'} -XX:+UseParallelGC -XX:-UsePerfData",
+        defaults["spark.driver.extraJavaOptions"],
+        kit.flags() if kit else "",
+        jvm_options,
+    ]
     return {
-        **spark_defaults(),
+        **defaults,
         "spark.master": settings.pipeline.master,
         "spark.driver.memory": settings.pipeline.driver_memory,
         "spark.driver.host": "127.0.0.1",
         "spark.driver.bindAddress": "127.0.0.1",
         "spark.scheduler.allocation.file": str(folder / "fairscheduler.xml"),
         "spark.jars.ivy": str(cache_dir() / "ivy-spark"),
-        "spark.driver.extraJavaOptions": " ".join(options.split()),
+        "spark.driver.extraJavaOptions": " ".join(" ".join(options).split()),
         **(kit.conf() if kit else {}),
     }
 

@@ -20,11 +20,7 @@ def is_duration(field: Any) -> bool:
 
 def written(field: Any, value: Any) -> str:
     """A value as it would stand in the settings file; `-` when it is not set."""
-    return (
-        format_seconds(value)
-        if is_duration(field) and isinstance(value, (int, float)) and value
-        else text_of(value)
-    )
+    return format_seconds(value) if is_duration(field) and isinstance(value, (int, float)) and value else text_of(value)
 
 
 def text_of(value: Any) -> str:
@@ -71,9 +67,7 @@ def _bounds(field: Any) -> str:
     for part in field.metadata:
         for name, sign in _BOUNDS.items():
             if (bound := getattr(part, name, None)) is not None:
-                found.append(
-                    f"{sign} {format_seconds(bound) if is_duration(field) and bound else text_of(bound)}"
-                )
+                found.append(f"{sign} {format_seconds(bound) if is_duration(field) and bound else text_of(bound)}")
         if pattern := getattr(part, "pattern", None):
             found.append(f"like {pattern}")
         if getattr(part, "min_length", None):

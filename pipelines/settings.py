@@ -30,7 +30,9 @@ class Topics(Section):
 
 
 class Kafka(Section):
-    bootstrap_servers: str = Field("127.0.0.1:9092", min_length=3, description="Brokers, host:port, separated by commas.")
+    bootstrap_servers: str = Field(
+        "127.0.0.1:9092", min_length=3, description="Brokers, host:port, separated by commas."
+    )
     topics: Topics = Topics()
     partitions: int = Field(4, ge=1, le=1024, description="Partitions of sensor-readings and anomalies when created.")
     replication_factor: int = Field(1, ge=1, le=9, description="Replicas of every topic when created.")
@@ -75,7 +77,9 @@ class Lake(Section):
         description="CSV of the meters loaded into the table meters at start (meter_id, feeder_id, transformer_id,"
         " phase, nominal_voltage_v, rated_current_a); null keeps the table as it is.",
     )
-    labels: str | None = Field(None, description="CSV of the generator's fault labels loaded at start; null loads none.")
+    labels: str | None = Field(
+        None, description="CSV of the generator's fault labels loaded at start; null loads none."
+    )
 
 
 class InputFields(Section):
@@ -105,7 +109,9 @@ class InputFields(Section):
 class Input(Section):
     fields: InputFields = InputFields()
     max_skew: Seconds = Field(
-        5, ge=0, description="A reading's clock may be this far ahead of the broker's; beyond: future_timestamp."
+        5,
+        ge=0,
+        description="A reading's clock may be this far ahead of the broker's; beyond: future_timestamp.",
     )
     max_age: Seconds = Field(
         3650 * 86400, gt=0, description="A reading may be this old by the broker's clock; beyond: too_old."
@@ -115,7 +121,8 @@ class Input(Section):
         description="How far back in event time a re-sent reading is recognised; auto = max(10 min, 10 x watermark).",
     )
     trust_create_time: bool = Field(
-        False, description="Accept a topic with message.timestamp.type = CreateTime; the clock guard is then void."
+        False,
+        description="Accept a topic with message.timestamp.type = CreateTime; the clock guard is then void.",
     )
 
 
@@ -137,7 +144,9 @@ class Detection(Section):
     min_history: int = Field(8, ge=3, le=1000, description="Readings a baseline needs before it is used.")
     std_floor_pu: float = Field(0.005, gt=0, le=0.1, description="Least standard deviation, in units of Un.")
     min_deviation_pu: float = Field(0.03, gt=0, le=0.5, description="Least voltage deviation, in units of Un.")
-    peers: int = Field(3, ge=1, description="So many feeder peers deviating alike make it the feeder's, not the meter's.")
+    peers: int = Field(
+        3, ge=1, description="So many feeder peers deviating alike make it the feeder's, not the meter's."
+    )
     interruption_pu: float = Field(0.10, gt=0, lt=0.5, description="Below: interruption (EN 50160 uses 5 %).")
     undervoltage_pu: tuple[float, float, float] = Field(
         (0.90, 0.85, 0.70), description="undervoltage below: WARNING, ERROR, CRITICAL, in units of Un."
@@ -151,7 +160,8 @@ class Detection(Section):
         (75.0, 90.0, 110.0), description="over_temperature above: WARNING, ERROR, CRITICAL, °C."
     )
     overcurrent_pu: tuple[float, float, float] = Field(
-        (1.0, 1.2, 1.5), description="overcurrent above: WARNING, ERROR, CRITICAL, in units of the rated current."
+        (1.0, 1.2, 1.5),
+        description="overcurrent above: WARNING, ERROR, CRITICAL, in units of the rated current.",
     )
     sustained_s: Seconds = Field(600, ge=60, description="Mean over this long decides sustained_* (EN 50160: 10 min).")
     sustained_critical_pu: float = Field(0.85, gt=0.1, lt=0.9, description="sustained_undervoltage is CRITICAL below.")
@@ -241,10 +251,13 @@ class Pipeline(Section):
     max_offsets_per_trigger: int = Field(
         1_000_000, ge=100, description="Most records one archive batch takes; bounds memory after a downtime."
     )
-    master: str = Field("local[*]", description="Spark master when plain python starts the job; spark-submit sets its own.")
+    master: str = Field(
+        "local[*]", description="Spark master when plain python starts the job; spark-submit sets its own."
+    )
     jvm_options: str = Field("", description="Further options of the driver's JVM when plain python starts it.")
-    driver_memory: str = Field("2g", pattern=r"^\d+[mg]$", description="Heap of the driver when plain python starts it.")
-
+    driver_memory: str = Field(
+        "2g", pattern=r"^\d+[mg]$", description="Heap of the driver when plain python starts it."
+    )
 
     @model_validator(mode="after")
     def _start_is_a_place(self) -> Self:

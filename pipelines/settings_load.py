@@ -17,9 +17,7 @@ from pipelines.errors import SettingsError
 from pipelines.settings import Section, Settings
 
 PREFIX = "GRIDWATCH_"
-NOT_SETTINGS = frozenset(
-    {"GRIDWATCH_CACHE", "GRIDWATCH_CONF_DIR", "GRIDWATCH_SETTINGS", "GRIDWATCH_ALLOWED_SKIPS"}
-)
+NOT_SETTINGS = frozenset({"GRIDWATCH_CACHE", "GRIDWATCH_CONF_DIR", "GRIDWATCH_SETTINGS", "GRIDWATCH_ALLOWED_SKIPS"})
 """Environment variables of ours that are no settings: folders, the settings file, the tests' allow-list."""
 
 

@@ -27,7 +27,14 @@ Say = Callable[[str], None]
 
 _QUICK = {"max_retries": "1", "connect_timeout": "3s", "timeout": "5s"}
 """One question to the store ends within seconds; who asks repeats it."""
-_REFUSALS = ("403 Forbidden", "404 Not Found", "400 Bad Request", "301 Moved", "InvalidAccessKeyId", "privileges")
+_REFUSALS = (
+    "403 Forbidden",
+    "404 Not Found",
+    "400 Bad Request",
+    "301 Moved",
+    "InvalidAccessKeyId",
+    "privileges",
+)
 """Answers of a store that waiting does not change: wrong keys, no such bucket, another region."""
 _COLOURS = re.compile(r"\x1b\[[0-9;]*m")
 _S3_CODE = re.compile(r"<Code>(\w+)</Code>")
@@ -45,7 +52,7 @@ def wait_for_lake(settings: Settings, say: Say) -> None:
         where = f"lake.root = {settings.lake.root} at {settings.store.endpoint or 'Amazon S3'}"
         if any(sign in problem for sign in _REFUSALS):
             raise InfrastructureUnavailable(
-                f"{where}: the store refuses ({_cause(problem)}); look at the keys, the region and that the bucket exists"
+                f"{where}: the store refuses ({_cause(problem)}); look at the keys, the region and the bucket's name"
             )
         if left <= 0:
             raise InfrastructureUnavailable(
@@ -117,9 +124,7 @@ def merge_rows(rows: pa.Table, gone: Sequence[str], settings: Settings, table: T
         flags = pa.array([True] * len(gone), pa.bool_())
         changes = pa.concat_tables([changes.cast(_with_flag(table)), removed.append_column("is_gone", flags)])
     values = {name: f"new.{name}" for name in names}
-    merger = _open(settings, table).merge(
-        changes, f"old.{key} = new.{key}", source_alias="new", target_alias="old"
-    )
+    merger = _open(settings, table).merge(changes, f"old.{key} = new.{key}", source_alias="new", target_alias="old")
     merger = merger.when_matched_delete("new.is_gone").when_matched_update(values)
     merger.when_not_matched_insert(values, "not new.is_gone").execute()
 
@@ -211,7 +216,7 @@ def _unreachable(settings: Settings, error: Exception) -> InfrastructureUnavaila
 def _cause(text: str) -> str:
     """The innermost cause in an error of the Delta library, which draws a tree of them, in colour.
 
-    >>> _cause("Kernel error\\n   \\x1b[31m\\u21b3\\x1b[0m tcp connect error\\n    \\u21b3 Connection refused (os error 111)\\n")
+    >>> _cause("Kernel error\\n   \\x1b[31m\\u21b3\\x1b[0m error\\n \\u21b3 Connection refused (os error 111)\\n")
     'Connection refused (os error 111)'
     >>> _cause("Kernel error\\n  \\u21b3 404 Not Found\\n  <Error><Code>NoSuchBucket</Code></Error>")
     'NoSuchBucket'

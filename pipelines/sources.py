@@ -12,7 +12,12 @@ from pipelines.tables import TABLES, table_path
 
 
 def kafka_stream(
-    spark: SparkSession, settings: Settings, topics: list[str], *, starting: str, max_offsets: int | None = None
+    spark: SparkSession,
+    settings: Settings,
+    topics: list[str],
+    *,
+    starting: str,
+    max_offsets: int | None = None,
 ) -> DataFrame:
     """Stream of Kafka records; stops with an error when offsets it still needs are gone (`failOnDataLoss`).
 

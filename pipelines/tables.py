@@ -52,7 +52,12 @@ def _from_message(source: Message) -> tuple[Column, ...]:
 _COORDINATES = (
     Column("kafka_topic", _STRING, None, "Topic the record came from."),
     Column("kafka_partition", _INT, None, "Partition of the record."),
-    Column("kafka_offset", _LONG, None, "Offset of the record; (topic, partition, offset) is unique in readings + rejected."),
+    Column(
+        "kafka_offset",
+        _LONG,
+        None,
+        "Offset of the record; (topic, partition, offset) is unique in readings + rejected.",
+    ),
     Column("kafka_ts", _TIME, "UTC", "Broker time at which the record was appended."),
 )
 
@@ -62,9 +67,19 @@ READINGS = Table(
     "archive",
     (
         *_from_message(message("sensor_reading")),
-        Column("is_plausible", _FLAG, None, "All measurements are physically possible for the meter (rule implausible_value)."),
+        Column(
+            "is_plausible",
+            _FLAG,
+            None,
+            "All measurements are physically possible for the meter (rule implausible_value).",
+        ),
         Column("is_in_band", _FLAG, None, "Plausible, and the voltage within the under- and overvoltage limits."),
-        Column("is_late", _FLAG, None, "Older than the largest event time of earlier batches minus the watermark."),
+        Column(
+            "is_late",
+            _FLAG,
+            None,
+            "Older than the largest event time of earlier batches minus the watermark.",
+        ),
         Column("is_resent", _FLAG, None, "Same meter and event time as a record with a lower offset."),
         Column("extra", _STRING, "JSON", "Fields of the document that the contract does not know, or null."),
         *_COORDINATES,
@@ -126,7 +141,12 @@ METER_WINDOWS = Table(
         Column("base_std_v", _DOUBLE, "V", "Sample standard deviation of the baseline part."),
         Column("tested_n", _LONG, "count", "In-band readings in the last slide: the tested part."),
         Column("tested_mean_v", _DOUBLE, "V", "Mean of the in-band readings of the tested part."),
-        Column("tested_std_v", _DOUBLE, "V", "Sample standard deviation of the in-band readings of the tested part."),
+        Column(
+            "tested_std_v",
+            _DOUBLE,
+            "V",
+            "Sample standard deviation of the in-band readings of the tested part.",
+        ),
         Column("tested_min_v", _DOUBLE, "V", "Least plausible voltage of the tested part."),
         Column("tested_max_v", _DOUBLE, "V", "Largest plausible voltage of the tested part."),
         Column("plausible_n", _LONG, "count", "Plausible readings in the window."),
@@ -137,7 +157,12 @@ METER_WINDOWS = Table(
         Column("max_current_a", _DOUBLE, "A", "Largest plausible current of the window."),
         Column("min_temperature_c", _DOUBLE, "°C", "Least plausible temperature of the window."),
         Column("max_temperature_c", _DOUBLE, "°C", "Largest plausible temperature of the window."),
-        Column("last_event_ts", _TIME, "UTC", "Event time of the meter's latest reading up to the end of the window."),
+        Column(
+            "last_event_ts",
+            _TIME,
+            "UTC",
+            "Event time of the meter's latest reading up to the end of the window.",
+        ),
         Column("window_date", _DATE, "UTC", "Date of window_end."),
     ),
     ("window_date",),
@@ -151,11 +176,21 @@ BASELINES = Table(
     (
         Column("meter_id", _STRING, None, "Identifier of the meter."),
         Column("window_start", _TIME, "UTC", "Inclusive start of the window."),
-        Column("window_end", _TIME, "UTC", "Exclusive end of the window: a reading is compared only when it is not earlier."),
+        Column(
+            "window_end",
+            _TIME,
+            "UTC",
+            "Exclusive end of the window: a reading is compared only when it is not earlier.",
+        ),
         Column("n", _LONG, "count", "In-band readings of the window."),
         Column("mean_v", _DOUBLE, "V", "Mean of the in-band readings of the window."),
         Column("std_v", _DOUBLE, "V", "Sample standard deviation of the in-band readings of the window."),
-        Column("p99_deviation_v", _DOUBLE, "V", "The meter's own p99 deviation from its profile; null before there is one."),
+        Column(
+            "p99_deviation_v",
+            _DOUBLE,
+            "V",
+            "The meter's own p99 deviation from its profile; null before there is one.",
+        ),
     ),
 )
 

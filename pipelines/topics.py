@@ -73,7 +73,11 @@ def create_topics(settings: Settings) -> list[str]:
         if missing:
             admin.create_topics(
                 {
-                    name: {"num_partitions": count, "replication_factor": kafka.replication_factor, "configs": configs}
+                    name: {
+                        "num_partitions": count,
+                        "replication_factor": kafka.replication_factor,
+                        "configs": configs,
+                    }
                     for name, (count, configs) in missing.items()
                 },
                 wait_for_metadata=True,

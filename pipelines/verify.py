@@ -42,9 +42,7 @@ def verify(settings: Settings, say: Say = lambda line: None) -> VerifyReport:
         return verify_tables(lake, topic=topic, offsets=lambda: topic_offsets(settings.kafka, topic))
 
 
-def verify_tables(
-    lake: DuckDBPyConnection, *, topic: str, offsets: Offsets | Callable[[], Offsets]
-) -> VerifyReport:
+def verify_tables(lake: DuckDBPyConnection, *, topic: str, offsets: Offsets | Callable[[], Offsets]) -> VerifyReport:
     """Compare the relations `readings`, `rejected` and `audit` of a connection with Kafka's offsets.
 
     They are read against the order in which they are written: audit, tables, then Kafka (`offsets` as a
@@ -53,9 +51,7 @@ def verify_tables(
     _take_audit(lake, topic)
     _take_rows(lake, topic)
     known = offsets() if callable(offsets) else offsets
-    partitions = tuple(
-        _partition(lake, number, known.get(number)) for number in _partition_numbers(lake, known)
-    )
+    partitions = tuple(_partition(lake, number, known.get(number)) for number in _partition_numbers(lake, known))
     reasons = lake.execute("SELECT reason, count(*) FROM rejected GROUP BY 1 ORDER BY 2 DESC, 1").fetchall()
     return VerifyReport(
         topic=topic,
@@ -84,9 +80,7 @@ def _take_rows(lake: DuckDBPyConnection, topic: str) -> None:
 
 
 def _partition_numbers(lake: DuckDBPyConnection, known: Offsets) -> list[int]:
-    stored = lake.execute(
-        "SELECT DISTINCT p FROM v_rows UNION SELECT DISTINCT kafka_partition FROM v_audit"
-    ).fetchall()
+    stored = lake.execute("SELECT DISTINCT p FROM v_rows UNION SELECT DISTINCT kafka_partition FROM v_audit").fetchall()
     return sorted({*known, *(int(row[0]) for row in stored)})
 
 
@@ -143,9 +137,7 @@ def _doubled_offsets(lake: DuckDBPyConnection, number: int) -> tuple[int, ...]:
 
 def _audit_problems(lake: DuckDBPyConnection) -> Iterator[str]:
     """What in `audit` contradicts itself or the tables."""
-    for part, batch in _some(
-        lake, "records_in <> accepted + rejected OR records_in <> last_offset - first_offset + 1"
-    ):
+    for part, batch in _some(lake, "records_in <> accepted + rejected OR records_in <> last_offset - first_offset + 1"):
         yield f"audit: partition {part}, batch {batch}: records_in, its parts and the offsets disagree"
     gaps = lake.execute(
         f"""SELECT p, before + 1, first_offset FROM (
@@ -172,9 +164,7 @@ def _audit_problems(lake: DuckDBPyConnection) -> Iterator[str]:
 
 
 def _some(lake: DuckDBPyConnection, condition: str) -> list[tuple[Any, ...]]:
-    query = (
-        f"SELECT kafka_partition, batch_id FROM v_audit WHERE {condition} ORDER BY 1, 2 LIMIT {SHOWN_RANGES}"
-    )
+    query = f"SELECT kafka_partition, batch_id FROM v_audit WHERE {condition} ORDER BY 1, 2 LIMIT {SHOWN_RANGES}"
     return lake.execute(query).fetchall()
 
 

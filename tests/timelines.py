@@ -63,9 +63,7 @@ def random_readings(seed: int, *, meters: int, cadence_s: float, seconds: int) -
             if rng.random() < 0.05:
                 continue
             jitter = 0 if rng.random() < 0.3 else rng.uniform(0, cadence_s * 0.9)
-            readings.append(
-                _random_reading(rng, f"m{meter}", NOON_MS + round((poll * cadence_s + jitter) * 1000))
-            )
+            readings.append(_random_reading(rng, f"m{meter}", NOON_MS + round((poll * cadence_s + jitter) * 1000)))
     rng.shuffle(readings)
     return readings
 

@@ -26,9 +26,7 @@ class Reading:
     is_in_band: bool = True
 
 
-def model_windows(
-    readings: Iterable[Reading], *, window_s: int, slide_s: int
-) -> dict[tuple[str, int], dict[str, Any]]:
+def model_windows(readings: Iterable[Reading], *, window_s: int, slide_s: int) -> dict[tuple[str, int], dict[str, Any]]:
     """Features by (meter, window end), with the columns of meter_windows, times as epoch ms."""
     window_ms, slide_ms = window_s * 1000, slide_s * 1000
     members: dict[tuple[str, int], list[Reading]] = defaultdict(list)
@@ -44,11 +42,7 @@ def model_fleet(
     readings: Iterable[Reading], *, window_s: int, slide_s: int, up_to_ms: int
 ) -> dict[tuple[str, int], dict[str, Any]]:
     """The same up to a window end, with a row of n = 0 for every meter already seen that is silent."""
-    spoken = {
-        k: v
-        for k, v in model_windows(readings, window_s=window_s, slide_s=slide_s).items()
-        if k[1] <= up_to_ms
-    }
+    spoken = {k: v for k, v in model_windows(readings, window_s=window_s, slide_s=slide_s).items() if k[1] <= up_to_ms}
     complete: dict[tuple[str, int], dict[str, Any]] = {}
     last_seen: dict[str, int] = {}
     for end in sorted({end for _, end in spoken}):
@@ -60,9 +54,7 @@ def model_fleet(
     return complete
 
 
-def model_baseline(
-    readings: Iterable[Reading], *, start_ms: int, end_ms: int
-) -> dict[str, tuple[int, float, float]]:
+def model_baseline(readings: Iterable[Reading], *, start_ms: int, end_ms: int) -> dict[str, tuple[int, float, float]]:
     """n, mean and sample deviation (0 for one reading) of the in-band readings of a span, by meter."""
     values: dict[str, list[float]] = defaultdict(list)
     for reading in readings:

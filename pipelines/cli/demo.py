@@ -70,7 +70,9 @@ def _check(args: argparse.Namespace) -> None:
     if args.rate <= 0 or args.meters <= 0:
         raise SettingsError(f"--rate {args.rate:g} --meters {args.meters}: both must be above 0")
     if args.rate * 10 < args.meters:
-        raise SettingsError(f"--rate {args.rate:g} is too low for {args.meters} meters every 10 s: {args.meters / 10:g} or more")
+        raise SettingsError(
+            f"--rate {args.rate:g} is too low for {args.meters} meters every 10 s: {args.meters / 10:g} or more"
+        )
     if args.dir and (args.dir / "lake").exists():
         raise SettingsError(f"--dir {args.dir} holds an earlier run: name another folder or remove it")
 
@@ -89,7 +91,8 @@ def _as_text(report: DemoReport) -> str:
         f"unaccounted {report.unaccounted:>9,}",
         f"anomalies   {sum(report.anomalies.values()):>9,}   "
         + ", ".join(f"{name} {count}" for name, count in report.anomalies.items()),
-        f"incidents   {report.incidents['opened']:>9,}   {report.incidents['closed']} closed, {report.incidents['open']} open",
+        f"incidents   {report.incidents['opened']:>9,}   {report.incidents['closed']} closed,"
+        f" {report.incidents['open']} open",
         f"faults      {report.faults['injected']:>9,}   injected, {report.faults['detected']} detected"
         f" (recall {report.faults['recall']}, precision of incidents {report.faults['precision']})",
     ]
@@ -97,7 +100,8 @@ def _as_text(report: DemoReport) -> str:
         figures = latency[stage]
         if figures["n"]:
             lines.append(
-                f"{stage + ' anomalies after':28} p50 {figures['p50']:,.0f} ms, p99 {figures['p99']:,.0f} ms ({figures['n']} of them)"
+                f"{stage + ' anomalies after':28} p50 {figures['p50']:,.0f} ms, p99 {figures['p99']:,.0f} ms"
+                f" ({figures['n']:,} of them)"
             )
     return "\n".join([*lines, f"{report.seconds:.0f} s in all, store {report.store}: ok {str(report.ok).lower()}"])
 

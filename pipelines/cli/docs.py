@@ -41,9 +41,7 @@ def write_pages(folder: Path) -> list[Path]:
 def main(argv: Sequence[str] | None = None) -> int:
     """Exit code: 1 when --check finds a stale page."""
     parser = argparse.ArgumentParser(prog=COMMAND, description="Write the generated pages of docs/.")
-    parser.add_argument(
-        "--check", action="store_true", help="write nothing; exit 1 when a page is not up to date"
-    )
+    parser.add_argument("--check", action="store_true", help="write nothing; exit 1 when a page is not up to date")
     parser.add_argument("--dir", type=Path, default=_DOCS, help="folder of the pages (default: docs)")
     args = parser.parse_args(argv)
     if not args.check:

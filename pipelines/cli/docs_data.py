@@ -30,9 +30,7 @@ def _messages() -> Iterator[str]:
     for name in MESSAGES:
         kind = message(name)
         document = json.loads(conf_text(f"contracts/{name}.json"))
-        headers = (
-            f", headers {', '.join(code(h) for h in document['headers'])}" if "headers" in document else ""
-        )
+        headers = f", headers {', '.join(code(h) for h in document['headers'])}" if "headers" in document else ""
         key = code(document["key"]) if document["key"] else "none"
         yield f"### {kind.name}\n\n{kind.description}\n\nTopic {code(kind.topic)}, key {key}{headers}."
         if kind.fields:
@@ -76,9 +74,7 @@ def _tables() -> Iterator[str]:
     yield "Delta tables under `lake.root`, each written by one query only."
     for kind in TABLES.values():
         yield f"### {kind.name}\n\n{_facts(kind)}"
-        rows = [
-            [code(c.name), code(c.type.simpleString()), c.unit or "", c.description] for c in kind.columns
-        ]
+        rows = [[code(c.name), code(c.type.simpleString()), c.unit or "", c.description] for c in kind.columns]
         yield table(["column", "type", "unit", "meaning"], rows)
 
 

@@ -61,8 +61,7 @@ def configuration_page() -> str:
 def _published() -> Iterator[str]:
     yield "## From the published names\n\nThe names of the published description, and ours:"
     rows = [
-        [code(old), code(name), code(environment_name(name)), text]
-        for old, (name, text) in PUBLISHED_NAMES.items()
+        [code(old), code(name), code(environment_name(name)), text] for old, (name, text) in PUBLISHED_NAMES.items()
     ]
     yield table(["published", "setting", "environment variable", "meaning"], rows)
 

@@ -28,9 +28,7 @@ def register(commands: Commands) -> None:
         "Reconcile Kafka's offsets with readings + rejected: lost, duplicate, unaccounted.",
         verify,
     )
-    verify_parser.add_argument(
-        "--report", metavar="FILE", type=Path, help="also write the report there as JSON"
-    )
+    verify_parser.add_argument("--report", metavar="FILE", type=Path, help="also write the report there as JSON")
     verify_parser.add_argument("--json", action="store_true", help="print the report as JSON")
     sql_parser = add_command(commands, "sql", "SQL over the tables; nothing is written. Times are UTC.", sql)
     sql_parser.add_argument("query", metavar="SQL", help='for example "SELECT count(*) FROM readings"')
@@ -126,6 +124,4 @@ def _write(path: Path, text: str) -> None:
     try:
         path.write_text(text + "\n", encoding="utf-8")
     except OSError as error:
-        raise SettingsError(
-            f"--report {path}: {error.strerror}; name a file in a folder that exists"
-        ) from None
+        raise SettingsError(f"--report {path}: {error.strerror}; name a file in a folder that exists") from None

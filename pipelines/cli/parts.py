@@ -61,11 +61,7 @@ def stop_broker(args: argparse.Namespace) -> int:
     """Stop it; that none runs is no error."""
     from pipelines.local.broker import stop_detached_broker
 
-    say(
-        "Kafka stopped, its data stay"
-        if stop_detached_broker(args.dir)
-        else f"no Kafka broker of {args.dir} runs"
-    )
+    say("Kafka stopped, its data stay" if stop_detached_broker(args.dir) else f"no Kafka broker of {args.dir} runs")
     return 0
 
 
@@ -101,15 +97,11 @@ def _group(commands: Commands, name: str, text: str) -> Any:
 
 
 def _start_and_stop(group: Commands, what: str, folder: Path, start: Any, stop: Any) -> None:
-    starter = add_command(
-        group, "start", f"Start a {what} and print what to export.", start, with_settings=False
-    )
+    starter = add_command(group, "start", f"Start a {what} and print what to export.", start, with_settings=False)
     starter.add_argument("--port", type=_port, metavar="PORT", help="loopback port (default: a free one)")
     stopper = add_command(group, "stop", f"Stop the {what} of this folder.", stop, with_settings=False)
     for parser in (starter, stopper):
-        parser.add_argument(
-            "--dir", type=Path, metavar="DIR", default=folder, help=f"run folder (default: {folder})"
-        )
+        parser.add_argument("--dir", type=Path, metavar="DIR", default=folder, help=f"run folder (default: {folder})")
 
 
 def _port(text: str) -> int:

@@ -56,9 +56,7 @@ def as_json(names: Sequence[str], rows: Rows) -> str:
     {"a": 1}
     ]
     """
-    objects = (
-        json.dumps(dict(zip(names, row, strict=True)), default=plain, ensure_ascii=False) for row in rows
-    )
+    objects = (json.dumps(dict(zip(names, row, strict=True)), default=plain, ensure_ascii=False) for row in rows)
     return "[\n" + ",\n".join(objects) + "\n]"
 
 

@@ -57,9 +57,7 @@ def register(commands: Commands) -> None:
     describe_parser = add_command(
         commands, "describe", "Show messages, tables and the physical plans of archive and windows.", describe
     )
-    describe_parser.add_argument(
-        "--jars", action="store_true", help="only list the jars Spark is started with"
-    )
+    describe_parser.add_argument("--jars", action="store_true", help="only list the jars Spark is started with")
 
 
 def check(args: argparse.Namespace) -> int:
@@ -123,11 +121,7 @@ def _value(loaded: Loaded, dotted: str, field: Any) -> Value:
     source = loaded.sources.get(dotted, "default")
     if isinstance(value, SecretStr):
         return Value(dotted, MASK, MASK, source)
-    text = (
-        f"auto = {format_seconds(_resolved(loaded.settings, dotted))}"
-        if value == AUTO
-        else written(field, value)
-    )
+    text = f"auto = {format_seconds(_resolved(loaded.settings, dotted))}" if value == AUTO else written(field, value)
     return Value(dotted, value, text, source)
 
 
@@ -160,6 +154,4 @@ def _look_at_topics(settings: Settings) -> str:
     from pipelines.topics import check_topics
 
     check_topics(settings)
-    return (
-        f"all {len(settings.kafka.topics.model_dump())} are there, and the broker's clock stamps the readings"
-    )
+    return f"all {len(settings.kafka.topics.model_dump())} are there, and the broker's clock stamps the readings"

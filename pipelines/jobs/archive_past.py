@@ -10,7 +10,7 @@ from pyspark.sql import functions as F
 
 from pipelines.jobs.batch_facts import BatchFacts
 from pipelines.jobs.context import Run
-from pipelines.jobs.recent_keys import RecentKeys
+from pipelines.jobs.recent_keys import RecentKeys, whole_minute
 from pipelines.sinks import BatchId
 from pipelines.small_tables import read_rows
 from pipelines.tables import AUDIT
@@ -47,7 +47,7 @@ def recall(run: Run, batch: BatchId) -> Past:
     moments = [row["max_event_ts"].timestamp() for row in earlier if row["max_event_ts"]]
     past = Past(round(max(moments) * 1000) if moments else None, RecentKeys(), horizon_ms)
     if past.highest_ms is not None:
-        _remember_readings(run, past, past.highest_ms - horizon_ms, _is_counted(earlier))
+        _remember_readings(run, past, whole_minute(past.highest_ms - horizon_ms), _is_counted(earlier))
     return past
 
 

@@ -49,7 +49,7 @@ class BatchFacts:
     @property
     def rejected(self) -> int:
         """Records rejected."""
-        return self.count - self._accepted.num_rows
+        return self.count - int(self._accepted.num_rows)
 
     @property
     def has_anomalies(self) -> bool:
@@ -72,7 +72,11 @@ class BatchFacts:
         rows = []
         for partition, records in self._by_partition():
             figures = _figures(records, int(np.sum(resent >> 48 == partition)))
-            figures |= {"generation": batch.generation, "batch_id": batch.number, "kafka_partition": partition}
+            figures |= {
+                "generation": batch.generation,
+                "batch_id": batch.number,
+                "kafka_partition": partition,
+            }
             rows.append(tuple(figures[name] for name in AUDIT.column_names))
         return rows
 

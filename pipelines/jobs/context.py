@@ -73,7 +73,7 @@ def identify_run(spark: SparkSession, settings: Settings) -> str:
 def _hadoop_file(spark: SparkSession, path: str) -> tuple[Any, Any]:
     jvm: Any = spark.sparkContext._jvm
     hadoop_path = jvm.org.apache.hadoop.fs.Path(path)
-    return hadoop_path.getFileSystem(spark.sparkContext._jsc.hadoopConfiguration()), hadoop_path  # type: ignore[union-attr]
+    return hadoop_path.getFileSystem(spark.sparkContext._jsc.hadoopConfiguration()), hadoop_path
 
 
 def _read(spark: SparkSession, file_system: Any, path: Any) -> str:

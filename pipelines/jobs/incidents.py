@@ -18,7 +18,7 @@ from pipelines.sinks import BatchId, append_once, send
 from pipelines.small_tables import arrow_schema, merge_rows
 from pipelines.sources import kafka_stream
 from pipelines.tables import ANOMALIES, INCIDENTS
-from pipelines.transforms.anomalies import decode_anomalies, encode_events
+from pipelines.transforms.anomalies import decode_anomalies, encode_events, first_occurrences
 from pipelines.transforms.incidents import KEY, sessionise, with_incident_key
 
 QUERY = "incidents"
@@ -69,8 +69,7 @@ class IncidentsBatch:
         days = events.groupBy("event_date").count().collect()
         if days:
             known = self.run.table("anomalies").where(F.col("event_date").isin([day[0] for day in days]))
-            first = events.orderBy("kafka_partition", "kafka_offset").dropDuplicates(["anomaly_id"])
-            new = first.join(known.select("anomaly_id"), "anomaly_id", "left_anti")
+            new = first_occurrences(events).join(known.select("anomaly_id"), "anomaly_id", "left_anti")
             append_once(new.coalesce(1), self.run.settings, ANOMALIES, batch)
         return sum(day[1] for day in days)
 
@@ -96,7 +95,9 @@ class IncidentsBatch:
             merge_rows(rows, gone, settings, INCIDENTS, key="incident_id")
             send(self._as_records(rows, gone), settings, settings.kafka.topics.incidents)
             open_now = pc.sum(pc.equal(rows["status"], "open")).as_py()
-            self.run.say(f"incidents batch {batch.number}: {rows.num_rows} incidents touched, {open_now or 0} of them open")
+            self.run.say(
+                f"incidents batch {batch.number}: {rows.num_rows} incidents touched, {open_now or 0} of them open"
+            )
 
     def _sessionise(self, since: list[tuple[Any, ...]], clock: datetime | None) -> pa.Table:
         """Incidents of the given keys from a moment on, anew from the table anomalies."""

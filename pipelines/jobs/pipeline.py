@@ -25,7 +25,13 @@ READY = "gridwatch is reading"
 """Said once all queries run; whoever started the job waits for it."""
 
 _LOSS = ("OffsetOutOfRange", "KAFKA_DATA_LOSS", "data loss", "data may be lost", "STREAMING_CHECKPOINT")
-_UNREACHABLE = ("TimeoutException", "Connection refused", "ConnectException", "SdkClientException", "UnknownHost")
+_UNREACHABLE = (
+    "TimeoutException",
+    "Connection refused",
+    "ConnectException",
+    "SdkClientException",
+    "UnknownHost",
+)
 
 
 def run_pipeline(settings: Settings, say: Say) -> None:
@@ -52,7 +58,11 @@ def start_queries(spark: SparkSession, settings: Settings, say: Say) -> list[Str
     """Check whose checkpoint this is, then start archive, windows and incidents. The tables must be there."""
     run = Run(spark, settings, identify_run(spark, settings), say)
     queries = []
-    for pool, start in (("archive", start_archive), ("windows", start_windows), ("incidents", start_incidents)):
+    for pool, start in (
+        ("archive", start_archive),
+        ("windows", start_windows),
+        ("incidents", start_incidents),
+    ):
         spark.sparkContext.setLocalProperty("spark.scheduler.pool", pool)
         queries.append(start(run))
     return queries
@@ -76,8 +86,7 @@ def _explain(error: BaseException, query: str = "start") -> GridwatchError:
         return DataRefused(f"query {query} stopped, records it needs are gone or do not fit: {line}")
     if any(sign in text for sign in _UNREACHABLE):
         return InfrastructureUnavailable(f"query {query} stopped, Kafka or the store does not answer: {line}")
-    print(text, file=sys.stderr)
-    return GridwatchError(f"query {query} stopped: {line}")
+    return GridwatchError(f"query {query} stopped: {line}\n{text}")
 
 
 def _root_cause(text: str) -> str:

@@ -12,6 +12,11 @@ Longs = npt.NDArray[np.int64]
 _MINUTE_MS = 60_000
 
 
+def whole_minute(event_ms: int) -> int:
+    """Start of the minute that holds an event time: keys are remembered and forgotten by whole minutes."""
+    return event_ms // _MINUTE_MS * _MINUTE_MS
+
+
 class RecentKeys:
     """64-bit hashes of (meter, event time), sorted, one array a minute.
 

@@ -30,9 +30,7 @@ class RunningBroker(LocalServer):
 
     name = "Kafka broker"
 
-    def __init__(
-        self, kit: BrokerKit, files: BrokerFiles, *, port: int, heap_mb: int, detached: bool = False
-    ) -> None:
+    def __init__(self, kit: BrokerKit, files: BrokerFiles, *, port: int, heap_mb: int, detached: bool = False) -> None:
         super().__init__(port=port, log=files.log, detached=detached)
         self._kit = kit
         self._files = files

@@ -55,9 +55,7 @@ def make_lake_bucket(settings: Settings) -> None:
     """Make the bucket of `lake.root` in the configured store. Raises SettingsError when there is none."""
     bucket = bucket_of(settings.lake.root)
     endpoint, access_key, secret_key = _credentials(settings.store)
-    store = store_filesystem(
-        endpoint, access_key, secret_key, settings.store.region, allow_bucket_creation=True
-    )
+    store = store_filesystem(endpoint, access_key, secret_key, settings.store.region, allow_bucket_creation=True)
     ensure_bucket(store, bucket, where=endpoint)
 
 

@@ -171,14 +171,18 @@ class Demo:
     def _is_drained(self, settings: Settings, data_end_ms: int) -> bool:
         readings = topic_offsets(settings.kafka, settings.kafka.topics.readings)
         with open_lake(settings) as lake:
-            archived = dict(lake.execute("SELECT kafka_partition, max(last_offset) + 1 FROM audit GROUP BY 1").fetchall())
+            archived = dict(
+                lake.execute("SELECT kafka_partition, max(last_offset) + 1 FROM audit GROUP BY 1").fetchall()
+            )
             newest = lake.execute("SELECT epoch_ms(max(window_end)) FROM meter_windows").fetchone()
             if any(archived.get(p, 0) < end for p, (_, end) in readings.items()):
                 return False
             if not newest or (newest[0] or 0) < data_end_ms:
                 return False
             anomalies = topic_offsets(settings.kafka, settings.kafka.topics.anomalies)
-            stored = dict(lake.execute("SELECT kafka_partition, max(kafka_offset) + 1 FROM anomalies GROUP BY 1").fetchall())
+            stored = dict(
+                lake.execute("SELECT kafka_partition, max(kafka_offset) + 1 FROM anomalies GROUP BY 1").fetchall()
+            )
             return all(stored.get(p, 0) >= end for p, (_, end) in anomalies.items())
 
     def _show_progress(self, settings: Settings) -> None:
@@ -216,7 +220,7 @@ _BRISK = {
     "GRIDWATCH_PIPELINE__ARCHIVE_TRIGGER": "2 s",
     "GRIDWATCH_PIPELINE__WINDOWS_TRIGGER": "5 s",
     "GRIDWATCH_PIPELINE__INCIDENTS_TRIGGER": "4 s",
-    "GRIDWATCH_PIPELINE__JVM_OPTIONS": "-XX:TieredStopAtLevel=1 -XX:ReservedCodeCacheSize=256m",
+    "GRIDWATCH_PIPELINE__JVM_OPTIONS": "-XX:TieredStopAtLevel=1",
 }
 """Event time runs fast in the demo, so its batches come more often than a real grid needs; and in one minute the
 optimising compiler costs more than it gains (docs/adr/0005)."""

@@ -92,7 +92,8 @@ def reading_latency(lake: DuckDBPyConnection) -> dict[str, float | int | None]:
     """Broker time of the anomaly minus broker time of its reading, in ms."""
     return _quantiles(
         lake,
-        "SELECT epoch_ms(kafka_ts) - source.timestamp AS ms FROM anomalies WHERE stage = 'reading' AND source IS NOT NULL",
+        "SELECT epoch_ms(kafka_ts) - source.timestamp AS ms FROM anomalies"
+        " WHERE stage = 'reading' AND source IS NOT NULL",
     )
 
 

@@ -43,9 +43,7 @@ def kafka_coordinates() -> tuple[str, str, str]:
     coordinates = pinned("broker", "kafka")
     parts = coordinates.split(":")
     if len(parts) != 3:
-        raise SettingsError(
-            f"conf/local.toml [broker] kafka is {coordinates!r}: must be group:module:version"
-        )
+        raise SettingsError(f"conf/local.toml [broker] kafka is {coordinates!r}: must be group:module:version")
     return parts[0], parts[1], parts[2]
 
 
@@ -72,9 +70,7 @@ def _resolve(folder: Path, say: Say) -> None:
 def _ivy_command(folder: Path, settings_dir: Path) -> list[str]:
     ivy = next(iter(_pyspark_jars().glob("ivy-*.jar")), None)
     if ivy is None:
-        raise InfrastructureUnavailable(
-            f"no Ivy jar in {_pyspark_jars()}: install pyspark again with `make install`"
-        )
+        raise InfrastructureUnavailable(f"no Ivy jar in {_pyspark_jars()}: install pyspark again with `make install`")
     command = [str(require_java()), "-jar", str(ivy), "-confs", "default", "-cache", str(cache_dir() / "ivy")]
     if repository := os.environ.get("DEFAULT_ARTIFACT_REPOSITORY"):  # the variable Spark itself obeys
         settings = settings_dir / "ivysettings.xml"

@@ -73,11 +73,7 @@ def _ask(java: Path) -> str:
 
 
 def _advice() -> str:
-    install = (
-        "brew install openjdk@17"
-        if sys.platform == "darwin"
-        else "sudo apt-get install openjdk-17-jre-headless"
-    )
+    install = "brew install openjdk@17" if sys.platform == "darwin" else "sudo apt-get install openjdk-17-jre-headless"
     return f"gridwatch needs Java 17 or 21, install it with `{install}`"
 
 

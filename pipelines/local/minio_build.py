@@ -52,9 +52,7 @@ def go_version(go: Path) -> tuple[int, int]:
     """Major and minor version; (0, 0) when the program does not say."""
     try:
         # Outside any module, so that no go.mod makes it answer for another tool chain.
-        done = subprocess.run(
-            [go, "version"], capture_output=True, text=True, timeout=60, check=False, cwd="/"
-        )
+        done = subprocess.run([go, "version"], capture_output=True, text=True, timeout=60, check=False, cwd="/")
     except (OSError, subprocess.TimeoutExpired):
         return (0, 0)
     return parse_go_version(done.stdout)

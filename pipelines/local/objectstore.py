@@ -102,9 +102,7 @@ def start_objectstore(
     return store.start()
 
 
-def start_detached_objectstore(
-    run_dir: Path, *, port: int | None = None, say: Say = quiet
-) -> RunningObjectStore:
+def start_detached_objectstore(run_dir: Path, *, port: int | None = None, say: Say = quiet) -> RunningObjectStore:
     """Start a store that outlives this process; `stop_detached_objectstore` with the same folder ends it.
 
     Its address and keys are in `credentials_file(run_dir)`, readable by the user only.

@@ -39,7 +39,11 @@ class SparkKit:
 
     def conf(self) -> dict[str, str]:
         """Spark configuration that takes the place of `spark.jars.packages`."""
-        return {"spark.jars.packages": "", "spark.jars.excludes": "", "spark.driver.extraClassPath": f"{self.jars}/*"}
+        return {
+            "spark.jars.packages": "",
+            "spark.jars.excludes": "",
+            "spark.driver.extraClassPath": f"{self.jars}/*",
+        }
 
     def flags(self) -> str:
         """JVM flags of a fast start; Java ignores an archive that does not fit."""
@@ -67,7 +71,12 @@ def spark_defaults() -> dict[str, str]:
 
 def _kit_folder() -> Path:
     defaults = spark_defaults()
-    parts = [defaults["spark.jars.packages"], defaults["spark.jars.excludes"], str(spark_home()), str(cache_dir())]
+    parts = [
+        defaults["spark.jars.packages"],
+        defaults["spark.jars.excludes"],
+        str(spark_home()),
+        str(cache_dir()),
+    ]
     digest = hashlib.sha256("|".join(parts).encode()).hexdigest()[:12]
     return cache_dir() / "spark" / f"{digest}-java-{java_version(require_java())}"
 
@@ -86,7 +95,7 @@ def _train(folder: Path, jars: Path, root: Path, say: Say) -> None:
 
 def _run(folder: Path, step: str, environment: Mapping[str, str], say: Say, *, required: bool) -> None:
     log = folder.with_name(f"{step}.log")
-    command = [sys.executable, "-m", "pipelines.local.spark_training", step]
+    command = [sys.executable, "-m", "pipelines.jobs.training", step]
     code = run_logged(command, log=log, on_line=lambda line: None, env={**os.environ, **environment})
     if code and required:
         raise InfrastructureUnavailable(

@@ -113,9 +113,7 @@ def _signal(state: RunState, number: signal.Signals) -> None:
 
 
 def _birth_by_ps(pid: int) -> str | None:
-    done = subprocess.run(
-        ["ps", "-o", "stat=,lstart=", "-p", str(pid)], capture_output=True, text=True, check=False
-    )
+    done = subprocess.run(["ps", "-o", "stat=,lstart=", "-p", str(pid)], capture_output=True, text=True, check=False)
     state, _, began = done.stdout.strip().partition(" ")
     return None if not state or state.startswith("Z") else began.strip()
 

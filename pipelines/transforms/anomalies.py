@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from pyspark.sql import Column, DataFrame
+from pyspark.sql import Column, DataFrame, Window
 from pyspark.sql import functions as F
 
 from pipelines.contract import message
@@ -36,9 +36,7 @@ def finding(
 
 def graded(value: Column, limits: tuple[float, float, float] | tuple[Column, ...], *, above: bool) -> Column:
     """Severity of a value against limits for WARNING, ERROR and CRITICAL; null when none is crossed."""
-    warning, error, critical = (
-        value > F.lit(limit) if above else value < F.lit(limit) for limit in limits
-    )
+    warning, error, critical = (value > F.lit(limit) if above else value < F.lit(limit) for limit in limits)
     return F.when(critical, "CRITICAL").when(error, "ERROR").when(warning, "WARNING")
 
 
@@ -89,9 +87,7 @@ def source_coordinates() -> Column:
 def encode_events(frame: DataFrame, contract_name: str) -> Column:
     """JSON document of a row whose columns are the contract's; timestamps become epoch milliseconds."""
     fields = message(contract_name).fields
-    wire = [
-        (F.unix_millis(f.column) if f.type == "epoch_ms" else frame[f.column]).alias(f.name) for f in fields
-    ]
+    wire = [(F.unix_millis(f.column) if f.type == "epoch_ms" else frame[f.column]).alias(f.name) for f in fields]
     return F.to_json(F.struct(*wire), {"ignoreNullFields": "false"})
 
 
@@ -125,3 +121,9 @@ def decode_anomalies(records: DataFrame) -> DataFrame:
         F.timestamp_millis(F.col("e")["eventTime"]).cast("date").alias("event_date"),
     )
     return events.dropna(subset=["anomaly_id", "anomaly_type", "severity", "event_ts"])
+
+
+def first_occurrences(events: DataFrame) -> DataFrame:
+    """One row an anomaly_id: the one with the lowest (partition, offset)."""
+    order = Window.partitionBy("anomaly_id").orderBy("kafka_partition", "kafka_offset")
+    return events.withColumn("nth", F.row_number().over(order)).where("nth = 1").drop("nth")

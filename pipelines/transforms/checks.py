@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from functools import reduce
 
 from pyspark.sql import Column, DataFrame
@@ -48,8 +49,8 @@ def _checks(*, max_skew_s: float, max_age_s: float) -> dict[str, Column]:
     }
 
 
-def _any(conditions: object) -> Column:
-    return reduce(Column.__or__, conditions)  # type: ignore[arg-type, no-any-return, call-overload]
+def _any(conditions: Iterable[Column]) -> Column:
+    return reduce(Column.__or__, conditions)
 
 
 def _is_not_finite(value: Column) -> Column:

@@ -93,7 +93,11 @@ def _grade(placed: DataFrame) -> DataFrame:
 
 def _step() -> Column:
     return F.struct(
-        F.unix_millis("event_ts").alias("at"), "rank", "severity", F.col("anomaly_type").alias("anomalyType"), "message"
+        F.unix_millis("event_ts").alias("at"),
+        "rank",
+        "severity",
+        F.col("anomaly_type").alias("anomalyType"),
+        "message",
     )
 
 
@@ -105,7 +109,10 @@ def _describe(sessions: DataFrame, *, clock: datetime | None, settings: Incident
     worst = F.element_at("steps", -1)
     now = F.lit(clock).cast("timestamp")
     closed_at = F.coalesce(F.col("ended_at"), F.when(_over_at(settings) <= now, _over_at(settings)))
-    history = F.transform("steps", lambda s: F.struct(s["at"].alias("at"), s["severity"].alias("severity"), s["anomalyType"].alias("anomalyType")))
+    history = F.transform(
+        "steps",
+        lambda s: F.struct(s["at"].alias("at"), s["severity"].alias("severity"), s["anomalyType"].alias("anomalyType")),
+    )
     identity = F.concat_ws("|", "scope", "scope_id", "family", F.unix_millis("opened_at"))
     described = sessions.withColumns(
         {

@@ -15,7 +15,6 @@ from pipelines.transforms.anomalies import finding, graded, identify, original_e
 from pipelines.transforms.readings import is_plausible
 
 
-
 def attach_baseline(readings: DataFrame, baselines: DataFrame, *, max_age_s: float) -> DataFrame:
     """Adds `baseline` {mean, std, n, windowStart, windowEnd} and p99_deviation_v of the reading's meter.
 
@@ -215,7 +214,5 @@ def _voltage_finding(anomaly_type: str, severity: Column, limit: Column, relatio
         threshold=limit,
         deviation=deviation,
         score=F.abs(_v() - _un()) / F.abs(limit - _un()),
-        text=F.format_string(
-            f"Meter %s: %.1f V is {relation} %.1f V (%+.1f V).", "meter_id", _v(), limit, deviation
-        ),
+        text=F.format_string(f"Meter %s: %.1f V is {relation} %.1f V (%+.1f V).", "meter_id", _v(), limit, deviation),
     )

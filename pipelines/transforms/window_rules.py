@@ -19,9 +19,7 @@ _REMEMBERED = ("plausible_n", "mean_v", "min_v", "max_v")
 _BASELINE_TYPE = "struct<mean:double,std:double,n:bigint,windowStart:bigint,windowEnd:bigint>"
 
 
-def window_findings(
-    windows: DataFrame, history: DataFrame, *, detection: Detection, incidents: Incidents
-) -> DataFrame:
+def window_findings(windows: DataFrame, history: DataFrame, *, detection: Detection, incidents: Incidents) -> DataFrame:
     """What the window rules say: meter_id, feeder_id, event_ts, last_event_ts, baseline, finding.
 
     `windows`: rows of meter_windows to judge, with the columns of `attach_meters`; `history`: rows of earlier
@@ -182,7 +180,8 @@ def sustained_voltage(d: Detection) -> Column:
     under = F.when(value < un * d.sustained_critical_pu, "CRITICAL").when(value < low, "ERROR")
     over = F.when(value > high, "ERROR")
     return F.coalesce(
-        said("sustained_undervoltage", under, low, "below"), said("sustained_overvoltage", over, high, "above")
+        said("sustained_undervoltage", under, low, "below"),
+        said("sustained_overvoltage", over, high, "above"),
     )
 
 
@@ -223,7 +222,8 @@ def meter_silent(d: Detection, i: Incidents) -> Column:
     minutes = silence_s / 60
     severity = F.when(step == 0, "INFO").when(step == 1, "WARNING").when(step > 1, "ERROR")
     text = F.when(
-        step == 0, F.format_string("Meter %s is back after more than %.0f minutes of silence.", "meter_id", minutes)
+        step == 0,
+        F.format_string("Meter %s is back after more than %.0f minutes of silence.", "meter_id", minutes),
     ).otherwise(F.format_string("Meter %s: no reading for %.0f minutes.", "meter_id", minutes))
     return finding(
         "meter_silent",

@@ -20,9 +20,7 @@ def cluster(tmp_path: Path) -> Iterator[RunningCluster]:
         yield running
 
 
-def test_a_cluster_archives_the_topic_and_closes_windows(
-    place: Place, package: Path, cluster: RunningCluster
-) -> None:
+def test_a_cluster_archives_the_topic_and_closes_windows(place: Place, package: Path, cluster: RunningCluster) -> None:
     here = place.with_settings(detection__watermark="60 s")
     here.create_topics()
     summary = here.generate(*DATA)

@@ -50,9 +50,7 @@ def test_the_demo_over_minio_accounts_for_everything_and_leaves_nothing_behind(n
     check_report(json.loads(report.read_text(encoding="utf-8")))
     assert len(secrets) == 1
     (secret,) = secrets
-    assert not [command for command in commands if secret in command], (
-        "any user of the machine sees command lines"
-    )
+    assert not [command for command in commands if secret in command], "any user of the machine sees command lines"
     assert not files_that_tell(secret, nowhere.folder)
 
 

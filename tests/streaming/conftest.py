@@ -29,9 +29,7 @@ class Outbox:
             self.fail_on = None
             raise ConnectionError("the broker is gone")
         rows = frame.collect()
-        self.records += [
-            (topic, row.asDict().get("key"), row["value"] and json.loads(row["value"])) for row in rows
-        ]
+        self.records += [(topic, row.asDict().get("key"), row["value"] and json.loads(row["value"])) for row in rows]
 
     def take(self, topic: str) -> list[tuple[str | None, Any]]:
         """(key, document) sent to a topic since the last call for it."""

@@ -44,13 +44,8 @@ def write(run: Run, *, restart: bool) -> dict[str, list[tuple[Any, ...]]]:
 def lived(make_run: MakeRun, tmp_path_factory: pytest.TempPathFactory) -> dict[bool, dict[str, Any]]:
     """What the tables say after one process (False) and after a restart before each batch (True)."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(
-            archive, "send", lambda frame, settings, topic: Outbox().send(frame.limit(0), settings, topic)
-        )
-        return {
-            again: write(make_run(Path(tmp_path_factory.mktemp("a"))), restart=again)
-            for again in (False, True)
-        }
+        patch.setattr(archive, "send", lambda frame, settings, topic: Outbox().send(frame.limit(0), settings, topic))
+        return {again: write(make_run(Path(tmp_path_factory.mktemp("a"))), restart=again) for again in (False, True)}
 
 
 def test_verdicts_follow_the_earlier_batches(lived: dict[bool, dict[str, Any]]) -> None:

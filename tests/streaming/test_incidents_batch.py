@@ -39,9 +39,7 @@ def a(t: float, kind: str = "undervoltage", severity: str = "WARNING", **more: A
     return {"t": t, "anomaly_type": kind, "severity": severity, **more}
 
 
-def records(
-    run: Run, anomalies: Anomalies, ticks: tuple[float, ...] = (), first_offset: int = 0
-) -> DataFrame:
+def records(run: Run, anomalies: Anomalies, ticks: tuple[float, ...] = (), first_offset: int = 0) -> DataFrame:
     """A batch as the Kafka source gives it: anomaly events and window ends."""
     sent = encode_anomalies(anomalies_frame(run.spark, anomalies)).collect() if anomalies else []
     rows = [(b"k", r["value"].encode(), "anomalies", 0, first_offset + i, NOON) for i, r in enumerate(sent)]
@@ -83,9 +81,7 @@ def test_incident_lives_through_its_batches(run: Run, outbox: Outbox) -> None:
     ]
     for number, (frame, expected, sent) in enumerate(steps):
         batch.write(frame, number)
-        assert [brief(row) for row in table(run, "incidents", "opened_at")] == expected, (
-            f"after batch {number}"
-        )
+        assert [brief(row) for row in table(run, "incidents", "opened_at")] == expected, f"after batch {number}"
         documents = outbox.take(TOPIC)
         assert len(documents) == sent, f"sent by batch {number}"
         assert all(key == document["incidentId"] for key, document in documents)
@@ -93,9 +89,7 @@ def test_incident_lives_through_its_batches(run: Run, outbox: Outbox) -> None:
 
 def test_replay_of_a_batch_sends_again_and_changes_nothing(run: Run, outbox: Outbox) -> None:
     """The process died after the sends, before the checkpoint knew: a new one writes the same batch."""
-    frame = records(
-        run, [a(0), a(10, "interruption", "CRITICAL"), a(0, "over_temperature", meter_id="m2")], (60,)
-    )
+    frame = records(run, [a(0), a(10, "interruption", "CRITICAL"), a(0, "over_temperature", meter_id="m2")], (60,))
     IncidentsBatch(run).write(frame, 0)
     sent = sorted(outbox.take(TOPIC))
     before = table(run, "incidents", "incident_id"), table(run, "anomalies", "anomaly_id")
@@ -125,9 +119,7 @@ def test_anomaly_known_by_id_is_stored_once(run: Run, outbox: Outbox) -> None:
     batch.write(records(run, [a(0), a(30)], first_offset=7), 1)
     stored = table(run, "anomalies", "event_ts")
     assert [(row["event_ts"], row["kafka_offset"]) for row in stored] == [(at(0), 5), (at(30), 8)]
-    assert [brief(row) for row in table(run, "incidents", "opened_at")] == [
-        ("open", "WARNING", 0, 30, None, 2, 1)
-    ]
+    assert [brief(row) for row in table(run, "incidents", "opened_at")] == [("open", "WARNING", 0, 30, None, 2, 1)]
 
 
 def test_late_anomaly_merges_two_incidents_and_removes_the_second(run: Run, outbox: Outbox) -> None:
@@ -162,9 +154,7 @@ def test_anomaly_before_the_opening_gives_the_incident_another_id(run: Run, outb
     batch.write(records(run, [a(0)]), 1)
     sent = dict(outbox.take(TOPIC))
     assert sent.pop(old) is None
-    assert [brief(row) for row in table(run, "incidents", "opened_at")] == [
-        ("open", "WARNING", 0, 200, None, 2, 1)
-    ]
+    assert [brief(row) for row in table(run, "incidents", "opened_at")] == [("open", "WARNING", 0, 200, None, 2, 1)]
     assert list(sent) == [row["incident_id"] for row in table(run, "incidents", "opened_at")]
 
 

@@ -52,9 +52,7 @@ class Lake:
         """A new query on the old checkpoint takes what is there and stops."""
         run = Run(self.run.spark, self.run.settings, self.run.generation, self.run.say)
         closed = build(table_stream(run.spark, run.settings, "readings"), run.settings)
-        writer = (
-            closed.writeStream.queryName(QUERY).outputMode("append").foreachBatch(WindowsBatch(run).write)
-        )
+        writer = closed.writeStream.queryName(QUERY).outputMode("append").foreachBatch(WindowsBatch(run).write)
         query = writer.option("checkpointLocation", run.checkpoint(QUERY)).trigger(availableNow=True).start()
         try:
             query.awaitTermination()
@@ -77,9 +75,7 @@ def steady(meters: Iterable[str], since: int, until: int) -> list[Reading]:
     """A reading every 10 s, shuffled: order inside a commit means nothing."""
     rng = random.Random(since)
     readings = [
-        Reading(m, ms(t), VOLTS[m] + rng.randrange(-9, 10) / 10)
-        for m in meters
-        for t in range(since, until, 10)
+        Reading(m, ms(t), VOLTS[m] + rng.randrange(-9, 10) / 10) for m in meters for t in range(since, until, 10)
     ]
     rng.shuffle(readings)
     return readings
@@ -175,18 +171,11 @@ def test_crash_after_the_commit_leaves_the_windows_and_the_resume_sends_the_rest
     """The tables were written before the broker failed; the replay adds nothing and sends the ticks."""
     assert story.tables["crash"] == story.tables["resume"]
     assert [topic for topic, *_ in story.sent["crash"] if topic == "window-ticks"] == []
-    assert [value["windowEnd"] for topic, _, value in story.sent["resume"] if topic == "window-ticks"] == [
-        ms(120)
-    ]
+    assert [value["windowEnd"] for topic, _, value in story.sent["resume"] if topic == "window-ticks"] == [ms(120)]
 
 
 def test_every_window_end_ticks_once(story: Story) -> None:
-    ticks = [
-        value["windowEnd"]
-        for sent in story.sent.values()
-        for topic, _, value in sent
-        if topic == "window-ticks"
-    ]
+    ticks = [value["windowEnd"] for sent in story.sent.values() for topic, _, value in sent if topic == "window-ticks"]
     assert ticks == sorted({end for _, end in story.models["fourth"]})
 
 

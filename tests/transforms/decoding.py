@@ -18,12 +18,8 @@ from pipelines.transforms.readings import type_readings
 from tests.factories import NOON_MS, kafka_frame
 
 CONTRACTS = Path(__file__).resolve().parents[2] / "conf" / "contracts"
-FIELDS: list[dict[str, Any]] = json.loads((CONTRACTS / "sensor_reading.json").read_text(encoding="utf-8"))[
-    "fields"
-]
-REASONS = [
-    r["name"] for r in json.loads((CONTRACTS / "rejections.json").read_text(encoding="utf-8"))["reasons"]
-]
+FIELDS: list[dict[str, Any]] = json.loads((CONTRACTS / "sensor_reading.json").read_text(encoding="utf-8"))["fields"]
+REASONS = [r["name"] for r in json.loads((CONTRACTS / "rejections.json").read_text(encoding="utf-8"))["reasons"]]
 
 
 def decide(spark: SparkSession, values: list[bytes | None], settings: Settings) -> DataFrame:

@@ -208,9 +208,7 @@ ACCEPTED: list[tuple[str, bytes, dict[str, Any]]] = [
 @pytest.fixture(scope="module")
 def outcomes(spark: SparkSession) -> dict[bytes | None, Row]:
     """Every record of the tables above and of the generator's malformed kinds, decided in one frame."""
-    values = [value for _, value, _ in (*REJECTED, *ACCEPTED)] + [
-        made(v) for v in VARIANTS if v != "future_clock"
-    ]
+    values = [value for _, value, _ in (*REJECTED, *ACCEPTED)] + [made(v) for v in VARIANTS if v != "future_clock"]
     rows = decide(spark, values, Settings()).orderBy("kafka_offset").collect()
     assert len(rows) == len(values)
     return dict(zip(values, rows, strict=True))
@@ -222,9 +220,7 @@ def made(variant: str) -> bytes | None:
 
 
 @pytest.mark.parametrize(("name", "value", "reason"), REJECTED, ids=[name for name, *_ in REJECTED])
-def test_record_is_rejected(
-    outcomes: dict[bytes | None, Row], name: str, value: bytes | None, reason: str
-) -> None:
+def test_record_is_rejected(outcomes: dict[bytes | None, Row], name: str, value: bytes | None, reason: str) -> None:
     row = outcomes[value]
     assert row["reason"] == reason
     assert (None if row["value"] is None else bytes(row["value"])) == value, "all bytes are kept"
@@ -244,9 +240,7 @@ def test_record_is_accepted(
 
 
 @pytest.mark.parametrize("variant", [v for v in VARIANTS if v != "future_clock"])
-def test_malformed_kind_of_the_generator_gets_its_reason(
-    outcomes: dict[bytes | None, Row], variant: str
-) -> None:
+def test_malformed_kind_of_the_generator_gets_its_reason(outcomes: dict[bytes | None, Row], variant: str) -> None:
     assert outcomes[made(variant)]["reason"] == expected_reason(variant)
 
 
@@ -337,17 +331,13 @@ def test_any_bytes_get_one_outcome_and_what_is_accepted_is_valid(spark: SparkSes
     """3,000 records a frame: no crash, and accepted exactly when a strict reader of the contract accepts."""
     values = make_documents(seed, 3000)
     limits = Settings().input
-    rows = (
-        decide(spark, values, Settings()).select("kafka_offset", "reason").orderBy("kafka_offset").collect()
-    )
+    rows = decide(spark, values, Settings()).select("kafka_offset", "reason").orderBy("kafka_offset").collect()
     assert [row["kafka_offset"] for row in rows] == list(range(len(values)))
     assert {row["reason"] for row in rows} <= {None, *REASONS}
     valid = [is_valid(value, max_skew_s=limits.max_skew, max_age_s=limits.max_age) for value in values]
     assert 0.1 < sum(valid) / len(valid) < 0.9
     wrong = [
-        (v, row["reason"])
-        for v, row, ok in zip(values, rows, valid, strict=True)
-        if ok != (row["reason"] is None)
+        (v, row["reason"]) for v, row, ok in zip(values, rows, valid, strict=True) if ok != (row["reason"] is None)
     ]
     assert wrong == []
 
@@ -355,11 +345,7 @@ def test_any_bytes_get_one_outcome_and_what_is_accepted_is_valid(spark: SparkSes
 @pytest.mark.parametrize(("query", "times"), [("archive", 1), ("windows", 0)])
 def test_plan_parses_each_record_once(spark: SparkSession, query: str, times: int) -> None:
     """A filter pushed below the parse would repeat it: five `from_json` cost twice the time of one."""
-    planned = (
-        archive_plan(spark)
-        if query == "archive"
-        else windows.build(empty_table(spark, "readings"), Settings())
-    )
+    planned = archive_plan(spark) if query == "archive" else windows.build(empty_table(spark, "readings"), Settings())
     width = "spark.sql.debug.maxToStringFields"
     before = spark.conf.get(width)
     spark.conf.set(width, 100_000)

@@ -124,9 +124,7 @@ CASES: dict[str, tuple[Anomalies, list[tuple[Any, ...]]]] = {
 @pytest.fixture(scope="module")
 def incidents(spark: SparkSession) -> dict[str, list[Row]]:
     """Incidents of every case, each a meter of its own, in one call."""
-    everything = [
-        {**anomaly, "meter_id": name} for name, (anomalies, _) in CASES.items() for anomaly in anomalies
-    ]
+    everything = [{**anomaly, "meter_id": name} for name, (anomalies, _) in CASES.items() for anomaly in anomalies]
     found: dict[str, list[Row]] = {name: [] for name in CASES}
     for row in run(spark, everything):
         found[row["meter_id"]].append(row)

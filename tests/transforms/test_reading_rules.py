@@ -161,10 +161,7 @@ def judge(spark: SparkSession, readings: DataFrame, baselines: list[dict[str, An
 def found(spark: SparkSession) -> dict[int, list[Row]]:
     """Anomalies by number of the case; from 1,000 on the baseline cases, with meters of their own."""
     rows = [{**values, "kafka_offset": i} for i, (_, values, _) in enumerate(CASES)]
-    rows += [
-        {**values, "kafka_offset": 1000 + i, "meter_id": f"d{i}"}
-        for i, (_, values, *_) in enumerate(DEVIATION)
-    ]
+    rows += [{**values, "kafka_offset": 1000 + i, "meter_id": f"d{i}"} for i, (_, values, *_) in enumerate(DEVIATION)]
     baselines = [
         {
             **BASELINE,
@@ -277,9 +274,7 @@ def test_anomaly_record_has_the_meter_as_key_and_the_id_as_header(published: dic
 def test_anomaly_id_depends_on_meter_rule_and_event_time_only(spark: SparkSession) -> None:
     rows = [
         volts(280.0, kafka_offset=0),
-        volts(
-            281.0, kafka_offset=1, kafka_partition=2, feeder_id=None
-        ),  # the same anomaly, resent with another value
+        volts(281.0, kafka_offset=1, kafka_partition=2, feeder_id=None),  # the same anomaly, resent with another value
         volts(280.0, kafka_offset=2, meter_id="m2"),
         volts(280.0, kafka_offset=3, event_ts=at(0.001)),
     ]

@@ -155,9 +155,7 @@ def test_meter_gets_its_topology_and_an_unknown_one_the_defaults(spark: SparkSes
         spark, [{"meter_id": m, "event_ts": at(0)} for m in ("known", "known", "bare", "unknown")]
     )
     rows = attach_meters(readings, meters, detection=DETECTION).collect()
-    assert sorted(
-        (x["meter_id"], x["feeder_id"], x["nominal_voltage_v"], x["rated_current_a"]) for x in rows
-    ) == [
+    assert sorted((x["meter_id"], x["feeder_id"], x["nominal_voltage_v"], x["rated_current_a"]) for x in rows) == [
         ("bare", None, 230.0, None),
         ("known", "f9", 120.0, 63.0),
         ("known", "f9", 120.0, 63.0),

@@ -236,8 +236,7 @@ def findings(spark: SparkSession) -> dict[int, list[Row]]:
 def spoken(rows: list[Row]) -> list[str]:
     """["m stuck_sensor WARNING", ...]."""
     return sorted(
-        f"{r['meter_id'].split('/')[1]} {r['finding']['anomaly_type']} {r['finding']['severity']}"
-        for r in rows
+        f"{r['meter_id'].split('/')[1]} {r['finding']['anomaly_type']} {r['finding']['severity']}" for r in rows
     )
 
 
@@ -374,9 +373,7 @@ def test_later_windows_never_change_an_earlier_verdict(spark: SparkSession) -> N
     """Three constant windows in one call: the first two have no 15 minutes behind them, the third has."""
     frame = windows_frame(spark, [w for end in (0, 300, 600, 900) for w in steady(231.0, end)])
     history = windows_frame(spark, [], placed=False)
-    said = window_findings(
-        frame, history, detection=SETTINGS.detection, incidents=SETTINGS.incidents
-    ).collect()
+    said = window_findings(frame, history, detection=SETTINGS.detection, incidents=SETTINGS.incidents).collect()
     assert sorted((r["event_ts"], r["finding"]["anomaly_type"]) for r in said) == [
         (at(600), "stuck_sensor"),
         (at(900), "stuck_sensor"),

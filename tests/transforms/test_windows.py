@@ -55,9 +55,7 @@ def test_window_holds_its_start_and_not_its_end(spark: SparkSession) -> None:
 
 def test_tested_part_begins_one_slide_before_the_end(spark: SparkSession) -> None:
     readings = [Reading("m1", ms(-60.001), 228.0), Reading("m1", ms(-60), 232.0)]
-    row = as_model(summarise_windows(frame_of(spark, readings), window_s=300, slide_s=60).collect())[
-        "m1", ms(0)
-    ]
+    row = as_model(summarise_windows(frame_of(spark, readings), window_s=300, slide_s=60).collect())["m1", ms(0)]
     assert (row["base_n"], row["base_mean_v"]) == (1, 228.0)
     assert (row["tested_n"], row["tested_mean_v"]) == (1, 232.0)
 
@@ -136,9 +134,7 @@ def test_unknown_meter_is_followed_for_a_day_and_a_known_one_for_ever(
 
 @SEEDS
 @given(seed=st.integers(0, 2**32 - 1))
-def test_latest_baseline_equals_the_direct_figures_of_all_in_band_readings(
-    spark: SparkSession, seed: int
-) -> None:
+def test_latest_baseline_equals_the_direct_figures_of_all_in_band_readings(spark: SparkSession, seed: int) -> None:
     readings = random_readings(seed, meters=6, cadence_s=10, seconds=600)
     whole = summarise_windows(frame_of(spark, readings), window_s=300, slide_s=60)
     end = NOON_MS + 600_000

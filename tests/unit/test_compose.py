@@ -168,9 +168,7 @@ def test_addresses_inside_name_services_and_their_ports() -> None:
 
 
 def test_the_lake_is_in_the_bucket_of_conf() -> None:
-    roots = {
-        values["GRIDWATCH_LAKE__ROOT"] for _, values in environments() if "GRIDWATCH_LAKE__ROOT" in values
-    }
+    roots = {values["GRIDWATCH_LAKE__ROOT"] for _, values in environments() if "GRIDWATCH_LAKE__ROOT" in values}
     assert {root.split("/")[2] for root in roots} == {pinned("objectstore", "bucket")}
 
 
@@ -191,11 +189,7 @@ def test_fleet_and_generator_simulate_the_same_meters() -> None:
 
 def test_the_image_holds_all_that_its_build_copies() -> None:
     allowed = re.findall(r"^!(\S+)", (ROOT / ".dockerignore").read_text(encoding="utf-8"), flags=re.MULTILINE)
-    copied = [
-        word
-        for line in re.findall(r"^COPY (.*)", DOCKERFILE, flags=re.MULTILINE)
-        for word in line.split()[:-1]
-    ]
+    copied = [word for line in re.findall(r"^COPY (.*)", DOCKERFILE, flags=re.MULTILINE) for word in line.split()[:-1]]
     assert set(copied) == set(allowed)
 
 

@@ -68,6 +68,4 @@ def test_the_help_texts_are_the_same_whatever_the_width_of_the_terminal(
 
 def test_no_page_holds_a_path_of_the_machine_it_was_made_on() -> None:
     here = (str(Path.home()), str(DOCS.parent))
-    assert not [
-        page for page in DOCS.glob("*.md") for path in here if path in page.read_text() and path != "/root"
-    ]
+    assert not [page for page in DOCS.glob("*.md") for path in here if path in page.read_text() and path != "/root"]

@@ -60,9 +60,7 @@ def test_times_are_utc_wherever_the_machine_stands(tmp_path: Path, monkeypatch: 
     row = ("f", "sag", "meter", "m-1", None, None, at, at, 1.0, "undervoltage")
     replace_rows(as_arrow([row], LABELS), settings, LABELS)
     with open_lake(settings) as lake:
-        assert run_sql(lake, 'SELECT "start", "start"::text FROM labels').fetchall() == [
-            (at, "2026-01-02 03:04:05+00")
-        ]
+        assert run_sql(lake, 'SELECT "start", "start"::text FROM labels').fetchall() == [(at, "2026-01-02 03:04:05+00")]
 
 
 @pytest.mark.parametrize(
@@ -101,18 +99,14 @@ def test_whatever_reads_is_allowed(lake: DuckDBPyConnection, sql: str) -> None:
 
 
 def test_an_unknown_table_lists_those_there_are(lake: DuckDBPyConnection) -> None:
-    assert refusal(lake, "SELECT * FROM reading").startswith(
-        "no table reading; the lake holds anomalies, audit"
-    )
+    assert refusal(lake, "SELECT * FROM reading").startswith("no table reading; the lake holds anomalies, audit")
 
 
 @pytest.mark.parametrize(
     ("sql", "words"),
     [("SELEC 1", 'syntax error at or near "SELEC"'), ("SELECT x FROM meters", '"x" not found')],
 )
-def test_an_error_is_the_first_line_of_what_duckdb_says(
-    lake: DuckDBPyConnection, sql: str, words: str
-) -> None:
+def test_an_error_is_the_first_line_of_what_duckdb_says(lake: DuckDBPyConnection, sql: str, words: str) -> None:
     assert words in refusal(lake, sql)
 
 

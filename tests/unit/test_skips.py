@@ -27,9 +27,7 @@ SKIPS_ITSELF = 'import pytest\npytest.skip("no Java here", allow_module_level=Tr
 def run_suite(folder: Path, content: str, allowed: str | None) -> subprocess.CompletedProcess[str]:
     (folder / "test_suite.py").write_text(content, encoding="utf-8")
     environment = {name: value for name, value in os.environ.items() if name != "GRIDWATCH_ALLOWED_SKIPS"}
-    environment |= {"PYTHONPATH": str(ROOT)} | (
-        {} if allowed is None else {"GRIDWATCH_ALLOWED_SKIPS": allowed}
-    )
+    environment |= {"PYTHONPATH": str(ROOT)} | ({} if allowed is None else {"GRIDWATCH_ALLOWED_SKIPS": allowed})
     command = [sys.executable, "-m", "pytest", "-p", "tests.skips", "-c", os.devnull, "--rootdir", "."]
     return subprocess.run(
         [*command, "test_suite.py"], cwd=folder, env=environment, capture_output=True, text=True, check=False

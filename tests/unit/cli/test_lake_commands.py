@@ -64,9 +64,7 @@ def test_no_rows_are_a_header_or_an_empty_array(root: str, capsys: pytest.Captur
     assert json.loads("".join(array)) == []
 
 
-def test_bytes_that_are_no_text_are_shown_escaped_on_one_line(
-    root: str, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_bytes_that_are_no_text_are_shown_escaped_on_one_line(root: str, capsys: pytest.CaptureFixture[str]) -> None:
     main(["sql", "SELECT value FROM rejected", "--set", root])
     assert capsys.readouterr().out.splitlines()[2] == r"\\xffa\n"
 

@@ -54,9 +54,7 @@ def test_the_object_store_gets_its_bucket_and_never_prints_a_key(
 
 
 @pytest.mark.parametrize("part", ["broker", "objectstore"])
-def test_stopping_what_does_not_run_says_so(
-    part: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_stopping_what_does_not_run_says_so(part: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main([part, "stop", "--dir", str(tmp_path)]) == 0
     assert f"of {tmp_path} runs" in capsys.readouterr().err
 

@@ -79,9 +79,7 @@ def test_the_table_shows_units_and_what_auto_comes_to(
     assert "hunter2" not in said
 
 
-def test_no_kafka_is_exit_code_4_and_topics_are_skipped(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_no_kafka_is_exit_code_4_and_topics_are_skipped(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     code, said = check(capsys, lake(tmp_path), NOWHERE, "kafka.connect_timeout=1")
     assert code == 4
     assert [c["result"] for c in said["checks"]] == ["failed", "skipped", "ok"]
@@ -106,9 +104,7 @@ def test_what_is_wrong_with_the_topics_decides_the_exit_code(
 
 
 @pytest.mark.usefixtures("reachable")
-def test_a_lake_that_cannot_be_a_folder_is_exit_code_2(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_a_lake_that_cannot_be_a_folder_is_exit_code_2(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (tmp_path / "file").write_text("")
     code, said = check(capsys, f"lake.root={tmp_path / 'file' / 'lake'}")
     assert code == 2
@@ -135,9 +131,7 @@ def test_a_store_that_does_not_answer_is_named(monkeypatch: pytest.MonkeyPatch) 
     monkeypatch.setattr(lake_probe, "_ATTEMPTS", 1)
     store = {"endpoint": "http://127.0.0.1:1", "access_key": "a", "secret_key": "hunter2"}
     settings = Settings.model_validate({"lake": {"root": "s3a://b/lake"}, "store": store})
-    with pytest.raises(
-        InfrastructureUnavailable, match=r"s3a://b/lake' at http://127\.0\.0\.1:1: NETWORK"
-    ) as caught:
+    with pytest.raises(InfrastructureUnavailable, match=r"s3a://b/lake' at http://127\.0\.0\.1:1: NETWORK") as caught:
         probe_lake(settings)
     assert "hunter2" not in str(caught.value)
 

@@ -36,9 +36,7 @@ SEES = {
 @pytest.fixture(scope="module")
 def all_kinds():
     """Ten days of 120 meters at five minutes: every kind, drift too."""
-    plan = make_plan(
-        1_772_366_400_000, paced=False, meters=120, cadence_s=300.0, seconds=10 * 86_400, faults="all"
-    )
+    plan = make_plan(1_772_366_400_000, paced=False, meters=120, cadence_s=300.0, seconds=10 * 86_400, faults="all")
     return build_scenario(plan)
 
 
@@ -48,9 +46,7 @@ def _of(readings: pd.DataFrame, fault, network) -> pd.DataFrame:
         return readings[inside & (readings.meter == fault.meter)]
     phases = readings.meter.map(dict(enumerate(network.phase)))
     return readings[
-        inside
-        & (network.feeder[readings.meter] == fault.feeder)
-        & ((phases == fault.phase) | (not fault.phase))
+        inside & (network.feeder[readings.meter] == fault.feeder) & ((phases == fault.phase) | (not fault.phase))
     ]
 
 
@@ -136,9 +132,7 @@ def _assert_demo_schedule(scenario) -> None:
         if fault.kind == "stuck":
             assert fault.start_ms >= start + 16 * MINUTE_MS
             assert fault.end_ms - fault.start_ms >= 18 * MINUTE_MS
-    silences = sorted(
-        (f.end_ms - f.start_ms, f.start_ms - start) for f in scenario.faults if f.kind == "silent"
-    )
+    silences = sorted((f.end_ms - f.start_ms, f.start_ms - start) for f in scenario.faults if f.kind == "silent")
     assert 11 * MINUTE_MS < silences[0][0] < 13 * MINUTE_MS
     assert silences[1][0] > 33 * MINUTE_MS
     assert 8 * plan.cadence_ms <= silences[1][1] <= 3 * MINUTE_MS
@@ -168,9 +162,7 @@ def test_like_faults_at_once_on_one_feeder_are_too_few_to_look_like_a_feeder_eve
 
 
 def test_faults_of_one_meter_are_far_enough_apart_for_separate_incidents(make):
-    plan = make(
-        paced=False, meters=60, seconds=2 * 86_400, faults="sag,swell,stuck,silent", faults_per_meter_day=3.0
-    )
+    plan = make(paced=False, meters=60, seconds=2 * 86_400, faults="sag,swell,stuck,silent", faults_per_meter_day=3.0)
     scenario = build_scenario(plan)
     by_meter: dict[int, list] = {}
     for fault in scenario.faults:

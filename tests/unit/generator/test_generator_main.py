@@ -116,9 +116,7 @@ def test_files_of_a_stopped_run_are_readable(make, tmp_path):
     stop = threading.Event()
     stop.set()
     with Tally(scenario.network, tmp_path) as tally:
-        assert not write_files(
-            scenario, tmp_path, tally, Progress(scenario, quiet=True), stop, raw=True, odd=True
-        )
+        assert not write_files(scenario, tmp_path, tally, Progress(scenario, quiet=True), stop, raw=True, odd=True)
     assert len(pd.read_parquet(tmp_path / "readings.parquet")) > 0
     assert gzip.decompress((tmp_path / "raw.jsonl.gz").read_bytes()).endswith(b"\n")
 

@@ -18,9 +18,7 @@ def day():
     """A day without faults: 100 meters, two feeders, a reading a minute."""
     from generator.plan import make_plan
 
-    plan = make_plan(
-        1_772_366_400_000, paced=False, meters=100, cadence_s=60.0, seconds=86_400, faults="none"
-    )
+    plan = make_plan(1_772_366_400_000, paced=False, meters=100, cadence_s=60.0, seconds=86_400, faults="none")
     return build_scenario(plan)
 
 
@@ -57,9 +55,7 @@ def test_the_fleet_has_unique_meters_on_feeders_of_about_fifty(tmp_path):
     pd.testing.assert_frame_equal(pd.read_csv(tmp_path / "fleet.csv"), fleet)
 
 
-def test_healthy_readings_stay_inside_the_band_below_rated_current_and_at_sane_temperatures(
-    day, day_readings
-):
+def test_healthy_readings_stay_inside_the_band_below_rated_current_and_at_sane_temperatures(day, day_readings):
     rated = day.network.rated_current_a[day_readings.meter]
     assert day_readings.voltage_v.between(0.90 * 230, 1.0869 * 230).all()
     assert (day_readings.current_a > 0).all()
@@ -118,9 +114,7 @@ def test_another_seed_gives_other_readings(make, frame):
     assert one.voltage_v.head(50).tolist() != two.voltage_v.head(50).tolist()
 
 
-@pytest.mark.parametrize(
-    ("grid", "low", "high"), [("strong", 0.1, 0.4), ("mixed", 0.1, 0.9), ("weak", 0.4, 0.9)]
-)
+@pytest.mark.parametrize(("grid", "low", "high"), [("strong", 0.1, 0.4), ("mixed", 0.1, 0.9), ("weak", 0.4, 0.9)])
 def test_the_grid_option_bounds_the_line_impedance(make, grid, low, high):
     plan = make(meters=300, grid=grid)
     impedance = build_network(plan, build_fleet(300, plan.seed)).impedance_ohm

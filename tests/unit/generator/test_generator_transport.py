@@ -13,7 +13,7 @@ from generator.malformed import FUTURE, VARIANTS, expected_reason, make_malforme
 from generator.scenario import blocks, build_scenario, readings_between
 from generator.transport import DUPLICATE, LATE, MALFORMED, NORMAL, OUT_OF_ORDER, Wire
 
-GOOD = b'{"meterId":"m-00001","timestamp":1772366400000,"voltage":230.1,"current":1.5,"temperature":21.0,"status":"OK"}'  # noqa: E501
+GOOD = b'{"meterId":"m-00001","timestamp":1772366400000,"voltage":230.1,"current":1.5,"temperature":21.0,"status":"OK"}'
 STRICT = json.JSONDecoder(parse_constant=lambda name: (_ for _ in ()).throw(ValueError(name)))
 
 
@@ -59,9 +59,7 @@ def _first_flaw(reading: dict) -> str:
     """An independent reading of the contract, in the order of the reasons."""
     numbers = [reading.get(name) for name in ("voltage", "current", "temperature")]
     stamp, status, meter_id = reading.get("timestamp"), reading.get("status"), reading.get("meterId")
-    not_finite = [
-        n for n in numbers if n == "NaN" or (isinstance(n, float) and (n != n or abs(n) == float("inf")))
-    ]
+    not_finite = [n for n in numbers if n == "NaN" or (isinstance(n, float) and (n != n or abs(n) == float("inf")))]
     finite = [n for n in numbers if n not in not_finite and n is not None]
     if any(isinstance(n, (str, bool)) for n in finite) or isinstance(stamp, str) or isinstance(meter_id, int):
         return "wrong_type"

@@ -35,9 +35,7 @@ def test_extra_settings_win_over_ours(tmp_path: Path) -> None:
     files = BrokerFiles(tmp_path)
     files.write(port=1, controller_port=2, extra={"advertised.listeners": "PLAINTEXT://127.0.0.1:3"})
     lines = files.properties.read_text().splitlines()
-    assert [line for line in lines if line.startswith("advertised")] == [
-        "advertised.listeners=PLAINTEXT://127.0.0.1:3"
-    ]
+    assert [line for line in lines if line.startswith("advertised")] == ["advertised.listeners=PLAINTEXT://127.0.0.1:3"]
 
 
 def test_storage_is_formatted_once_with_an_identity_of_its_own(tmp_path: Path) -> None:
@@ -80,9 +78,7 @@ def test_without_go_one_line_says_how_to_get_it_and_how_to_do_without(
     assert "\n" not in str(refused.value)
 
 
-def test_a_go_that_cannot_fetch_a_newer_one_is_refused(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_go_that_cannot_fetch_a_newer_one_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     go = tmp_path / "go"
     go.write_text("#!/bin/sh\necho go version go1.19.8 linux/amd64\n")
     go.chmod(0o755)

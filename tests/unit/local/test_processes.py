@@ -21,10 +21,7 @@ SLEEP = [sys.executable, "-c", "import time; time.sleep(60)"]
 IGNORES_SIGTERM = [
     sys.executable,
     "-c",
-    "import signal, time\n"
-    "signal.signal(signal.SIGTERM, signal.SIG_IGN)\n"
-    "print('ready', flush=True)\n"
-    "time.sleep(60)",
+    "import signal, time\nsignal.signal(signal.SIGTERM, signal.SIG_IGN)\nprint('ready', flush=True)\ntime.sleep(60)",
 ]
 HAS_A_CHILD = [
     sys.executable,
@@ -153,9 +150,7 @@ def test_a_program_that_is_interrupted_stops_its_child(tmp_path: Path, number: s
 
 @pytest.mark.skipif(sys.platform != "linux", reason="only Linux ties a child to its parent")
 def test_a_program_killed_by_sigkill_takes_its_child_with_it(tmp_path: Path) -> None:
-    with subprocess.Popen(
-        [sys.executable, "-c", PROGRAM, str(tmp_path / "log")], stdout=subprocess.PIPE
-    ) as program:
+    with subprocess.Popen([sys.executable, "-c", PROGRAM, str(tmp_path / "log")], stdout=subprocess.PIPE) as program:
         assert program.stdout is not None
         child = int(program.stdout.readline())
         program.kill()

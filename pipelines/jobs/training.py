@@ -30,7 +30,7 @@ def main(step: str) -> None:
     told = os.environ.pop("GRIDWATCH_KIT")
     if step == "resolve":
         spark = build_session(Settings(), kit=None)
-        for jar in spark.sparkContext.getConf().get("spark.jars", "").split(","):  # type: ignore[union-attr]
+        for jar in spark.sparkContext.getConf().get("spark.jars", "").split(","):
             shutil.copy(jar.removeprefix("file:"), told)
     else:
         kit = {name: Path(path) for name, path in json.loads(told).items()}
