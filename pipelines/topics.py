@@ -124,7 +124,7 @@ def _config_value(configs: Any, topic: str, key: str) -> str | None:
 
 def topic_offsets(kafka: Kafka, topic: str) -> dict[int, tuple[int, int]]:
     """First available and next offset of every partition of a topic."""
-    consumer = KafkaConsumer(**client_options(kafka))
+    consumer = KafkaConsumer(**client_options(kafka), enable_auto_commit=False)
     try:
         partitions = [TopicPartition(topic, p) for p in _partitions(consumer, topic)]
         first, end = consumer.beginning_offsets(partitions), consumer.end_offsets(partitions)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import datetime
 from typing import Any
 
 import pyarrow as pa
@@ -48,6 +48,8 @@ class IncidentsBatch:
     """
 
     run: Run
+    _clock_after: tuple[int, datetime | None] = (-2, None)
+    """Number of the batch written last, and the clock after it."""
 
     def write(self, records: DataFrame, number: int) -> None:
         """Sink of the stream: anomalies by id, incidents by MERGE, then the incidents topic."""
@@ -55,12 +57,13 @@ class IncidentsBatch:
         topics = self.run.settings.kafka.topics
         kept = records.persist()
         try:
-            before, clock = self._clock(kept.where(F.col("topic") == topics.ticks))
+            before, clock = self._clock(kept.where(F.col("topic") == topics.ticks), batch)
             events = decode_anomalies(kept.where(F.col("topic") == topics.anomalies)).persist()
             count = self._archive(events, batch)
             if count or clock != before:
                 self._update_incidents(events, before, clock, batch)
             events.unpersist()
+            self._clock_after = number, clock
         finally:
             kept.unpersist()
 
@@ -73,21 +76,23 @@ class IncidentsBatch:
             append_once(new.coalesce(1), self.run.settings, ANOMALIES, batch)
         return sum(day[1] for day in days)
 
-    def _clock(self, ticks: DataFrame) -> tuple[datetime | None, datetime | None]:
+    def _clock(self, ticks: DataFrame, batch: BatchId) -> tuple[datetime | None, datetime | None]:
         """Latest window end before this batch's ticks, and with them."""
         ends = ticks.select(F.from_json(F.col("value").cast("string"), "windowEnd long")["windowEnd"].alias("ms"))
         first, last = ends.agg(F.timestamp_millis(F.min("ms")), F.timestamp_millis(F.max("ms"))).head()  # type: ignore[misc]
-        if first is not None:
-            return first - timedelta(seconds=self.run.settings.detection.slide_s), last
-        latest: datetime | None = self.run.table("meter_windows").agg(F.max("window_end")).head()[0]  # type: ignore[index]
-        return latest, latest
+        written, before = self._clock_after
+        if written != batch.number - 1:
+            windows = self.run.table("meter_windows").select(F.col("window_end").alias("end"))
+            earlier = windows if first is None else windows.where(F.col("end") < F.lit(first))
+            before = earlier.agg(F.max("end")).head()[0]  # type: ignore[index]
+        return before, max((at for at in (before, last) if at is not None), default=None)
 
     def _update_incidents(
         self, events: DataFrame, before: datetime | None, clock: datetime | None, batch: BatchId
     ) -> None:
         settings = self.run.settings
         touched = with_incident_key(events).groupBy(*KEY).agg(F.min("event_ts").alias("since_ts")).collect()
-        known = KnownIncidents.read(settings, touched)
+        known = KnownIncidents.read(settings, touched, before)
         fresh = self._sessionise(known.reach_back(touched), clock)
         gone = known.vanished(touched, fresh)
         rows = pa.concat_tables([fresh, known.closed_by(clock, before, touched)])

@@ -26,10 +26,13 @@ class KnownIncidents:
     settings: Incidents
 
     @classmethod
-    def read(cls, settings: Settings, touched: Sequence[Any]) -> KnownIncidents:
-        """From the table: what is open, and what ended no longer ago than the batch's earliest anomaly reaches."""
+    def read(cls, settings: Settings, touched: Sequence[Any], before: datetime | None) -> KnownIncidents:
+        """From the table: what is open, what was closed since `before`, and what ended no longer ago than the
+        batch's earliest anomaly reaches."""
         reach = timedelta(seconds=2 * off_delay_s("silence", settings.incidents))
         where = pc.field("status") == "open"
+        if before is not None:
+            where = where | (pc.field("closed_at") > pa.scalar(before.replace(tzinfo=UTC), pa.timestamp("us", "UTC")))
         if touched:
             earliest = min(row["since_ts"] for row in touched).replace(tzinfo=UTC) - reach
             where = where | (pc.field("last_anomaly_at") >= pa.scalar(earliest, pa.timestamp("us", "UTC")))

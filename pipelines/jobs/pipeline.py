@@ -5,8 +5,10 @@ from __future__ import annotations
 import sys
 import time
 from collections.abc import Sequence
+from contextlib import suppress
 
-from pyspark.errors import StreamingQueryException
+from py4j.protocol import Py4JError
+from pyspark.errors import PySparkException, StreamingQueryException
 from pyspark.sql import SparkSession
 from pyspark.sql.streaming.query import StreamingQuery
 
@@ -32,6 +34,9 @@ _UNREACHABLE = (
     "SdkClientException",
     "UnknownHost",
 )
+
+_JVM_ENDS = (Py4JError, PySparkException, OSError)
+"""What a call into a JVM that is shutting down raises."""
 
 
 def run_pipeline(settings: Settings, say: Say) -> None:
@@ -95,12 +100,13 @@ def _root_cause(text: str) -> str:
 
 
 def _stop(spark: SparkSession) -> None:
-    for query in spark.streams.active:
-        try:
-            query.stop()
-        except StreamingQueryException:
-            continue
-    spark.stop()
+    """End queries and session; a signal to the whole process group has reached the JVM too, which then ends itself."""
+    with suppress(*_JVM_ENDS):
+        for query in spark.streams.active:
+            with suppress(StreamingQueryException):
+                query.stop()
+    with suppress(*_JVM_ENDS):
+        spark.stop()
 
 
 def main() -> int:

@@ -183,7 +183,15 @@ class Demo:
             stored = dict(
                 lake.execute("SELECT kafka_partition, max(kafka_offset) + 1 FROM anomalies GROUP BY 1").fetchall()
             )
-            return all(stored.get(p, 0) >= end for p, (_, end) in anomalies.items())
+            if any(stored.get(p, 0) < end for p, (_, end) in anomalies.items()):
+                return False
+            # The last ticks have arrived when nothing is open any more that the newest window end closes.
+            over = lake.execute(
+                "SELECT count(*) FROM incidents WHERE status = 'open' AND family <> 'silence'"
+                f" AND last_anomaly_at + INTERVAL {int(settings.incidents.off_delay)} SECOND"
+                " <= (SELECT max(window_end) FROM meter_windows)"
+            ).fetchone()
+            return not over or over[0] == 0
 
     def _show_progress(self, settings: Settings) -> None:
         sent = sum(end for _, end in topic_offsets(settings.kafka, settings.kafka.topics.readings).values())

@@ -62,7 +62,7 @@ def sessionise(keyed: DataFrame, *, clock: datetime | None, settings: Incidents)
         F.count_if(~F.col("ends")).alias("anomalies"),
         F.max("meter_id").alias("meter_id"),
         F.max("feeder_id").alias("feeder_id"),
-        F.max_by("observed", "score").alias("worst_value"),
+        F.max_by("observed", F.struct("score", "event_ts", "anomaly_id")).alias("worst_value"),
         F.array_sort(F.collect_list(F.when(F.col("rises"), _step()))).alias("steps"),
     )
     opened = sessions.where(F.col("opened_at").isNotNull())

@@ -24,5 +24,11 @@ def submit(place: Place, package: Path, *options: str, sets: tuple[str, ...] = (
     command += ["--py-files", str(package), str(ROOT / "pipelines" / "jobs" / "pipeline.py")]
     command += [word for assignment in sets for word in ("--set", assignment)]
     programs = (spark_home() / "bin", Path(sys.executable).parent, os.environ["PATH"])
-    more = {"SPARK_HOME": str(spark_home()), "PATH": os.pathsep.join(map(str, programs)), "PYTHONPATH": ""}
+    more = {
+        "PATH": os.pathsep.join(map(str, programs)),
+        "PYTHONPATH": "",
+        "SPARK_HOME": str(spark_home()),
+        "SPARK_CONF_DIR": str(ROOT / "conf"),
+        "PYSPARK_PYTHON": sys.executable,
+    }
     return place.start("spark-submit", *command, more=more)

@@ -157,7 +157,7 @@ def wait_for_text(child: Child, text: str, timeout_s: float, *, after: int = 0) 
 
 def wait_for(child: Child, what: str, condition: Callable[[], bool], timeout_s: float) -> None:
     """Wait until a condition holds while the child runs; fails with its last lines."""
-    met = wait_until(lambda: condition() or not child.is_running(), timeout_s, poll_s=0.5)
+    met = wait_until(lambda: condition() or not child.is_running(), timeout_s, poll_s=1.5)
     assert child.is_running(), explain(child, f"ended before {what}")
     assert met, explain(child, f"{what}: not within {timeout_s:g} s")
 

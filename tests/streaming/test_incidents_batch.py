@@ -103,7 +103,7 @@ def test_broker_that_is_gone_while_an_incident_closes_loses_no_record(run: Run, 
     """The MERGE closed the incident, the send failed, the batch comes again: the topic must learn of it."""
     IncidentsBatch(run).write(records(run, [a(0)]), 0)
     outbox.take(TOPIC)
-    closing = records(run, [], (360,))
+    closing = records(run, [], (300,))
     outbox.fail_on = TOPIC
     with pytest.raises(ConnectionError):
         IncidentsBatch(run).write(closing, 1)
