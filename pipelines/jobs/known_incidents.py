@@ -30,9 +30,8 @@ class KnownIncidents:
         """From the table: what is open, what was closed since `before`, and what ended no longer ago than the
         batch's earliest anomaly reaches."""
         reach = timedelta(seconds=2 * off_delay_s("silence", settings.incidents))
-        where = pc.field("status") == "open"
-        if before is not None:
-            where = where | (pc.field("closed_at") > pa.scalar(before.replace(tzinfo=UTC), pa.timestamp("us", "UTC")))
+        since = before.replace(tzinfo=UTC) if before else datetime.fromtimestamp(0, UTC)
+        where = (pc.field("status") == "open") | (pc.field("closed_at") > pa.scalar(since, pa.timestamp("us", "UTC")))
         if touched:
             earliest = min(row["since_ts"] for row in touched).replace(tzinfo=UTC) - reach
             where = where | (pc.field("last_anomaly_at") >= pa.scalar(earliest, pa.timestamp("us", "UTC")))
@@ -73,7 +72,7 @@ class KnownIncidents:
     def _is_due(self, row: dict[str, Any], clock: datetime | None, before: datetime | None) -> bool:
         if row["status"] == "open":
             return clock is not None and self._over_at(row) <= clock.replace(tzinfo=UTC)
-        return before is not None and row["closed_at"] > before.replace(tzinfo=UTC)
+        return before is None or bool(row["closed_at"] > before.replace(tzinfo=UTC))
 
     def _close(self, row: dict[str, Any]) -> dict[str, Any]:
         return row | {"status": "closed", "closed_at": row["closed_at"] or self._over_at(row)}

@@ -107,7 +107,7 @@ def catch_up(place: Place, generator: Child, pipeline: Child) -> None:
 
 
 def newest_window_ms(place: Place) -> int:
-    return place.ask("SELECT coalesce(epoch_ms(max(window_end)), 0) FROM meter_windows")[0][0]
+    return int(place.ask("SELECT coalesce(epoch_ms(max(window_end)), 0) FROM meter_windows")[0][0])
 
 
 def sent_ids(place: Place) -> list[str]:
