@@ -54,7 +54,7 @@ def run_pipeline(settings: Settings, say: Say) -> None:
     try:
         queries = start_queries(spark, settings, say)
         say(f"{READY} {settings.kafka.topics.readings} at {settings.kafka.bootstrap_servers} into {settings.lake.root}")
-        _await_failure(queries)
+        _await_failure(queries, say)
     finally:
         _stop(spark)
 
@@ -73,25 +73,24 @@ def start_queries(spark: SparkSession, settings: Settings, say: Say) -> list[Str
     return queries
 
 
-def _await_failure(queries: Sequence[StreamingQuery]) -> None:
+def _await_failure(queries: Sequence[StreamingQuery], say: Say) -> None:
     while True:
         for query in queries:
             if not query.isActive:
-                raise _explain(query.exception() or RuntimeError(f"query {query.name} ended"), query.name)
+                failure = query.exception() or RuntimeError(f"query {query.name} ended")
+                say(str(failure))
+                raise _explain(str(failure), query.name)
         time.sleep(0.5)
 
 
-def _explain(error: BaseException, query: str = "start") -> GridwatchError:
+def _explain(text: str, query: str) -> GridwatchError:
     """The error class, and so the exit code, that fits a failure inside Spark."""
-    if isinstance(error, GridwatchError):
-        return error
-    text = str(error)
     line = _root_cause(text)
     if any(sign in text for sign in _LOSS):
         return DataRefused(f"query {query} stopped, records it needs are gone or do not fit: {line}")
     if any(sign in text for sign in _UNREACHABLE):
         return InfrastructureUnavailable(f"query {query} stopped, Kafka or the store does not answer: {line}")
-    return GridwatchError(f"query {query} stopped: {line}\n{text}")
+    return GridwatchError(f"query {query} stopped: {line}")
 
 
 def _root_cause(text: str) -> str:

@@ -103,7 +103,7 @@ def catch_up(place: Place, generator: Child, pipeline: Child) -> None:
     data_end_ms = place.summary()["data_end"]
     wait_for(pipeline, "the last window", lambda: newest_window_ms(place) >= data_end_ms, 120)
     wait_for(pipeline, "all anomalies in the table", lambda: set(sent_ids(place)) == stored_ids(place), 120)
-    assert pipeline.stop(30) == 130, explain(pipeline, "did not end in order")
+    assert pipeline.stop(60) == 130, explain(pipeline, "did not end in order")
 
 
 def newest_window_ms(place: Place) -> int:
