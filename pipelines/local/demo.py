@@ -197,7 +197,7 @@ class Demo:
             return not over or over[0] == 0
 
     def _is_settled(self, stored: dict[int, int]) -> bool:
-        """Whether the table anomalies has not grown for a while: its topic may end with repeats, which are not stored."""
+        """Whether the table anomalies has stopped growing: its topic may end with repeats, which are not stored."""
         now = time.monotonic()
         if stored != self._stored:
             self._stored, self._stored_since = stored, now
