@@ -11,8 +11,6 @@ from pyspark.sql import types as T
 
 from pipelines.conf_files import conf_text
 
-SEVERITIES = ("INFO", "WARNING", "ERROR", "CRITICAL")
-
 READING_STRUCT = T.StructType(
     [
         T.StructField("meterId", T.StringType()),

@@ -93,8 +93,9 @@ class IncidentsBatch:
         settings = self.run.settings
         touched = with_incident_key(events).groupBy(*KEY).agg(F.min("event_ts").alias("since_ts")).collect()
         known = KnownIncidents.read(settings, touched, before)
-        fresh = self._sessionise(known.reach_back(touched), clock)
-        gone = known.vanished(touched, fresh)
+        reached = known.reach_back(touched)
+        fresh = self._sessionise(reached, clock)
+        gone = known.vanished(reached, fresh)
         rows = pa.concat_tables([fresh, known.closed_by(clock, before, touched)])
         if rows.num_rows or gone:
             merge_rows(rows, gone, settings, INCIDENTS, key="incident_id")

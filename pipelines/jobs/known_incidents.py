@@ -49,9 +49,9 @@ class KnownIncidents:
                 opened[key] = min(opened.get(key, first[key]), row["opened_at"])
         return [(*key, min(since, opened.get(key, since))) for key, since in first.items()]
 
-    def vanished(self, touched: Sequence[Any], fresh: pa.Table) -> list[str]:
-        """Ids that the new sessions of the touched keys do not have any more."""
-        since = {key[:3]: key[3] for key in self.reach_back(touched)}
+    def vanished(self, reached: Sequence[tuple[Any, ...]], fresh: pa.Table) -> list[str]:
+        """Ids that the new sessions of the keys of `reach_back` do not have any more."""
+        since = {key[:3]: key[3] for key in reached}
         kept = set(fresh["incident_id"].to_pylist())
         return [
             row["incident_id"]
