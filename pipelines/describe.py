@@ -50,8 +50,8 @@ def plans(settings: Settings) -> Iterator[tuple[str, str]]:
     try:
         records = _no_rows(spark, KAFKA_RECORD)
         tables = {name: _no_rows(spark, TABLES[name].schema) for name in ("readings", "meters", "baselines")}
-        judged = archive.build(records, meters=tables["meters"], baselines=tables["baselines"], settings=settings)
-        yield "archive", explained(judged)
+        flagged = archive.build(records, meters=tables["meters"], settings=settings)
+        yield "archive", explained(archive.judge(flagged, tables["baselines"], settings=settings))
         yield "windows", explained(windows.build(tables["readings"], settings))
     finally:
         spark.stop()

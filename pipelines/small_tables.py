@@ -10,6 +10,7 @@ import json
 import re
 import time
 from collections.abc import Callable, Sequence
+from datetime import datetime
 from typing import Any, Literal
 
 import pyarrow as pa
@@ -130,10 +131,37 @@ def merge_rows(rows: pa.Table, gone: Sequence[str], settings: Settings, table: T
 
 
 def read_rows(
-    settings: Settings, table: Table, *, columns: list[str] | None = None, where: pc.Expression | None = None
+    settings: Settings, table: Table, *, columns: Sequence[str] | None = None, where: str | None = None
 ) -> pa.Table:
-    """Rows of a small table, in Arrow."""
-    return _open(settings, table).to_pyarrow_table(columns=columns, filters=where)
+    """Rows of a table, in Arrow. `where` is an SQL predicate of numbers, times (`moment`) and names of ours.
+
+    Text that came with the data never goes into a predicate.
+    """
+    names = list(columns or table.column_names)
+    schema = arrow_schema(table)
+    found = pa.table(_open(settings, table).scan(columns=names, predicate=where))
+    return found.cast(pa.schema([schema.field(name) for name in names]))
+
+
+def moment(at: datetime) -> str:
+    """An aware time as the predicates of `read_rows` want it.
+
+    >>> from datetime import UTC
+    >>> moment(datetime(2026, 3, 1, 12, tzinfo=UTC))
+    "'2026-03-01T12:00:00+00:00'"
+    """
+    return f"'{at.isoformat()}'"
+
+
+def highest_value(settings: Settings, table: Table, column: str) -> Any:
+    """Largest value of a column, from the statistics of the table's files (`Table.skip_by`); None without rows."""
+    files = pa.table(_open(settings, table).get_add_actions(flatten=True))
+    return pc.max(files[f"max.{column}"]).as_py() if files.num_rows else None
+
+
+def count_rows(settings: Settings, table: Table) -> int:
+    """Rows of a table, from the statistics of its files."""
+    return int(_open(settings, table).count())
 
 
 def as_arrow(rows: Sequence[tuple[Any, ...]], table: Table) -> pa.Table:

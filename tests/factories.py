@@ -49,6 +49,11 @@ def at(seconds: float) -> datetime:
     return NOON + timedelta(seconds=seconds)
 
 
+def utc(seconds: float) -> datetime:
+    """The same, aware."""
+    return at(seconds).replace(tzinfo=UTC)
+
+
 def ms(seconds: float) -> int:
     """The same as epoch milliseconds."""
     return NOON_MS + round(seconds * 1000)
@@ -154,6 +159,12 @@ SILENT_WINDOW: dict[str, Any] = {
 def anomalies_frame(spark: SparkSession, rows: Iterable[Values]) -> DataFrame:
     """Rows of the table anomalies; the id follows type, scope and time unless given."""
     return frame(spark, ANOMALIES.schema, [_anomaly(row) for row in rows], {})
+
+
+def anomaly_row(row: Values) -> dict[str, Any]:
+    """The same row as the Delta library reads it: plain Python, aware times."""
+    values = dict.fromkeys(ANOMALIES.column_names) | _anomaly(row)
+    return values | {"event_ts": utc(row["t"])}
 
 
 def by(rows: Iterable[Row], *names: str) -> dict[Any, Row]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pyarrow as pa
 from pyspark.sql import DataFrame
 from pyspark.sql.streaming.query import StreamingQuery
 
@@ -11,9 +12,9 @@ from pipelines.jobs.context import Run
 from pipelines.jobs.recent_keys import Longs
 from pipelines.settings import Settings
 from pipelines.sinks import BatchId, append_once, send
-from pipelines.small_tables import append_rows_once, as_arrow
+from pipelines.small_tables import append_rows_once, arrow_schema, as_arrow, read_rows
 from pipelines.sources import kafka_stream
-from pipelines.tables import AUDIT, READINGS, REJECTED
+from pipelines.tables import AUDIT, BASELINES, READINGS, REJECTED
 from pipelines.transforms.anomalies import encode_anomalies
 from pipelines.transforms.checks import name_rejections
 from pipelines.transforms.dead_letters import as_dead_letters, as_rejected_table
@@ -32,18 +33,26 @@ from pipelines.transforms.readings import (
 QUERY = "archive"
 
 
-def build(records: DataFrame, *, meters: DataFrame, baselines: DataFrame, settings: Settings) -> DataFrame:
-    """The plan of a batch up to the verdicts: Kafka records to typed readings, reasons, flags and findings.
+REJECTED_IN_DRIVER_BYTES = 32 * 1024 * 1024
+"""Up to this size the rejected records of a batch pass through the driver, which saves a Spark job; more never do."""
 
-    Parses once, keeps no state, drops nothing. `baselines` is read again with every batch.
+
+def build(records: DataFrame, *, meters: DataFrame, settings: Settings) -> DataFrame:
+    """The plan of the stream: Kafka records to typed readings with reasons and flags.
+
+    Parses once, keeps no state, drops nothing.
     """
     detection, source = settings.detection, settings.input
     decoded = decode_readings(records, fields=source.fields)
     checked = name_rejections(decoded, max_skew_s=source.max_skew, max_age_s=source.max_age)
     placed = attach_meters(type_readings(checked), meters, detection=detection)
-    flagged = flag_readings(placed, detection=detection)
-    compared = attach_baseline(flagged, baselines, max_age_s=detection.baseline_max_age_s)
-    return judge_readings(compared, detection=detection)
+    return flag_readings(placed, detection=detection)
+
+
+def judge(flagged: DataFrame, baselines: DataFrame, *, settings: Settings) -> DataFrame:
+    """Adds the findings of the reading rules; `baselines` as they are at the batch."""
+    compared = attach_baseline(flagged, baselines, max_age_s=settings.detection.baseline_max_age_s)
+    return judge_readings(compared, detection=settings.detection)
 
 
 def start_archive(run: Run) -> StreamingQuery:
@@ -56,8 +65,8 @@ def start_archive(run: Run) -> StreamingQuery:
         starting=settings.pipeline.starting,
         max_offsets=settings.pipeline.max_offsets_per_trigger,
     )
-    judged = build(records, meters=run.meters, baselines=run.table("baselines"), settings=settings)
-    writer = judged.writeStream.queryName(QUERY).foreachBatch(ArchiveBatch(run).write)
+    flagged = build(records, meters=run.meters, settings=settings)
+    writer = flagged.writeStream.queryName(QUERY).foreachBatch(ArchiveBatch(run).write)
     writer = writer.option("checkpointLocation", run.checkpoint(QUERY))
     return writer.trigger(processingTime=f"{settings.pipeline.archive_trigger} seconds").start()
 
@@ -73,11 +82,12 @@ class ArchiveBatch:
         self._run = run
         self._past: Past | None = None
 
-    def write(self, judged: DataFrame, number: int) -> None:
+    def write(self, flagged: DataFrame, number: int) -> None:
         """Sink of the stream. A crash at any line is repaired by the replay of the batch."""
         batch = self._run.batch(QUERY, number)
         past = self._past = self._past or recall(self._run, batch)
         watermark_s = self._run.settings.detection.watermark
+        judged = judge(flagged, self._as_frame(read_rows(self._run.settings, BASELINES)), settings=self._run.settings)
         kept = mark_late(judged, highest_before_ms=past.highest_ms, watermark_s=watermark_s).persist()
         try:
             facts = BatchFacts.collect(kept)
@@ -89,20 +99,27 @@ class ArchiveBatch:
 
     def _write_batch(self, judged: DataFrame, facts: BatchFacts, resent: Longs, batch: BatchId) -> None:
         settings, topics = self._run.settings, self._run.settings.kafka.topics
-        decided = mark_resent(accepted(judged), self._as_frame(resent))
+        positions = self._as_frame(pa.table({"position": resent})) if len(resent) else None
+        decided = mark_resent(accepted(judged), positions)
         readings = as_readings_table(decided, fields=settings.input.fields)
         append_once(readings.coalesce(1), settings, READINGS, batch)
-        rejected = as_rejected_table(judged)
-        if facts.rejected:
-            append_once(rejected.coalesce(1), settings, REJECTED, batch)
+        rejected = self._write_rejected(judged, facts.rejected_bytes, batch) if facts.rejected else None
         append_rows_once(as_arrow(facts.audit_rows(batch, resent), AUDIT), settings, AUDIT, batch)
-        if facts.rejected:
+        if rejected is not None:
             send(as_dead_letters(rejected), settings, topics.dead_letters)
         if facts.has_anomalies:
             send(encode_anomalies(reading_anomalies(decided)), settings, topics.anomalies)
         self._run.say(f"archive batch {batch.number}: {facts.count} records, {facts.rejected} rejected")
 
-    def _as_frame(self, resent: Longs) -> DataFrame | None:
-        if not len(resent):
-            return None
-        return self._run.spark.createDataFrame([(int(p),) for p in resent], "position bigint")
+    def _write_rejected(self, judged: DataFrame, size: int, batch: BatchId) -> DataFrame:
+        """Append the rejected records and return them."""
+        rejected = as_rejected_table(judged)
+        if size > REJECTED_IN_DRIVER_BYTES:
+            append_once(rejected.coalesce(1), self._run.settings, REJECTED, batch)
+            return rejected
+        rows = rejected.toArrow()
+        append_rows_once(rows.cast(arrow_schema(REJECTED)), self._run.settings, REJECTED, batch)
+        return self._as_frame(rows)
+
+    def _as_frame(self, rows: pa.Table) -> DataFrame:
+        return self._run.spark.createDataFrame(rows)

@@ -21,7 +21,8 @@ from pipelines.transforms.readings import position, reading_key
 
 @dataclass(frozen=True)
 class BatchFacts:
-    """One row a record: kafka_topic, kafka_partition, position, kafka_ms, reason, event_ms, key, is_late, is_odd."""
+    """One row a record: kafka_topic, kafka_partition, position, kafka_ms, reason, rejected_bytes (of key and value),
+    event_ms, key, is_late, is_odd."""
 
     records: pa.Table
 
@@ -34,6 +35,7 @@ class BatchFacts:
             position().alias("position"),
             F.unix_millis("kafka_ts").alias("kafka_ms"),
             "reason",
+            sum(F.coalesce(F.length(name), F.lit(0)) for name in ("key", "value")).alias("rejected_bytes"),
             F.unix_millis("event_ts").alias("event_ms"),
             reading_key().alias("key"),
             "is_late",
@@ -50,6 +52,11 @@ class BatchFacts:
     def rejected(self) -> int:
         """Records rejected."""
         return self.count - int(self._accepted.num_rows)
+
+    @property
+    def rejected_bytes(self) -> int:
+        """Size of all rejected records' keys and values."""
+        return int(pc.sum(self.records["rejected_bytes"]).as_py() or 0)
 
     @property
     def has_anomalies(self) -> bool:

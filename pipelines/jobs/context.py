@@ -6,17 +6,19 @@ import json
 import uuid
 from collections.abc import Callable
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from functools import cached_property
 from typing import Any
 
 from pyspark.sql import DataFrame, SparkSession
+from pyspark.sql import functions as F
 
 from pipelines.errors import DataRefused
 from pipelines.settings import Settings
 from pipelines.sinks import BatchId
-from pipelines.small_tables import read_rows
+from pipelines.small_tables import highest_value, read_rows
 from pipelines.sources import table
-from pipelines.tables import AUDIT
+from pipelines.tables import AUDIT, METER_WINDOWS
 
 RUN_RECORD = "gridwatch-run.json"
 
@@ -44,6 +46,15 @@ class Run:
     def table(self, name: str) -> DataFrame:
         """Newest version of a table."""
         return table(self.spark, self.settings, name)
+
+    def latest_window_end(self, *, before: datetime | None) -> datetime | None:
+        """Latest window end in the table meter_windows, or the latest one before a moment (UTC)."""
+        highest: datetime | None = highest_value(self.settings, METER_WINDOWS, "window_end")
+        if highest is None or before is None or highest < before:
+            return highest
+        earlier = self.table("meter_windows").where(F.col("window_end") < F.lit(before))
+        latest: datetime | None = earlier.agg(F.max("window_end")).head()[0]  # type: ignore[index]
+        return latest.replace(tzinfo=UTC) if latest else None
 
     def checkpoint(self, query: str) -> str:
         """Checkpoint folder of a query."""

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import datetime
-from typing import Any
+from datetime import UTC, datetime
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -14,14 +14,15 @@ from pyspark.sql.streaming.query import StreamingQuery
 
 from pipelines.jobs.context import Run
 from pipelines.jobs.known_incidents import KnownIncidents
-from pipelines.sinks import BatchId, append_once, send
-from pipelines.small_tables import arrow_schema, merge_rows
+from pipelines.sinks import BatchId, send
+from pipelines.small_tables import append_rows_once, arrow_schema, merge_rows, moment, read_rows
 from pipelines.sources import kafka_stream
 from pipelines.tables import ANOMALIES, INCIDENTS
-from pipelines.transforms.anomalies import decode_anomalies, encode_events, first_occurrences
-from pipelines.transforms.incidents import KEY, sessionise, with_incident_key
+from pipelines.transforms.anomalies import decode_anomalies, encode_events
+from pipelines.transforms.incidents import NEEDED, Anomaly, Key, incident_key, sessionise
 
 QUERY = "incidents"
+_NEVER = datetime.max.replace(tzinfo=UTC)
 
 
 def start_incidents(run: Run) -> StreamingQuery:
@@ -41,7 +42,7 @@ def start_incidents(run: Run) -> StreamingQuery:
 
 @dataclass
 class IncidentsBatch:
-    """Writes one batch of anomalies and ticks.
+    """Writes one batch of anomalies and ticks, which Spark decodes and the driver holds.
 
     Everything derived is computed from the batch's records and the tables, not from what was new in it, so a replay
     after a crash sends again what the crash may have swallowed.
@@ -54,66 +55,64 @@ class IncidentsBatch:
     def write(self, records: DataFrame, number: int) -> None:
         """Sink of the stream: anomalies by id, incidents by MERGE, then the incidents topic."""
         batch = self.run.batch(QUERY, number)
-        topics = self.run.settings.kafka.topics
-        kept = records.persist()
-        try:
-            before, clock = self._clock(kept.where(F.col("topic") == topics.ticks), batch)
-            events = decode_anomalies(kept.where(F.col("topic") == topics.anomalies)).persist()
-            count = self._archive(events, batch)
-            if count or clock != before:
-                self._update_incidents(events, before, clock, batch)
-            events.unpersist()
-            self._clock_after = number, clock
-        finally:
-            kept.unpersist()
+        decoded = decode_anomalies(records, ticks=self.run.settings.kafka.topics.ticks).toArrow()
+        events = decoded.filter(pc.is_valid(decoded["anomaly_id"])).drop("window_end").cast(arrow_schema(ANOMALIES))
+        before, clock = self._clock(decoded["window_end"], batch)
+        if events.num_rows:
+            self._archive(events, batch)
+        if events.num_rows or clock != before:
+            self._update_incidents(events, before, clock, batch)
+        self._clock_after = number, clock
 
-    def _archive(self, events: DataFrame, batch: BatchId) -> int:
-        """Append the events whose id the table does not hold yet; returns how many the batch has."""
-        days = events.groupBy("event_date").count().collect()
-        if days:
-            known = self.run.table("anomalies").where(F.col("event_date").isin([day[0] for day in days]))
-            new = first_occurrences(events).join(known.select("anomaly_id"), "anomaly_id", "left_anti")
-            append_once(new.coalesce(1), self.run.settings, ANOMALIES, batch)
-        return sum(day[1] for day in days)
+    def _archive(self, events: pa.Table, batch: BatchId) -> None:
+        """Append the events whose id the table does not hold yet; equal ids have equal event times."""
+        first = _first_occurrences(events)
+        days = ", ".join(f"'{day}'" for day in pc.unique(first["event_date"]).to_pylist())
+        span = pc.min_max(first["event_ts"]).as_py()
+        where = f"event_date IN ({days}) AND event_ts BETWEEN {moment(span['min'])} AND {moment(span['max'])}"
+        known = read_rows(self.run.settings, ANOMALIES, columns=["anomaly_id"], where=where)
+        is_new = pc.invert(pc.is_in(first["anomaly_id"], known["anomaly_id"]))
+        append_rows_once(first.filter(is_new), self.run.settings, ANOMALIES, batch)
 
-    def _clock(self, ticks: DataFrame, batch: BatchId) -> tuple[datetime | None, datetime | None]:
+    def _clock(self, ends: pa.ChunkedArray, batch: BatchId) -> tuple[datetime | None, datetime | None]:
         """Latest window end before this batch's ticks, and with them."""
-        ends = ticks.select(F.from_json(F.col("value").cast("string"), "windowEnd long")["windowEnd"].alias("ms"))
-        first, last = ends.agg(F.timestamp_millis(F.min("ms")), F.timestamp_millis(F.max("ms"))).head()  # type: ignore[misc]
+        span = pc.min_max(ends).as_py()
         written, before = self._clock_after
         if written != batch.number - 1:
-            windows = self.run.table("meter_windows").select(F.col("window_end").alias("end"))
-            earlier = windows if first is None else windows.where(F.col("end") < F.lit(first))
-            before = earlier.agg(F.max("end")).head()[0]  # type: ignore[index]
-        return before, max((at for at in (before, last) if at is not None), default=None)
+            before = self.run.latest_window_end(before=span["min"])
+        return before, max((at for at in (before, span["max"]) if at is not None), default=None)
 
     def _update_incidents(
-        self, events: DataFrame, before: datetime | None, clock: datetime | None, batch: BatchId
+        self, events: pa.Table, before: datetime | None, clock: datetime | None, batch: BatchId
     ) -> None:
         settings = self.run.settings
-        touched = with_incident_key(events).groupBy(*KEY).agg(F.min("event_ts").alias("since_ts")).collect()
+        touched = _first_of_each_key(events.select(NEEDED).to_pylist())
         known = KnownIncidents.read(settings, touched, before)
-        reached = known.reach_back(touched)
-        fresh = self._sessionise(reached, clock)
-        gone = known.vanished(reached, fresh)
-        rows = pa.concat_tables([fresh, known.closed_by(clock, before, touched)])
-        if rows.num_rows or gone:
-            merge_rows(rows, gone, settings, INCIDENTS, key="incident_id")
-            send(self._as_records(rows, gone), settings, settings.kafka.topics.incidents)
-            open_now = pc.sum(pc.equal(rows["status"], "open")).as_py()
-            self.run.say(
-                f"incidents batch {batch.number}: {rows.num_rows} incidents touched, {open_now or 0} of them open"
-            )
+        since = known.reach_back(touched)
+        fresh = sessionise(self._anomalies_since(since), clock=clock, settings=settings.incidents)
+        gone = known.vanished(since, fresh)
+        rows = [*fresh, *known.closed_by(clock, before, touched)]
+        if rows or gone:
+            changed = pa.Table.from_pylist(rows, schema=arrow_schema(INCIDENTS))
+            merge_rows(changed, gone, settings, INCIDENTS, key="incident_id")
+            send(self._as_records(changed, gone), settings, settings.kafka.topics.incidents)
+            open_now = sum(row["status"] == "open" for row in rows)
+            self.run.say(f"incidents batch {batch.number}: {len(rows)} incidents touched, {open_now} of them open")
 
-    def _sessionise(self, since: list[tuple[Any, ...]], clock: datetime | None) -> pa.Table:
-        """Incidents of the given keys from a moment on, anew from the table anomalies."""
-        schema = arrow_schema(INCIDENTS)
+    def _anomalies_since(self, since: Mapping[Key, datetime]) -> list[Anomaly]:
+        """The stored anomalies of the given keys, each key from its moment on."""
         if not since:
-            return schema.empty_table()
-        keys = self.run.spark.createDataFrame(since, f"{', '.join(f'{k} string' for k in KEY)}, since_ts timestamp")
-        stored = self.run.table("anomalies").where(F.col("event_date") >= F.lit(min(row[-1] for row in since).date()))
-        keyed = with_incident_key(stored).join(F.broadcast(keys), KEY).where("event_ts >= since_ts").drop("since_ts")
-        return sessionise(keyed, clock=clock, settings=self.run.settings.incidents).toArrow().cast(schema)
+            return []
+        earliest = min(since.values())
+        where = f"event_date >= '{earliest.date()}' AND event_ts >= {moment(earliest)}"
+        stored = read_rows(self.run.settings, ANOMALIES, columns=NEEDED, where=where)
+        ids = pa.array(sorted({scope_id for _, scope_id, _ in since}))
+        concerned = pc.or_(pc.is_in(stored["meter_id"], ids), pc.is_in(stored["feeder_id"], ids))
+        return [
+            row
+            for row in stored.filter(concerned).to_pylist()
+            if (key := incident_key(row)) is not None and row["event_ts"] >= since.get(key, _NEVER)
+        ]
 
     def _as_records(self, rows: pa.Table, gone: list[str]) -> DataFrame:
         frame = self.run.spark.createDataFrame(rows)
@@ -122,3 +121,19 @@ class IncidentsBatch:
             return present
         tombstones = self.run.spark.createDataFrame([(key, None) for key in gone], "key string, value string")
         return present.unionByName(tombstones)
+
+
+def _first_occurrences(events: pa.Table) -> pa.Table:
+    """One row an anomaly_id: the one with the lowest (partition, offset)."""
+    ordered = events.sort_by([("kafka_partition", "ascending"), ("kafka_offset", "ascending")])
+    numbered = ordered.select(["anomaly_id"]).append_column("row", pa.array(range(ordered.num_rows)))
+    first = numbered.group_by("anomaly_id").aggregate([("row", "min")])["row_min"]
+    return ordered.take(first)
+
+
+def _first_of_each_key(events: list[Anomaly]) -> dict[Key, datetime]:
+    first: dict[Key, datetime] = {}
+    for event in events:
+        if (key := incident_key(event)) is not None:
+            first[key] = min(first.get(key, event["event_ts"]), event["event_ts"])
+    return first

@@ -7,7 +7,7 @@ import time
 from collections.abc import Sequence
 from contextlib import suppress
 
-from py4j.protocol import Py4JError
+from py4j.protocol import Py4JError, Py4JJavaError
 from pyspark.errors import PySparkException, StreamingQueryException
 from pyspark.sql import SparkSession
 from pyspark.sql.streaming.query import StreamingQuery
@@ -52,11 +52,19 @@ def run_pipeline(settings: Settings, say: Say) -> None:
     say("starting Spark")
     spark = build_session(settings)
     try:
-        queries = start_queries(spark, settings, say)
+        queries = _start_or_explain(spark, settings, say)
         say(f"{READY} {settings.kafka.topics.readings} at {settings.kafka.bootstrap_servers} into {settings.lake.root}")
         _await_failure(queries, say)
     finally:
         _stop(spark)
+
+
+def _start_or_explain(spark: SparkSession, settings: Settings, say: Say) -> list[StreamingQuery]:
+    try:
+        return start_queries(spark, settings, say)
+    except (PySparkException, Py4JJavaError) as error:
+        say(str(error))
+        raise _explain(str(error), "start") from None
 
 
 def start_queries(spark: SparkSession, settings: Settings, say: Say) -> list[StreamingQuery]:

@@ -13,7 +13,7 @@ from typing import Any
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 
-from pipelines.jobs.archive import build as build_archive
+from pipelines.jobs import archive
 from pipelines.jobs.windows import build as build_windows
 from pipelines.local.spark_kit import SparkKit
 from pipelines.session import build_session, end_jvm
@@ -45,8 +45,8 @@ def _small_job(spark: SparkSession, folder: str) -> None:
     settings = Settings()
     record = (None, bytearray(_RECORD.encode()), "t", 0, 1, None)
     records = spark.createDataFrame([record], _RECORDS).withColumn("timestamp", F.current_timestamp())
-    nothing = {name: empty_table(spark, name) for name in ("meters", "baselines")}
-    judged = build_archive(records, settings=settings, **nothing).persist()
+    flagged = archive.build(records, meters=empty_table(spark, "meters"), settings=settings)
+    judged = archive.judge(flagged, empty_table(spark, "baselines"), settings=settings).persist()
     judged.toArrow()
     readings = judged.select(*[_column(judged, field.name, field.dataType) for field in READINGS.schema])
     readings.write.format("delta").partitionBy("event_date").save(f"{folder}/readings")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 
 from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
@@ -51,7 +51,7 @@ class WindowsBatch:
         """
         kept = closed.persist()
         try:
-            ends = [row[0] for row in kept.select("window_end").distinct().orderBy("window_end").collect()]
+            ends = sorted(row[0].replace(tzinfo=UTC) for row in kept.select("window_end").distinct().collect())
             if ends:
                 self._write_ends(kept, ends, number)
         finally:
@@ -59,8 +59,10 @@ class WindowsBatch:
 
     def _write_ends(self, closed: DataFrame, ends: list[datetime], number: int) -> None:
         settings, batch = self.run.settings, self.run.batch(QUERY, number)
-        history = self._history(ends[0])
-        windows = complete_fleet(closed, _latest_end(history), self.run.meters).persist()
+        latest = self.run.latest_window_end(before=ends[0])
+        history = self._history(ends[0], latest)
+        earlier = history.where(F.col("window_end") == F.lit(latest))
+        windows = complete_fleet(closed, earlier, self.run.meters).persist()
         try:
             append_once(windows.coalesce(1), settings, METER_WINDOWS, batch)
             baselines = latest_baselines(windows.where("n > 0")).select(*BASELINES.column_names)
@@ -71,10 +73,9 @@ class WindowsBatch:
             windows.unpersist()
         self.run.say(f"windows batch {number}: {len(ends)} window ends up to {ends[-1]:%H:%M:%S}")
 
-    def _history(self, first_end: datetime) -> DataFrame:
+    def _history(self, first_end: datetime, latest: datetime | None) -> DataFrame:
         """Rows of earlier window ends, as far back as a rule looks and at least the latest one."""
         rows = self.run.table("meter_windows").where(F.col("window_end") < F.lit(first_end))
-        latest: datetime | None = rows.agg(F.max("window_end")).head()[0]  # type: ignore[index]
         if latest is None:
             return rows
         since = min(latest, first_end - timedelta(seconds=span_needed_s(self.run.settings.detection)))
@@ -104,8 +105,3 @@ class WindowsBatch:
     def _ticks(self, ends: list[datetime]) -> DataFrame:
         ticks = self.run.spark.createDataFrame([(end,) for end in ends], "window_end timestamp").coalesce(1)
         return ticks.select(encode_events(ticks, "window_tick").alias("value"))
-
-
-def _latest_end(history: DataFrame) -> DataFrame:
-    latest = history.agg(F.max("window_end").alias("window_end"))
-    return history.join(F.broadcast(latest), "window_end")

@@ -10,9 +10,12 @@ import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from datetime import timedelta
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
+
+import pyarrow.compute as pc
 
 from pipelines.errors import GridwatchError, InfrastructureUnavailable
 from pipelines.jobs.pipeline import READY
@@ -26,6 +29,8 @@ from pipelines.local.processes import Child, LocalParts, run_logged
 from pipelines.local.spark_kit import spark_kit
 from pipelines.settings import Settings
 from pipelines.settings_load import load_settings
+from pipelines.small_tables import count_rows, highest_value, read_rows
+from pipelines.tables import ANOMALIES, AUDIT, INCIDENTS, METER_WINDOWS, Table
 from pipelines.topics import create_topics, topic_offsets
 from pipelines.verify import verify
 
@@ -69,7 +74,7 @@ class Demo:
         self._say = say
         self._dir = options.run_dir
         self._environment: dict[str, str] = {}
-        self._stored: dict[int, int] = {}
+        self._stored = 0
         self._stored_since = 0.0
 
     def run(self) -> DemoReport:
@@ -172,48 +177,43 @@ class Demo:
             time.sleep(1)
 
     def _is_drained(self, settings: Settings, data_end_ms: int) -> bool:
-        readings = topic_offsets(settings.kafka, settings.kafka.topics.readings)
-        with open_lake(settings) as lake:
-            archived = dict(
-                lake.execute("SELECT kafka_partition, max(last_offset) + 1 FROM audit GROUP BY 1").fetchall()
-            )
-            newest = lake.execute("SELECT epoch_ms(max(window_end)) FROM meter_windows").fetchone()
-            if any(archived.get(p, 0) < end for p, (_, end) in readings.items()):
-                return False
-            if not newest or (newest[0] or 0) < data_end_ms:
-                return False
-            anomalies = topic_offsets(settings.kafka, settings.kafka.topics.anomalies)
-            stored = dict(
-                lake.execute("SELECT kafka_partition, max(kafka_offset) + 1 FROM anomalies GROUP BY 1").fetchall()
-            )
-            if any(stored.get(p, 0) < end for p, (_, end) in anomalies.items()) and not self._is_settled(stored):
-                return False
-            # The last ticks have arrived when nothing is open any more that the newest window end closes.
-            over = lake.execute(
-                "SELECT count(*) FROM incidents WHERE status = 'open' AND family <> 'silence'"
-                f" AND last_anomaly_at + INTERVAL {int(settings.incidents.off_delay)} SECOND"
-                " <= (SELECT max(window_end) FROM meter_windows)"
-            ).fetchone()
-            return not over or over[0] == 0
+        topics = settings.kafka.topics
+        if not self._has_read(settings, topics.readings, AUDIT, "last_offset"):
+            return False
+        newest = highest_value(settings, METER_WINDOWS, "window_end")
+        if newest is None or newest.timestamp() * 1000 < data_end_ms:
+            return False
+        if not self._has_read(settings, topics.anomalies, ANOMALIES, "kafka_offset") and not self._is_settled(settings):
+            return False
+        # The last ticks have arrived when nothing is open any more that the newest window end closes.
+        incidents = read_rows(settings, INCIDENTS, where="status = 'open'").to_pylist()
+        return not any(
+            row["last_anomaly_at"] + timedelta(seconds=settings.incidents.off_delay) <= newest
+            for row in incidents
+            if row["family"] != "silence"
+        )
 
-    def _is_settled(self, stored: dict[int, int]) -> bool:
+    def _has_read(self, settings: Settings, topic: str, table: Table, column: str) -> bool:
+        """Whether a table holds the last record of every partition of a topic."""
+        rows = read_rows(settings, table, columns=["kafka_partition", column]).group_by("kafka_partition")
+        last = {row["kafka_partition"]: row[f"{column}_max"] for row in rows.aggregate([(column, "max")]).to_pylist()}
+        return all(last.get(p, -1) + 1 >= end for p, (_, end) in topic_offsets(settings.kafka, topic).items())
+
+    def _is_settled(self, settings: Settings) -> bool:
         """Whether the table anomalies has stopped growing: its topic may end with repeats, which are not stored."""
-        now = time.monotonic()
+        now, stored = time.monotonic(), count_rows(settings, ANOMALIES)
         if stored != self._stored:
             self._stored, self._stored_since = stored, now
         return now - self._stored_since > _SETTLED_S
 
     def _show_progress(self, settings: Settings) -> None:
         sent = sum(end for _, end in topic_offsets(settings.kafka, settings.kafka.topics.readings).values())
-        with open_lake(settings) as lake:
-            row = lake.execute(
-                "SELECT (SELECT coalesce(sum(records_in), 0) FROM audit), (SELECT count(*) FROM anomalies),"
-                " (SELECT count(*) FROM incidents), (SELECT count(*) FROM incidents WHERE status = 'open')"
-            ).fetchone()
-        if row:
-            self._say(
-                f"sent {sent:,}, archived {int(row[0]):,}, anomalies {row[1]:,}, incidents {row[2]} ({row[3]} open)"
-            )
+        archived = pc.sum(read_rows(settings, AUDIT, columns=["records_in"])["records_in"]).as_py() or 0
+        status = read_rows(settings, INCIDENTS, columns=["status"])["status"].to_pylist()
+        self._say(
+            f"sent {sent:,}, archived {archived:,}, anomalies {count_rows(settings, ANOMALIES):,},"
+            f" incidents {len(status)} ({status.count('open')} open)"
+        )
 
     def _report(self, settings: Settings, seconds: float) -> DemoReport:
         summary: dict[str, Any] = json.loads((self._dir / "summary.json").read_text())

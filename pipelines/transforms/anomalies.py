@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
-from pyspark.sql import Column, DataFrame, Window
+from functools import reduce
+from operator import and_
+
+from pyspark.sql import Column, DataFrame
 from pyspark.sql import functions as F
+from pyspark.sql import types as T
 
 from pipelines.contract import message
 from pipelines.transforms.rules import RULE_VERSION
@@ -102,28 +106,33 @@ def encode_anomalies(anomalies: DataFrame) -> DataFrame:
     )
 
 
-def decode_anomalies(records: DataFrame) -> DataFrame:
-    """Anomaly events of Kafka records (value, partition, offset, timestamp), one row a record.
+def decode_anomalies(records: DataFrame, *, ticks: str) -> DataFrame:
+    """Anomaly events and window ends of Kafka records (value, topic, partition, offset, timestamp).
 
-    A record that is no anomaly event (no anomalyId, type, severity or event time) is left out.
+    Out: one row a record, with the columns of the table anomalies, or only with window_end for a record of the
+    topic `ticks`. A record that is neither (no anomalyId, type, severity or event time) is left out.
     """
-    event = F.from_json(F.col("value").cast("string"), _EVENT.wire_schema)
-    parsed = records.select(event.alias("e"), "partition", "offset", "timestamp")
+    schema = T.StructType([*_EVENT.wire_schema.fields, T.StructField("windowEnd", T.LongType())])
+    is_tick = F.col("topic") == ticks
+    parsed = F.from_json(F.col("value").cast("string"), schema)
+    events = records.select(
+        F.when(~is_tick, parsed).alias("e"),
+        F.when(is_tick, F.timestamp_millis(parsed["windowEnd"])).alias("window_end"),
+        F.col("partition").alias("kafka_partition"),
+        F.col("offset").alias("kafka_offset"),
+        F.col("timestamp").alias("kafka_ts"),
+    )
     columns = [
         (F.timestamp_millis(F.col("e")[f.name]) if f.type == "epoch_ms" else F.col("e")[f.name]).alias(f.column)
         for f in _EVENT.fields
     ]
-    events = parsed.select(
+    decoded = events.select(
         *columns,
-        F.col("partition").alias("kafka_partition"),
-        F.col("offset").alias("kafka_offset"),
-        F.col("timestamp").alias("kafka_ts"),
+        "kafka_partition",
+        "kafka_offset",
+        "kafka_ts",
         F.timestamp_millis(F.col("e")["eventTime"]).cast("date").alias("event_date"),
+        "window_end",
     )
-    return events.dropna(subset=["anomaly_id", "anomaly_type", "severity", "event_ts"])
-
-
-def first_occurrences(events: DataFrame) -> DataFrame:
-    """One row an anomaly_id: the one with the lowest (partition, offset)."""
-    order = Window.partitionBy("anomaly_id").orderBy("kafka_partition", "kafka_offset")
-    return events.withColumn("nth", F.row_number().over(order)).where("nth = 1").drop("nth")
+    needed = [F.col(name).isNotNull() for name in ("anomaly_id", "anomaly_type", "severity", "event_ts")]
+    return decoded.where(F.col("window_end").isNotNull() | reduce(and_, needed))

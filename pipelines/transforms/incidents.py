@@ -1,131 +1,175 @@
-"""Incidents from anomalies: sessions of one (scope, family), a pure function of the anomalies and the clock."""
+"""Incidents from anomalies: sessions of one (scope, family), a pure function of the anomalies and the clock.
+
+Plain Python over rows of the table anomalies: a batch holds few of them, and planning a Spark job for them took
+longer than reading them (docs/adr/0006). Times are aware (UTC).
+"""
 
 from __future__ import annotations
 
-from datetime import datetime
-
-from pyspark.sql import Column, DataFrame, Window
-from pyspark.sql import functions as F
+from bisect import bisect_left, bisect_right
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from datetime import datetime, timedelta
+from hashlib import sha256
+from itertools import groupby
+from typing import Any
 
 from pipelines.settings import Incidents
-from pipelines.tables import INCIDENTS
 from pipelines.transforms.rules import FAMILIES, NEVER_OPEN
 
-KEY = ["scope", "scope_id", "family"]
-IMPLAUSIBLE_SPAN_S = 900
+Anomaly = Mapping[str, Any]
+Key = tuple[str, str, str]
+"""Scope (meter | feeder), scope id, family."""
+
+NEEDED = (
+    "anomaly_id", "meter_id", "feeder_id", "anomaly_type", "severity", "event_ts", "observed", "score", "message",
+)  # fmt: skip
+"""Columns of the table anomalies that incidents are made of."""
+
+IMPLAUSIBLE_SPAN = timedelta(seconds=900)
 IMPLAUSIBLE_TIMES = 3
 _RANKS = {"WARNING": 1, "ERROR": 2, "CRITICAL": 3}
 
 
-def with_incident_key(anomalies: DataFrame) -> DataFrame:
-    """Adds scope (meter | feeder), scope_id and family, and keeps what opens, continues or ends an incident.
+def incident_key(anomaly: Anomaly) -> Key | None:
+    """The key of the incident that an anomaly opens, continues or ends; None when it does none of these.
 
-    INFO and rules that never open an incident are left out, but for "back", the INFO that ends a silence.
+    INFO and rules that never open an incident touch none, but for "back", the INFO that ends a silence.
     """
-    families = F.create_map(*[F.lit(x) for pair in FAMILIES.items() for x in pair])
-    is_meter = F.col("meter_id").isNotNull()
-    keyed = anomalies.withColumns(
-        {
-            "scope": F.when(is_meter, "meter").otherwise("feeder"),
-            "scope_id": F.coalesce("meter_id", "feeder_id"),
-            "family": families[F.col("anomaly_type")],
-            "ends": (F.col("severity") == "INFO") & (F.col("anomaly_type") == "meter_silent"),
-        }
-    )
-    opens = (F.col("severity") != "INFO") & ~F.col("anomaly_type").isin(*sorted(NEVER_OPEN))
-    return keyed.where(F.col("family").isNotNull() & (opens | F.col("ends")))
+    family = FAMILIES.get(anomaly["anomaly_type"])
+    if family is None or not (_opens(anomaly) or _ends(anomaly)):
+        return None
+    if anomaly["meter_id"] is not None:
+        return "meter", anomaly["meter_id"], family
+    return "feeder", anomaly["feeder_id"], family
 
 
-def off_delay_s(family: str, settings: Incidents) -> float:
+def off_delay(family: str, settings: Incidents) -> timedelta:
     """How long an incident outlives its last anomaly; a silence lasts from heartbeat to heartbeat."""
-    return settings.off_delay + (settings.silence_heartbeat if family == "silence" else 0)
+    return timedelta(seconds=settings.off_delay + (settings.silence_heartbeat if family == "silence" else 0))
 
 
-def _off_delay_ms(settings: Incidents) -> Column:
-    silence, ordinary = (int(off_delay_s(family, settings) * 1000) for family in ("silence", ""))
-    return F.when(F.col("family") == "silence", F.lit(silence)).otherwise(F.lit(ordinary))
+def sessionise(anomalies: Iterable[Anomaly], *, clock: datetime | None, settings: Incidents) -> list[dict[str, Any]]:
+    """Incidents of all given anomalies, as rows of the table incidents.
 
-
-def sessionise(keyed: DataFrame, *, clock: datetime | None, settings: Incidents) -> DataFrame:
-    """Incidents of all given anomalies, in the columns of the table.
-
-    In: `with_incident_key`, all anomalies of each key from some incident's opening on. `clock` (UTC) is the
-    latest closed window end: an incident whose last anomaly is further back than the off delay is closed.
-    Any order and repetition of the anomalies gives the same rows.
+    In: rows with the columns NEEDED, all of each key from some incident's opening on. `clock` is the latest closed
+    window end: an incident whose last anomaly is further back than the off delay is closed. Any order and
+    repetition of the anomalies gives the same rows.
     """
-    placed = _place_in_sessions(keyed.dropDuplicates(["anomaly_id"]), settings)
-    graded = _grade(placed)
-    sessions = graded.groupBy(*KEY, "session").agg(
-        F.min(F.when(~F.col("ends"), F.col("event_ts"))).alias("opened_at"),
-        F.max(F.when(~F.col("ends"), F.col("event_ts"))).alias("last_anomaly_at"),
-        F.max(F.when(F.col("ends"), F.col("event_ts"))).alias("ended_at"),
-        F.count_if(~F.col("ends")).alias("anomalies"),
-        F.max("meter_id").alias("meter_id"),
-        F.max("feeder_id").alias("feeder_id"),
-        F.max_by("observed", F.struct("score", "event_ts", "anomaly_id")).alias("worst_value"),
-        F.array_sort(F.collect_list(F.when(F.col("rises"), _step()))).alias("steps"),
-    )
-    opened = sessions.where(F.col("opened_at").isNotNull())
-    return _describe(opened, clock=clock, settings=settings)
+    by_key: dict[Key, dict[str, Anomaly]] = {}
+    for anomaly in anomalies:
+        if (key := incident_key(anomaly)) is not None:
+            by_key.setdefault(key, {})[anomaly["anomaly_id"]] = anomaly
+    return [
+        _describe(key, session, clock=clock, settings=settings)
+        for key, unique in sorted(by_key.items())
+        for session in _sessions(sorted(unique.values(), key=_in_order), off_delay(key[2], settings))
+        if not _ends(session[0])
+    ]
 
 
-def _place_in_sessions(keyed: DataFrame, settings: Incidents) -> DataFrame:
-    order = Window.partitionBy(*KEY).orderBy("event_ts", "anomaly_id")
-    gap_ms = F.unix_millis("event_ts") - F.unix_millis(F.lag("event_ts").over(order))
-    follows_end = F.lag("ends").over(order)
-    starts = gap_ms.isNull() | follows_end | (gap_ms > _off_delay_ms(settings))
-    return keyed.withColumn("starts", starts.cast("int")).withColumn("session", F.sum("starts").over(order))
+def _in_order(anomaly: Anomaly) -> tuple[datetime, str]:
+    return anomaly["event_ts"], anomaly["anomaly_id"]
 
 
-def _grade(placed: DataFrame) -> DataFrame:
-    """Adds effective severity and whether it rises above all before it in the session."""
-    session = Window.partitionBy(*KEY, "session")
-    recent = session.orderBy(F.unix_seconds("event_ts")).rangeBetween(-IMPLAUSIBLE_SPAN_S, 0)
-    implausible = F.col("anomaly_type") == "implausible_value"
-    often = implausible & (F.count_if(implausible).over(recent) >= IMPLAUSIBLE_TIMES)
-    effective = placed.withColumn("severity", F.when(often, "ERROR").otherwise(F.col("severity")))
-    ranks = F.create_map(*[F.lit(x) for pair in _RANKS.items() for x in pair])
-    ranked = effective.withColumn("rank", F.when(~F.col("ends"), ranks[F.col("severity")]).otherwise(0))
-    before = session.orderBy("event_ts", "anomaly_id").rowsBetween(Window.unboundedPreceding, -1)
-    highest_before = F.coalesce(F.max("rank").over(before), F.lit(0))
-    return ranked.withColumn("rises", F.col("rank") > highest_before)
+def _opens(anomaly: Anomaly) -> bool:
+    return anomaly["severity"] != "INFO" and anomaly["anomaly_type"] not in NEVER_OPEN
 
 
-def _step() -> Column:
-    return F.struct(
-        F.unix_millis("event_ts").alias("at"),
-        "rank",
-        "severity",
-        F.col("anomaly_type").alias("anomalyType"),
-        "message",
-    )
+def _ends(anomaly: Anomaly) -> bool:
+    return bool(anomaly["severity"] == "INFO" and anomaly["anomaly_type"] == "meter_silent")
 
 
-def _over_at(settings: Incidents) -> Column:
-    return F.timestamp_millis(F.unix_millis("last_anomaly_at") + _off_delay_ms(settings))
+def _sessions(ordered: Sequence[Anomaly], longest_gap: timedelta) -> Iterator[list[Anomaly]]:
+    """Anomalies of one key, cut where a gap is too long and after what ends an incident."""
+    session: list[Anomaly] = []
+    for anomaly in ordered:
+        if session and (_ends(session[-1]) or anomaly["event_ts"] - session[-1]["event_ts"] > longest_gap):
+            yield session
+            session = []
+        session.append(anomaly)
+    if session:
+        yield session
 
 
-def _describe(sessions: DataFrame, *, clock: datetime | None, settings: Incidents) -> DataFrame:
-    worst = F.element_at("steps", -1)
-    now = F.lit(clock).cast("timestamp")
-    closed_at = F.coalesce(F.col("ended_at"), F.when(_over_at(settings) <= now, _over_at(settings)))
-    history = F.transform(
-        "steps",
-        lambda s: F.struct(s["at"].alias("at"), s["severity"].alias("severity"), s["anomalyType"].alias("anomalyType")),
-    )
-    identity = F.concat_ws("|", "scope", "scope_id", "family", F.unix_millis("opened_at"))
-    described = sessions.withColumns(
-        {
-            "incident_id": F.sha2(identity, 256),
-            "closed_at": closed_at,
-            "duration_s": (F.unix_millis("last_anomaly_at") - F.unix_millis("opened_at")) / 1000,
-            "severity": worst["severity"],
-            "anomaly_type": worst["anomalyType"],
-            "message": worst["message"],
-            "severity_history": history,
-            "alerts": F.size("steps").cast("long"),
-            "parent_id": F.lit(None).cast("string"),
-        }
-    )
-    with_status = described.withColumn("status", F.when(F.col("closed_at").isNull(), "open").otherwise("closed"))
-    return with_status.select(*INCIDENTS.column_names)
+def _describe(key: Key, session: list[Anomaly], *, clock: datetime | None, settings: Incidents) -> dict[str, Any]:
+    scope, scope_id, family = key
+    found = [anomaly for anomaly in session if not _ends(anomaly)]
+    opened_at, last_at = found[0]["event_ts"], found[-1]["event_ts"]
+    closed_at = _closed_at(session, last_at + off_delay(family, settings), clock)
+    steps = _escalations(found)
+    latest, severity = steps[-1]
+    return {
+        "incident_id": sha256(f"{scope}|{scope_id}|{family}|{epoch_ms(opened_at)}".encode()).hexdigest(),
+        "scope": scope,
+        "meter_id": _highest(found, "meter_id"),
+        "feeder_id": _highest(found, "feeder_id"),
+        "family": family,
+        "status": "open" if closed_at is None else "closed",
+        "severity": severity,
+        "anomaly_type": latest["anomaly_type"],
+        "message": latest["message"],
+        "opened_at": opened_at,
+        "last_anomaly_at": last_at,
+        "closed_at": closed_at,
+        "duration_s": (last_at - opened_at).total_seconds(),
+        "anomalies": len(found),
+        "alerts": len(steps),
+        "worst_value": max(found, key=_badness)["observed"],
+        "severity_history": [
+            {"at": epoch_ms(step["event_ts"]), "severity": graded, "anomalyType": step["anomaly_type"]}
+            for step, graded in steps
+        ],
+        "parent_id": None,
+    }
+
+
+def _closed_at(session: Sequence[Anomaly], over_at: datetime, clock: datetime | None) -> datetime | None:
+    if _ends(session[-1]):
+        ended_at: datetime = session[-1]["event_ts"]
+        return ended_at
+    return over_at if clock is not None and over_at <= clock else None
+
+
+def _escalations(found: Sequence[Anomaly]) -> list[tuple[Anomaly, str]]:
+    """The anomalies of a session that are worse than all before them, with their severity in this incident.
+
+    Of anomalies at the same moment only the worst counts, so that their order does not matter.
+    """
+    implausible = [anomaly["event_ts"] for anomaly in found if anomaly["anomaly_type"] == "implausible_value"]
+    steps: list[tuple[Anomaly, str]] = []
+    highest = 0
+    for _, together in groupby(found, key=lambda anomaly: anomaly["event_ts"]):
+        worst = max(((anomaly, _severity(anomaly, implausible)) for anomaly in together), key=lambda s: _RANKS[s[1]])
+        if _RANKS[worst[1]] > highest:
+            highest = _RANKS[worst[1]]
+            steps.append(worst)
+    return steps
+
+
+def _severity(anomaly: Anomaly, implausible: Sequence[datetime]) -> str:
+    """Severity of an anomaly; the third implausible value within 15 minutes is an ERROR."""
+    if anomaly["anomaly_type"] == "implausible_value":
+        at = anomaly["event_ts"]
+        recent = bisect_right(implausible, at) - bisect_left(implausible, at - IMPLAUSIBLE_SPAN)
+        if recent >= IMPLAUSIBLE_TIMES:
+            return "ERROR"
+    return str(anomaly["severity"])
+
+
+def _badness(anomaly: Anomaly) -> tuple[Any, ...]:
+    score = anomaly["score"]
+    return score is not None, score or 0.0, anomaly["event_ts"], anomaly["anomaly_id"]
+
+
+def _highest(found: Sequence[Anomaly], name: str) -> str | None:
+    return max((anomaly[name] for anomaly in found if anomaly[name] is not None), default=None)
+
+
+def epoch_ms(moment: datetime) -> int:
+    """Epoch milliseconds of an aware moment, exact.
+
+    >>> from datetime import UTC
+    >>> epoch_ms(datetime(1970, 1, 1, 0, 0, 1, 999_000, tzinfo=UTC))
+    1999
+    """
+    return (moment - datetime.fromtimestamp(0, moment.tzinfo)) // timedelta(milliseconds=1)

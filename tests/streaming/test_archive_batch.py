@@ -27,11 +27,9 @@ def write(run: Run, *, restart: bool) -> dict[str, list[tuple[Any, ...]]]:
     for number, values in enumerate(BATCHES):
         records = kafka_frame(run.spark, values, first_offset=offset, kafka_ts=at(700))
         offset += len(values)
-        judged = archive.build(
-            records, meters=run.table("meters"), baselines=run.table("baselines"), settings=run.settings
-        )
+        flagged = archive.build(records, meters=run.table("meters"), settings=run.settings)
         sink = ArchiveBatch(run) if restart else sink
-        sink.write(judged, number)
+        sink.write(flagged, number)
     readings = run.table("readings").select("kafka_offset", "is_late", "is_resent").orderBy("kafka_offset")
     audit = run.table("audit").select("batch_id", "records_in", "accepted", "rejected", "late", "resent")
     return {

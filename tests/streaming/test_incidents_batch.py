@@ -63,9 +63,9 @@ def brief(row: Row) -> tuple[Any, ...]:
 
 def test_incident_lives_through_its_batches(run: Run, outbox: Outbox) -> None:
     """
-    batch   0        1            2             3             4
-    rows    a(0)     a(100) ERR   tick 360      tick 420      a(800)
-    then    open     escalated    still open    closed (400)  a second one
+    batch   0        1            2             3             4              5
+    rows    a(0)     a(100) ERR   tick 360      tick 420      a(800)         a(900)
+    then    open     escalated    still open    closed (400)  a second one   extended, beside a closed one
     """
     batch = IncidentsBatch(run)
     steps: list[tuple[DataFrame, list[tuple[Any, ...]], int]] = [
@@ -76,6 +76,11 @@ def test_incident_lives_through_its_batches(run: Run, outbox: Outbox) -> None:
         (
             records(run, [a(800)]),
             [("closed", "ERROR", 0, 100, 400, 2, 2), ("open", "WARNING", 800, 800, None, 1, 1)],
+            1,
+        ),
+        (
+            records(run, [a(900)]),
+            [("closed", "ERROR", 0, 100, 400, 2, 2), ("open", "WARNING", 800, 900, None, 2, 1)],
             1,
         ),
     ]

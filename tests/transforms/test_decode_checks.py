@@ -358,5 +358,5 @@ def test_plan_parses_each_record_once(spark: SparkSession, query: str, times: in
 
 def archive_plan(spark: SparkSession) -> DataFrame:
     """The archive's plan over a batch of Kafka records."""
-    tables = {"meters": empty_table(spark, "meters"), "baselines": empty_table(spark, "baselines")}
-    return archive.build(kafka_frame(spark, [GOOD]), **tables, settings=Settings())
+    flagged = archive.build(kafka_frame(spark, [GOOD]), meters=empty_table(spark, "meters"), settings=Settings())
+    return archive.judge(flagged, empty_table(spark, "baselines"), settings=Settings())

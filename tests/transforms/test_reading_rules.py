@@ -16,9 +16,10 @@ from pipelines.settings import Settings
 from pipelines.tables import BASELINES
 from pipelines.transforms.anomalies import decode_anomalies, encode_anomalies
 from pipelines.transforms.reading_rules import attach_baseline, judge_readings, reading_anomalies
-from tests.factories import NOON, at, frame, ms, placed_frame
+from tests.factories import NOON, NOON_MS, at, frame, ms, placed_frame
 
 DETECTION = Settings().detection
+TICKS = Settings().kafka.topics.ticks
 BASELINE = {
     "meter_id": "m1",
     "window_start": at(-310),
@@ -299,11 +300,12 @@ def test_decoded_anomaly_equals_the_encoded_one(spark: SparkSession) -> None:
     sent = judge(spark, readings, [BASELINE]).persist()
     records = encode_anomalies(sent).select(
         F.col("value").cast("binary"),
+        F.lit("anomalies").alias("topic"),
         F.lit(2).alias("partition"),
         F.lit(9).cast("long").alias("offset"),
         F.lit(NOON).alias("timestamp"),
     )
-    back = {row["anomaly_id"]: row for row in decode_anomalies(records).collect()}
+    back = {row["anomaly_id"]: row for row in decode_anomalies(records, ticks=TICKS).collect()}
     originals = sent.collect()
     sent.unpersist()
     assert len(back) == len(originals) == 4
@@ -318,6 +320,17 @@ def test_decoded_anomaly_equals_the_encoded_one(spark: SparkSession) -> None:
 
 def test_record_that_is_no_anomaly_is_left_out(spark: SparkSession) -> None:
     values = [b"", b"{}", b"no json", b"[1]", b'{"anomalyId":"a","anomalyType":"t","severity":"INFO"}', None]
-    rows = [(None if v is None else bytearray(v), 0, i, NOON) for i, v in enumerate(values)]
-    records = spark.createDataFrame(rows, "value binary, partition int, offset long, timestamp timestamp")
-    assert decode_anomalies(records).collect() == []
+    rows = [
+        (None if v is None else bytearray(v), topic, 0, i, NOON)
+        for i, v in enumerate(values)
+        for topic in ("anomalies", TICKS)
+    ]
+    schema = "value binary, topic string, partition int, offset long, timestamp timestamp"
+    assert decode_anomalies(spark.createDataFrame(rows, schema), ticks=TICKS).collect() == []
+
+
+def test_window_ends_come_from_the_topic_of_ticks_only(spark: SparkSession) -> None:
+    rows = [(bytearray(b'{"windowEnd":%d}' % NOON_MS), topic, 0, 1, NOON) for topic in ("anomalies", TICKS)]
+    schema = "value binary, topic string, partition int, offset long, timestamp timestamp"
+    (row,) = decode_anomalies(spark.createDataFrame(rows, schema), ticks=TICKS).collect()
+    assert (row["window_end"], row["anomaly_id"]) == (NOON, None)
