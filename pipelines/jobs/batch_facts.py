@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-from pyspark.sql import DataFrame
+from pyspark.sql import Column, DataFrame
 from pyspark.sql import functions as F
 
 from pipelines.jobs.recent_keys import Longs
@@ -35,7 +35,7 @@ class BatchFacts:
             position().alias("position"),
             F.unix_millis("kafka_ts").alias("kafka_ms"),
             "reason",
-            sum(F.coalesce(F.length(name), F.lit(0)) for name in ("key", "value")).alias("rejected_bytes"),
+            (_bytes("key") + _bytes("value")).alias("rejected_bytes"),
             F.unix_millis("event_ts").alias("event_ms"),
             reading_key().alias("key"),
             "is_late",
@@ -120,3 +120,7 @@ def _figures(records: pa.Table, resent: int) -> dict[str, Any]:
 def _moment(epoch_ms: int | None) -> datetime | None:
     """The moment of epoch milliseconds."""
     return None if epoch_ms is None else datetime.fromtimestamp(epoch_ms / 1000, UTC)
+
+
+def _bytes(name: str) -> Column:
+    return F.coalesce(F.length(name), F.lit(0)).cast("long")

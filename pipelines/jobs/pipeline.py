@@ -64,7 +64,7 @@ def _start_or_explain(spark: SparkSession, settings: Settings, say: Say) -> list
         return start_queries(spark, settings, say)
     except (PySparkException, Py4JJavaError) as error:
         say(str(error))
-        raise _explain(str(error), "start") from None
+        raise _explain(str(error), "the start of the queries") from None
 
 
 def start_queries(spark: SparkSession, settings: Settings, say: Say) -> list[StreamingQuery]:
@@ -87,18 +87,18 @@ def _await_failure(queries: Sequence[StreamingQuery], say: Say) -> None:
             if not query.isActive:
                 failure = query.exception() or RuntimeError(f"query {query.name} ended")
                 say(str(failure))
-                raise _explain(str(failure), query.name)
+                raise _explain(str(failure), f"query {query.name}")
         time.sleep(0.5)
 
 
-def _explain(text: str, query: str) -> GridwatchError:
+def _explain(text: str, what: str) -> GridwatchError:
     """The error class, and so the exit code, that fits a failure inside Spark."""
     line = _root_cause(text)
     if any(sign in text for sign in _LOSS):
-        return DataRefused(f"query {query} stopped, records it needs are gone or do not fit: {line}")
+        return DataRefused(f"{what} stopped, records it needs are gone or do not fit: {line}")
     if any(sign in text for sign in _UNREACHABLE):
-        return InfrastructureUnavailable(f"query {query} stopped, Kafka or the store does not answer: {line}")
-    return GridwatchError(f"query {query} stopped: {line}")
+        return InfrastructureUnavailable(f"{what} stopped, Kafka or the store does not answer: {line}")
+    return GridwatchError(f"{what} stopped: {line}")
 
 
 def _root_cause(text: str) -> str:
