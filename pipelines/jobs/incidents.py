@@ -91,7 +91,7 @@ class IncidentsBatch:
         since = known.reach_back(touched)
         fresh = sessionise(self._anomalies_since(since), clock=clock, settings=settings.incidents)
         gone = known.vanished(since, fresh)
-        rows = [*fresh, *known.closed_by(clock, before, touched)]
+        rows = [*fresh, *known.closed_by(clock, before, since)]
         if rows or gone:
             changed = pa.Table.from_pylist(rows, schema=arrow_schema(INCIDENTS))
             merge_rows(changed, gone, settings, INCIDENTS, key="incident_id")
