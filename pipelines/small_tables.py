@@ -25,6 +25,8 @@ from pipelines.tables import AUDIT, TABLES, Table, table_path
 
 Say = Callable[[str], None]
 
+STORE_ERRORS = (OSError, DeltaError)
+"""What a read raises when the store does not answer."""
 _QUICK = {"max_retries": "1", "connect_timeout": "3s", "timeout": "5s"}
 """One question to the store ends within seconds; who asks repeats it."""
 _REFUSALS = (
@@ -134,6 +136,11 @@ def read_rows(
 ) -> pa.Table:
     """Rows of a small table, in Arrow."""
     return _open(settings, table).to_pyarrow_table(columns=columns, filters=where)
+
+
+def table_version(settings: Settings, table: Table) -> int:
+    """Newest version of a table."""
+    return int(_open(settings, table).version())
 
 
 def as_arrow(rows: Sequence[tuple[Any, ...]], table: Table) -> pa.Table:

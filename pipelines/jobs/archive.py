@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pyspark.sql import DataFrame
+from pyspark.sql import functions as F
 from pyspark.sql.streaming.query import StreamingQuery
 
 from pipelines.jobs.archive_past import Past, recall
@@ -37,17 +38,33 @@ def build(records: DataFrame, *, meters: DataFrame, baselines: DataFrame, settin
 
     Parses once, keeps no state, drops nothing. `baselines` is read again with every batch.
     """
-    detection, source = settings.detection, settings.input
-    decoded = decode_readings(records, fields=source.fields)
-    checked = name_rejections(decoded, max_skew_s=source.max_skew, max_age_s=source.max_age)
-    placed = attach_meters(type_readings(checked), meters, detection=detection)
-    flagged = flag_readings(placed, detection=detection)
-    compared = attach_baseline(flagged, baselines, max_age_s=detection.baseline_max_age_s)
-    return judge_readings(compared, detection=detection)
+    typed = type_records(records, settings=settings)
+    return judge(place(typed, meters, settings=settings), baselines, settings=settings)
+
+
+def type_records(records: DataFrame, *, settings: Settings) -> DataFrame:
+    """Kafka records to typed readings and reasons."""
+    decoded = decode_readings(records, fields=settings.input.fields)
+    checked = name_rejections(decoded, max_skew_s=settings.input.max_skew, max_age_s=settings.input.max_age)
+    return type_readings(checked)
+
+
+def place(typed: DataFrame, meters: DataFrame, *, settings: Settings) -> DataFrame:
+    """Adds what is known of the meter, and the flags."""
+    return flag_readings(attach_meters(typed, meters, detection=settings.detection), detection=settings.detection)
+
+
+def judge(placed: DataFrame, baselines: DataFrame, *, settings: Settings) -> DataFrame:
+    """Adds `findings`: what the reading rules say."""
+    compared = attach_baseline(placed, baselines, max_age_s=settings.detection.baseline_max_age_s)
+    return judge_readings(compared, detection=settings.detection)
 
 
 def start_archive(run: Run) -> StreamingQuery:
-    """Start the query; the first start reads from `pipeline.starting`, later ones from the checkpoint."""
+    """Start the query; the first start reads from `pipeline.starting`, later ones from the checkpoint.
+
+    With `alerts.mode = realtime` it finds nothing: the alerts job judges the readings.
+    """
     settings = run.settings
     records = kafka_stream(
         run.spark,
@@ -56,7 +73,11 @@ def start_archive(run: Run) -> StreamingQuery:
         starting=settings.pipeline.starting,
         max_offsets=settings.pipeline.max_offsets_per_trigger,
     )
-    judged = build(records, meters=run.meters, baselines=run.table("baselines"), settings=settings)
+    if settings.alerts.mode == "realtime":
+        placed = place(type_records(records, settings=settings), run.meters, settings=settings)
+        judged = placed.withColumn("findings", F.lit(None).cast("string"))
+    else:
+        judged = build(records, meters=run.meters, baselines=run.table("baselines"), settings=settings)
     writer = judged.writeStream.queryName(QUERY).foreachBatch(ArchiveBatch(run).write)
     writer = writer.option("checkpointLocation", run.checkpoint(QUERY))
     return writer.trigger(processingTime=f"{settings.pipeline.archive_trigger} seconds").start()
