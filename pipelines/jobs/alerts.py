@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import sys
 import time
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -102,7 +103,7 @@ def run_alerts(settings: Settings, say: Say) -> None:
         job = AlertsJob(spark, settings, slots, _wait_for_pipeline(spark, settings, say), say)
         job.supervise()
     finally:
-        stop_session(spark)
+        _stop_quietly(spark)
 
 
 def require_slots(spark: SparkSession, settings: Settings, partitions: int) -> int:
@@ -264,6 +265,13 @@ def _end_jvm(spark: SparkSession) -> None:
     process: Any = getattr(spark.sparkContext._gateway, "proc", None)
     if process is not None:
         process.kill()
+
+
+def _stop_quietly(spark: SparkSession) -> None:
+    """Tasks that wait for readings are interrupted, and each would print where."""
+    with suppress(Py4JError, OSError):
+        spark.sparkContext.setLogLevel("OFF")
+    stop_session(spark)
 
 
 def _answers(spark: SparkSession) -> bool:

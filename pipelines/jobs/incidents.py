@@ -96,7 +96,7 @@ class IncidentsBatch:
         reached = known.reach_back(touched)
         fresh = self._sessionise(reached, clock)
         gone = known.vanished(reached, fresh)
-        rows = pa.concat_tables([fresh, known.closed_by(clock, before, touched)])
+        rows = pa.concat_tables([fresh, known.closed_by(clock, before, reached)])
         if rows.num_rows or gone:
             merge_rows(rows, gone, settings, INCIDENTS, key="incident_id")
             send(self._as_records(rows, gone), settings, settings.kafka.topics.incidents)

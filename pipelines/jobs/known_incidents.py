@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -16,6 +16,8 @@ from pipelines.tables import INCIDENTS
 from pipelines.transforms.incidents import off_delay_s
 
 Key = tuple[str, str, str]
+
+_NEVER = datetime.max.replace(tzinfo=UTC)
 
 
 @dataclass(frozen=True)
@@ -61,11 +63,14 @@ class KnownIncidents:
             and row["incident_id"] not in kept
         ]
 
-    def closed_by(self, clock: datetime | None, before: datetime | None, touched: Iterable[Any]) -> pa.Table:
-        """Untouched incidents whose off delay has passed at `clock`, closed; also those closed since `before`,
-        so that a replay of the batch sends them again."""
-        keys = {_key_of(row) for row in touched}
-        untouched = [row for row in self.rows if _incident_key(row) not in keys]
+    def closed_by(
+        self, clock: datetime | None, before: datetime | None, reached: Sequence[tuple[Any, ...]]
+    ) -> pa.Table:
+        """Incidents whose off delay has passed at `clock`, closed; also those closed since `before`, so that a replay
+        of the batch sends them again. What `reach_back` makes anew is left out; an earlier incident of the same key
+        is not."""
+        since = {key[:3]: key[3] for key in reached}
+        untouched = [row for row in self.rows if row["opened_at"] < since.get(_incident_key(row), _NEVER)]
         closed = [self._close(row) for row in untouched if self._is_due(row, clock, before)]
         return pa.Table.from_pylist(closed, schema=arrow_schema(INCIDENTS))
 

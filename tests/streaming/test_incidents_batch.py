@@ -87,6 +87,21 @@ def test_incident_lives_through_its_batches(run: Run, outbox: Outbox) -> None:
         assert all(key == document["incidentId"] for key, document in documents)
 
 
+def test_an_incident_that_is_over_closes_also_when_its_meter_opens_the_next_one(run: Run, outbox: Outbox) -> None:
+    """
+    batch   0        1
+    rows    a(0)     a(800), tick 840
+    then    open     closed (300), a second one
+    """
+    batch = IncidentsBatch(run)
+    batch.write(records(run, [a(0)]), 0)
+    batch.write(records(run, [a(800)], (840,)), 1)
+    assert [brief(row) for row in table(run, "incidents", "opened_at")] == [
+        ("closed", "WARNING", 0, 0, 300, 1, 1),
+        ("open", "WARNING", 800, 800, None, 1, 1),
+    ]
+
+
 def test_replay_of_a_batch_sends_again_and_changes_nothing(run: Run, outbox: Outbox) -> None:
     """The process died after the sends, before the checkpoint knew: a new one writes the same batch."""
     frame = records(run, [a(0), a(10, "interruption", "CRITICAL"), a(0, "over_temperature", meter_id="m2")], (60,))
