@@ -13,6 +13,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
+from kafka.errors import KafkaError
 from py4j.protocol import Py4JError
 from pyspark.errors import PySparkException
 from pyspark.sql import DataFrame, SparkSession
@@ -154,14 +155,19 @@ class AlertsJob:
                 time.sleep(pause)
 
     def _run_once(self) -> None:
-        first, begins = self._begin()
-        with Watch(self.settings, begins, slots=self.slots, end_jvm=lambda: _end_jvm(self.spark)) as watch:
+        try:
+            first, begins = self._begin()
+            watch = Watch(self.settings, begins, slots=self.slots, end_jvm=lambda: _end_jvm(self.spark))
+        except KafkaError as error:
+            raise InfrastructureUnavailable(f"{self.settings.kafka.bootstrap_servers}: {error}") from None
+        with watch:
             try:
                 self._follow(self.start(first), watch)
-            except (Py4JError, PySparkException, OSError):
-                if watch.problem:
-                    raise watch.problem from None
-                raise
+            except PySparkException as error:
+                raise explain_failure(str(error), QUERY) from None
+            except (Py4JError, OSError) as error:
+                lost = InfrastructureUnavailable(f"Spark does not answer any more: {type(error).__name__}")
+                raise (watch.problem or lost) from None
 
     def _begin(self) -> tuple[Offsets | str, Offsets]:
         """What a first start is told, and the offsets this start begins at."""

@@ -20,10 +20,12 @@ from pipelines.local.broker import RunningBroker
 from pipelines.local.processes import Child
 from pipelines.small_tables import create_tables
 from tests.integration.alerting import Sender, expected_anomalies, sent_anomalies, write_reference_tables
+from tests.integration.submit import submit
 from tests.integration.support import (
     Place,
     end_leftovers,
     explain,
+    interrupt,
     marked_processes,
     records_of,
     stopped,
@@ -130,6 +132,16 @@ def test_the_wrong_mode_is_refused_before_anything_is_started(nowhere: Place) ->
     with stopped(start_alerts(nowhere)) as job:
         said = wait_for_end(job, 30, code=2)
     assert "alerts.mode = microbatch" in said
+
+
+def test_it_runs_under_spark_submit_and_ends_on_sigterm(place: Place, spark: SparkSession, package: Path) -> None:
+    here = prepared(place, spark)
+    with stopped(submit(here, package, "--master", "local[4]", job="alerts")) as job:
+        wait_for_text(job, READY, 150)
+        Sender(here.settings).send(100)
+        wait_for(job, "anomalies", lambda: bool(sent_anomalies(here.settings)), 60)
+        interrupt(job, signal.SIGTERM)
+        assert job.wait(30), explain(job, "still runs 30 s after SIGTERM")
 
 
 def test_a_job_that_hangs_is_ended_within_15_seconds(place: Place, spark: SparkSession) -> None:
