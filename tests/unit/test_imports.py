@@ -36,6 +36,8 @@ APART = ("pipelines.transforms", "pipelines.sources", "pipelines.sinks", "pipeli
 ALLOWED = {
     # The entry of spark-submit hands its arguments to the command `gridwatch run`.
     ("pipelines.jobs.pipeline", "pipelines.cli"),
+    # That of the alerts job to `gridwatch alerts`.
+    ("pipelines.jobs.alerts", "pipelines.cli"),
 }
 """Imports against the order, each with its reason. That `session` imports `local.java` and `local.jars` (what
 must stand before the JVM starts) is in the order: `local` without the demo lies below it."""
