@@ -30,6 +30,7 @@ from pipelines.settings import Settings
 from pipelines.settings_load import load_settings
 from pipelines.topics import create_topics
 
+
 @dataclass(frozen=True)
 class Place:
     """Where a benchmark runs: the broker, the folder of its files, who is told of progress, and a time limit."""
@@ -124,7 +125,8 @@ def _anomalies_of_meters(settings: Settings) -> list[Any]:
 
 def _check_tables(engine: str, settings: Settings, load: Load, expected: Answer, *, archived: bool) -> None:
     """Every window is stored once and, with the archive, every record is accounted for."""
-    wanted = {"SELECT count(*), count(DISTINCT (meter_id, window_end)) FROM meter_windows WHERE n > 0": (expected.windows,) * 2}
+    stored = "SELECT count(*), count(DISTINCT (meter_id, window_end)) FROM meter_windows WHERE n > 0"
+    wanted: dict[str, tuple[int, ...]] = {stored: (expected.windows,) * 2}
     if archived:
         wanted["SELECT count(*), count(DISTINCT (kafka_partition, kafka_offset)) FROM readings"] = (load.records,) * 2
         wanted["SELECT sum(records_in)::BIGINT, sum(accepted)::BIGINT FROM audit"] = (load.records,) * 2

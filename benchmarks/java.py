@@ -45,7 +45,9 @@ def java_class(class_path: Sequence[Path], main: str, *, heap_mb: int) -> list[s
 def _compile(source: Path, jars: Sequence[Path], target: Path) -> None:
     (compiler,) = retrieved("java_compiler")
     paths = ":".join(str(jar) for jar in jars)
-    command = [str(require_java()), "-jar", str(compiler), "-17", "-nowarn", "-cp", paths, "-d", str(target), str(source)]
+    options = ["-17", "-nowarn", "-cp", paths, "-d", str(target)]
+    command = [str(require_java()), "-jar", str(compiler), *options, str(source)]
     done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
     if done.returncode:
-        raise InfrastructureUnavailable(f"{source.name} does not compile: {(done.stderr or done.stdout).strip()[:2000]}")
+        said = (done.stderr or done.stdout).strip()[:2000]
+        raise InfrastructureUnavailable(f"{source.name} does not compile: {said}")

@@ -96,7 +96,15 @@ def fill_topic(bootstrap: str, load: Load, folder: Path, say: Say) -> float:
 
 
 def start_paced(
-    bootstrap: str, topic: str, folder: Path, *, rate: int, seconds: int, meters: int, storm_s: int = 0, seed: int = SEED
+    bootstrap: str,
+    topic: str,
+    folder: Path,
+    *,
+    rate: int,
+    seconds: int,
+    meters: int,
+    seed: int = SEED,
+    storm_s: int = 0,
 ) -> Child:
     """Start the open-loop producer: `rate` readings a second for `seconds`, in the last `storm_s` all out of band.
 

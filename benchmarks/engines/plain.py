@@ -52,7 +52,10 @@ def read(spark: SparkSession, job: dict[str, str]) -> DataFrame:
         F.col("d.current").alias("current_a"),
         F.col("d.temperature").alias("temperature_c"),
     )
-    flags = {"is_plausible": F.expr("voltage_v BETWEEN 0 AND 345"), "is_in_band": F.expr("voltage_v BETWEEN 207 AND 253")}
+    flags = {
+        "is_plausible": F.expr("voltage_v BETWEEN 0 AND 345"),
+        "is_in_band": F.expr("voltage_v BETWEEN 207 AND 253"),
+    }
     return readings.withColumns(flags).withWatermark("event_ts", f"{WATERMARK_S} seconds")
 
 
