@@ -6,12 +6,12 @@ import json
 import sys
 import uuid
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from benchmarks.answers import Answer, answer
-from benchmarks.load import Load, create_topic, write_fleet
+from benchmarks.load import Load, create_topic, fill_topic, write_fleet
 from benchmarks.measure import (
     Job,
     Outlet,
@@ -38,7 +38,15 @@ class Place:
     bootstrap: str
     folder: Path
     say: Say
-    limit_s: float = 240.0
+    limit_s: float = 900.0
+    loaded: set[str] = field(default_factory=set)
+    """Topics that hold their load already."""
+
+    def fill(self, load: Load) -> None:
+        """Put a load into its topic, unless it is there."""
+        if load.topic not in self.loaded:
+            fill_topic(self.bootstrap, load, self.folder, self.say)
+            self.loaded.add(load.topic)
 
     def job(self, engine: str, load: Load) -> Job:
         """A job over a loaded topic, with an output topic and a folder nobody else has."""

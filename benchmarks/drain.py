@@ -5,27 +5,24 @@ from __future__ import annotations
 from typing import Any
 
 from benchmarks.candidates import Place, run_gridwatch
-from benchmarks.load import Load, fill_topic
+from benchmarks.load import Load
 from benchmarks.measure import Timing, marginal_cpu, marginal_rate
 
 MODES = ("windows", "archive")
 
 
-def drain(place: Place, sizes: tuple[int, int], *, wide: int | None) -> dict[str, Any]:
-    """Both modes over two sizes, and once `wide` readings of ten times as many meters at a tenth of the rate.
-
-    The broker's CPU is not counted; the engine's start is reported apart.
-    """
-    loads = [Load(size) for size in sizes]
+def drain(place: Place, loads: list[Load]) -> dict[str, list[Timing]]:
+    """Both modes over each load. The broker's CPU is not counted; the engine's start is reported apart."""
     for load in loads:
-        fill_topic(place.bootstrap, load, place.folder, place.say)
-    runs = {mode: [run_gridwatch(place, load, mode) for load in loads] for mode in MODES}
-    report = summary(runs)
-    if wide:
-        fleet = Load(wide, meters=100_000, cadence_s=10)
-        fill_topic(place.bootstrap, fleet, place.folder, place.say)
-        report["wide"] = {"meters": fleet.meters, **run_gridwatch(place, fleet, "windows").as_json()}
-    return report
+        place.fill(load)
+    return {mode: [run_gridwatch(place, load, mode) for load in loads] for mode in MODES}
+
+
+def wide_fleet(place: Place, readings: int) -> dict[str, Any]:
+    """Windows and rules for ten times as many meters, each read a tenth as often."""
+    fleet = Load(readings, meters=100_000, cadence_s=10)
+    place.fill(fleet)
+    return {"meters": fleet.meters, **run_gridwatch(place, fleet, "windows").as_json()}
 
 
 def summary(runs: dict[str, list[Timing]]) -> dict[str, Any]:

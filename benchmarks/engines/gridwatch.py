@@ -19,6 +19,7 @@ from pipelines.session import build_session
 from pipelines.settings_load import load_settings
 from pipelines.small_tables import create_tables
 from pipelines.sources import kafka_stream
+from pipelines.transforms.readings import accepted
 
 
 def main(mode: str) -> None:
@@ -53,7 +54,7 @@ def parsed(run: Run) -> DataFrame:
         max_offsets=settings.pipeline.max_offsets_per_trigger,
     )
     judged = archive.build(records, meters=run.meters, baselines=run.table("baselines"), settings=settings)
-    return archive.accepted(judged).withColumns({"is_late": F.lit(False), "is_resent": F.lit(False)})
+    return accepted(judged).withColumns({"is_late": F.lit(False), "is_resent": F.lit(False)})
 
 
 def _start_windows_from_kafka(run: Run) -> None:
