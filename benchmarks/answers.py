@@ -14,6 +14,7 @@ MIN_HISTORY, PEERS = 8, 3
 """`detection.min_history` and `detection.peers`: the product's defaults, stated here a second time on purpose."""
 _PANES = WINDOW_S // SLIDE_S
 _MINUTE_MS = SLIDE_S * 1000
+_CHUNK = 1_000_000
 
 Flags = NDArray[np.bool_]
 Words = NDArray[np.uint64]
@@ -48,32 +49,78 @@ class Answer:
 def answer(load: Load) -> Answer:
     """The answer of a load. Normal readings lie within 4 V of 230 V and odd ones 30 V and more away from it, so no
     limit of any rule is near a value and rounding decides nothing."""
-    minute = minute_words(load)
-    odd, low = minute >> np.uint64(33), (minute & np.uint64(1)) == 0
-    odd_minutes: Flags = odd % np.uint64(100) == 0
+    minute = minute_words(load.seed, load.meters, load.start_ms // _MINUTE_MS, load.minutes)
+    odd, low = is_odd(minute), is_low(minute)
     counts = _readings_a_minute(load)
-    base_n = _base_counts(np.where(odd_minutes, 0, counts))
-    deviates = odd_minutes & (base_n >= MIN_HISTORY)
-    shared = np.where(low, _others_alike(deviates & low), _others_alike(deviates & ~low)) >= PEERS
-    details = {key: _flagged(load, minute, odd_minutes, key) for key in _keys(load, deviates)}
-    alone = set(_keys(load, deviates & ~shared))
-    per_meter = np.where(odd_minutes, counts, 0)
+    deviates, alone = deviations(odd, low, np.broadcast_to(counts, odd.shape))
+    details = {key: _flagged(load, minute, odd, key) for key in keys(load.start_ms, deviates)}
+    per_meter = np.where(odd, counts, 0)
     return Answer(
         windows=load.meters * load.window_ends,
         deviating=details,
-        alone={key: found for key, found in details.items() if key in alone},
+        alone={key: details[key] for key in keys(load.start_ms, alone)},
         readings_low=int(per_meter[low].sum()),
         readings_high=int(per_meter[~low].sum()),
     )
 
 
-def minute_words(load: Load) -> Words:
-    """The random word of every meter and minute, from which its readings follow: shape (meters, minutes)."""
-    meters = np.arange(load.meters, dtype=np.uint64)[:, None]
-    minutes = np.arange(load.minutes, dtype=np.uint64) + np.uint64(load.start_ms // _MINUTE_MS)
+@dataclass(frozen=True)
+class PacedAnswer:
+    """What is in the traffic of the open-loop producer up to its storm."""
+
+    alone: frozenset[Key]
+    readings_low: int
+    readings_high: int
+
+
+def paced_answer(start_ms: int, readings: int, *, rate: int, meters: int, seed: int, storm_from: int) -> PacedAnswer:
+    """The answer of paced traffic: window anomalies of the ends before the storm, readings out of band of the whole."""
+    first_minute = start_ms // _MINUTE_MS
+    minutes = (start_ms + (readings - 1) * 1000 // rate) // _MINUTE_MS - first_minute + 1
+    words = minute_words(seed, meters, first_minute, minutes)
+    counts, low_high = np.zeros((meters, minutes), np.int64), [0, 0]
+    for begin in range(0, readings, _CHUNK):
+        number = np.arange(begin, min(begin + _CHUNK, readings))
+        meter, minute = number % meters, (start_ms + number * 1000 // rate) // _MINUTE_MS - first_minute
+        np.add.at(counts, (meter, minute), 1)
+        word = words[meter, minute]
+        odd = is_odd(word) | (number >= storm_from)
+        low_high[0] += int((odd & is_low(word)).sum())
+        low_high[1] += int((odd & ~is_low(word)).sum())
+    _, alone = deviations(is_odd(words), is_low(words), counts)
+    calm_until = (start_ms + storm_from * 1000 // rate) // _MINUTE_MS * _MINUTE_MS
+    ends = keys(first_minute * _MINUTE_MS, alone)
+    return PacedAnswer(frozenset(key for key in ends if key[1] <= calm_until), low_high[0], low_high[1])
+
+
+def deviations(odd: Flags, low: Flags, counts: NDArray[np.int64]) -> tuple[Flags, Flags]:
+    """By meter and minute: whether the window that ends with the minute deviates, and whether it does so alone.
+
+    `counts`: readings of each meter and minute.
+    """
+    base_n = _base_counts(np.where(odd, 0, counts))
+    deviates = odd & (counts > 0) & (base_n >= MIN_HISTORY)
+    shared = np.where(low, _others_alike(deviates & low), _others_alike(deviates & ~low)) >= PEERS
+    return deviates, deviates & ~shared
+
+
+def is_odd(word: Words) -> Flags:
+    """Whether a meter is out of band in a minute: one of a hundred."""
+    return np.equal((word >> np.uint64(33)) % np.uint64(100), 0)
+
+
+def is_low(word: Words) -> Flags:
+    """Whether it is then below the band; else above."""
+    return np.equal(word & np.uint64(1), 0)
+
+
+def minute_words(seed: int, meters: int, first_minute: int, minutes: int) -> Words:
+    """The random word of every meter and minute since the epoch, from which its readings follow."""
+    meter = np.arange(meters, dtype=np.uint64)[:, None]
+    minute = np.arange(first_minute, first_minute + minutes, dtype=np.uint64)
     with np.errstate(over="ignore"):
-        start = np.uint64(load.seed) * np.uint64(0x9E3779B97F4A7C15)
-        return mix(start + meters * np.uint64(0xD1B54A32D192ED03) + minutes)
+        start = np.array([seed], np.uint64) * np.uint64(0x9E3779B97F4A7C15)
+        return mix(start + meter * np.uint64(0xD1B54A32D192ED03) + minute)
 
 
 def mix(z: Words) -> Words:
@@ -108,9 +155,10 @@ def _others_alike(deviates: Flags) -> NDArray[np.int64]:
     return np.repeat(a_feeder, FEEDER_METERS, axis=0)[:meters] - deviates
 
 
-def _keys(load: Load, deviates: Flags) -> list[Key]:
-    meters, minutes = np.nonzero(deviates)
-    ends = load.start_ms + (minutes + 1) * _MINUTE_MS
+def keys(start_ms: int, flags: Flags) -> list[Key]:
+    """Meter and window end of every flag; `start_ms`: begin of the first minute."""
+    meters, minutes = np.nonzero(flags)
+    ends = start_ms + (minutes + 1) * _MINUTE_MS
     return list(zip(meters.tolist(), ends.tolist(), strict=True))
 
 

@@ -33,6 +33,8 @@ class Load:
     meters: int = 10_000
     cadence_s: int = 1
     seed: int = SEED
+    closes: bool = True
+    """Whether each partition ends with a reading that closes every window."""
 
     def __post_init__(self) -> None:
         if self.readings % self.meters or SLIDE_S % self.cadence_s:
@@ -66,7 +68,7 @@ class Load:
     @property
     def records(self) -> int:
         """Records in the topic: the readings and the closing ones."""
-        return self.readings + PARTITIONS
+        return self.readings + PARTITIONS * self.closes
 
     @property
     def topic(self) -> str:
@@ -80,8 +82,8 @@ def fill_topic(bootstrap: str, load: Load, folder: Path, say: Say) -> float:
     started = time.monotonic()
     child = _start(
         bootstrap, load.topic, folder, f"load-{load.readings}.log", meters=load.meters, cadenceMs=load.cadence_s * 1000,
-        seed=load.seed, readings=load.readings, startMs=load.start_ms, closeMs=load.close_ms, rate=0, lingerMs=20,
-        batchBytes=512 * 1024,
+        seed=load.seed, readings=load.readings, startMs=load.start_ms, rate=0, lingerMs=20, batchBytes=512 * 1024,
+        closeMs=load.close_ms if load.closes else "",
     )  # fmt: skip
     try:
         if not child.wait(_LIMIT_S):

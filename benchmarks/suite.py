@@ -8,10 +8,14 @@ from typing import Any
 
 from benchmarks.candidates import Place
 from benchmarks.drain import drain, summary, wide_fleet
+from benchmarks.live import Traffic
 from benchmarks.load import SEED, Load
 from benchmarks.measure import Timing
+from benchmarks.recovery import recovery
 from benchmarks.side_by_side import side_by_side
 from benchmarks.smoke import smoke
+from benchmarks.state import state
+from benchmarks.steady import steady
 
 NAMES = ("smoke", "drain", "steady", "state", "recovery", "peers", "all")
 
@@ -65,6 +69,9 @@ def run(name: str, place: Place, sizes: Sizes, report: dict[str, Any], broker: i
         "smoke": lambda: smoke(place),
         "drain": drained,
         "peers": peers,
+        "steady": lambda: steady(place, Traffic(sizes.rate, sizes.steady_s + sizes.storm_s, sizes.storm_s), broker),
+        "state": lambda: state(place, sizes.fleets),
+        "recovery": lambda: recovery(place, rate=sizes.rate, warm_s=sizes.recovery_s),
     }
     for part in [part for part in parts if part != "smoke"] if name == "all" else [name]:
         place.say(f"{part}:")
