@@ -106,12 +106,14 @@ def deviations(odd: Flags, low: Flags, counts: NDArray[np.int64]) -> tuple[Flags
 
 def is_odd(word: Words) -> Flags:
     """Whether a meter is out of band in a minute: one of a hundred."""
-    return np.equal((word >> np.uint64(33)) % np.uint64(100), 0)
+    odd: Flags = (word >> np.uint64(33)) % np.uint64(100) == 0
+    return odd
 
 
 def is_low(word: Words) -> Flags:
     """Whether it is then below the band; else above."""
-    return np.equal(word & np.uint64(1), 0)
+    low: Flags = word & np.uint64(1) == 0
+    return low
 
 
 def minute_words(seed: int, meters: int, first_minute: int, minutes: int) -> Words:

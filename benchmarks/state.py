@@ -47,10 +47,9 @@ def _row(load: Load, batches: list[dict[str, Any]], checkpoint: Path) -> dict[st
     own files as `checkpoint_bytes`; `batch_ms`: the longest batch with readings."""
     operator = batches[-1]["stateOperators"][0]
     expected = load.meters * WINDOW_S // SLIDE_S
-    if operator["numRowsTotal"] != expected:
-        raise WrongAnswer(
-            f"{load.meters:,} meters have {operator['numRowsTotal']:,} windows open, expected {expected:,}"
-        )
+    found = operator["numRowsTotal"]
+    if found != expected:
+        raise WrongAnswer(f"{load.meters:,} meters have {found:,} windows open, expected {expected:,}")
     metrics = operator["customMetrics"]
     return {
         "meters": load.meters,
