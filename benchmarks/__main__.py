@@ -10,11 +10,13 @@ import sys
 import tempfile
 import time
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from benchmarks import suite
 from benchmarks.candidates import Place
+from benchmarks.load import SEED
 from benchmarks.machine import commit, machine, versions
 from benchmarks.report import as_text
 from pipelines.errors import GridwatchError
@@ -31,7 +33,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     words = sys.argv[1:] if arguments is None else list(arguments)
     args = _parser().parse_args(words)
     folder = (args.dir or Path(tempfile.mkdtemp(prefix="gridwatch-bench-"))).resolve()
-    started, sizes = time.monotonic(), suite.QUICK if args.quick else suite.FULL
+    started, sizes = time.monotonic(), replace(suite.QUICK if args.quick else suite.FULL, seed=args.seed)
 
     def say(line: str) -> None:
         sys.stderr.write(f"[{time.monotonic() - started:6.1f} s] {line}\n")
@@ -67,6 +69,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("name", choices=suite.NAMES, help="what to measure; all: everything but smoke")
     parser.add_argument("--report", metavar="FILE", type=Path, help="write the report there as JSON")
     parser.add_argument("--quick", action="store_true", help="a third of the sizes, for a first look")
+    parser.add_argument("--seed", type=int, default=SEED, help=f"seed of the readings (default: {SEED})")
     parser.add_argument("--dir", metavar="DIR", type=Path, help="folder of the run; kept (default: a new one)")
     return parser
 

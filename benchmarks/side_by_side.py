@@ -26,7 +26,12 @@ def side_by_side(
     for load in [*loads, *quix_loads]:
         place.fill(load)
     report: dict[str, Any] = {}
-    report["gridwatch"] = figures(gridwatch or [run_gridwatch(place, load, "windows") for load in loads])
+    if gridwatch:
+        report["gridwatch"] = figures(gridwatch)
+    else:
+        report["gridwatch"] = _attempt(
+            place, "gridwatch", loads, lambda: lambda load: run_gridwatch(place, load, "windows")
+        )
     report["plain"] = _attempt(place, "plain", loads, lambda: lambda load: run_plain(place, load))
     for name in _PEERS:
         report[name] = _attempt(place, name, quix_loads if name == "quix" else loads, _peer(place, name))
@@ -46,7 +51,7 @@ def figures(timings: list[Timing]) -> dict[str, Any]:
 
 def ratios(report: dict[str, Any]) -> dict[str, float]:
     """CPU a reading of gridwatch (windows and rules) divided by each peer's, both marginal; below 1 is cheaper."""
-    ours = report["gridwatch"]["cpu_s_per_million"]
+    ours = report["gridwatch"].get("cpu_s_per_million")
     theirs = {name: found.get("cpu_s_per_million") for name, found in report.items() if name != "gridwatch"}
     return {name: round(ours / cost, 2) for name, cost in theirs.items() if ours and cost and cost > 0}
 

@@ -16,6 +16,7 @@ from benchmarks.side_by_side import side_by_side
 from benchmarks.smoke import smoke
 from benchmarks.state import state
 from benchmarks.steady import steady
+from pipelines.errors import GridwatchError
 
 NAMES = ("smoke", "drain", "steady", "state", "recovery", "peers", "all")
 
@@ -52,9 +53,26 @@ QUICK = Sizes((1_500_000, 3_000_000), 1_500_000, (300_000, 600_000), 90, 0, (10_
 def run(name: str, place: Place, sizes: Sizes, report: dict[str, Any], broker: int) -> None:
     """Run a benchmark (or all of them) and put its figures into `report`, each as soon as it is there.
 
-    `broker`: process id of the broker. Raises GridwatchError when one fails.
+    `broker`: process id of the broker. A part that fails is reported with its reason and the next one begins; the
+    first failure is raised at the end.
     """
+    parts = _parts(place, sizes, broker)
+    failures: list[GridwatchError] = []
+    for part in [part for part in parts if part != "smoke"] if name == "all" else [name]:
+        place.say(f"{part}:")
+        try:
+            report[part] = parts[part]()
+        except GridwatchError as error:
+            place.say(f"{part} failed: {error}")
+            report[part] = {"error": str(error)}
+            failures.append(error)
+    if failures:
+        raise failures[0]
+
+
+def _parts(place: Place, sizes: Sizes, broker: int) -> dict[str, Callable[[], Any]]:
     windows_runs: list[list[Timing]] = []
+    traffic = Traffic(sizes.rate, sizes.steady_s + sizes.storm_s, sizes.storm_s, seed=sizes.seed)
 
     def drained() -> dict[str, Any]:
         runs = drain(place, sizes.loads)
@@ -65,14 +83,11 @@ def run(name: str, place: Place, sizes: Sizes, report: dict[str, Any], broker: i
         ours = windows_runs[0] if windows_runs else None
         return side_by_side(place, sizes.loads, sizes.quix_loads, gridwatch=ours)
 
-    parts: dict[str, Callable[[], Any]] = {
+    return {
         "smoke": lambda: smoke(place),
         "drain": drained,
         "peers": peers,
-        "steady": lambda: steady(place, Traffic(sizes.rate, sizes.steady_s + sizes.storm_s, sizes.storm_s), broker),
+        "steady": lambda: steady(place, traffic, broker),
         "state": lambda: state(place, sizes.fleets),
         "recovery": lambda: recovery(place, rate=sizes.rate, warm_s=sizes.recovery_s),
     }
-    for part in [part for part in parts if part != "smoke"] if name == "all" else [name]:
-        place.say(f"{part}:")
-        report[part] = parts[part]()

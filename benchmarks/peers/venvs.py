@@ -1,4 +1,7 @@
-"""Each peer in an environment of its own: their pins contradict ours, and the product must not feel them."""
+"""Each peer in an environment of its own: their pins contradict ours, and the product must not feel them.
+
+PyFlink 2.2 wants pyarrow below 17 and another py4j than Spark, Quix Streams an older pydantic-settings.
+"""
 
 from __future__ import annotations
 
@@ -30,17 +33,19 @@ def peer_python(package: str, say: Say) -> Path:
     Raises InfrastructureUnavailable with pip's last line when it cannot be installed.
     """
     pin = requirement(package)
-    digest = hashlib.sha256(f"{pin}|{sys.version}".encode()).hexdigest()[:8]
+    constraints = Path(__file__).with_name(f"{package}-constraints.txt")
+    digest = hashlib.sha256(f"{pin}|{sys.version}|{constraints.read_text(encoding='utf-8')}".encode()).hexdigest()[:8]
     folder = cache_dir() / "benchmarks" / f"{pin.replace('==', '-')}-{digest}"
-    made_once(folder, lambda empty: _install(empty, pin, say), say=say)
+    made_once(folder, lambda empty: _install(empty, pin, constraints, say), say=say)
     return folder / "bin" / "python"
 
 
-def _install(folder: Path, pin: str, say: Say) -> None:
+def _install(folder: Path, pin: str, constraints: Path, say: Say) -> None:
     log = folder.with_name(f"{pin}.log")
     _run([sys.executable, "-m", "venv", str(folder)], log, pin)
     say(f"installing {pin} into its own environment (once)")
-    _run([str(folder / "bin" / "python"), "-m", "pip", "install", "--quiet", pin], log, pin)
+    command = [str(folder / "bin" / "python"), "-m", "pip", "install", "--quiet"]
+    _run([*command, "-c", str(constraints), pin], log, pin)
 
 
 def _run(command: list[str], log: Path, pin: str) -> None:
