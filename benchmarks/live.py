@@ -90,6 +90,10 @@ class Live:
         """Wait while all jobs run. Raises InfrastructureUnavailable when one ends or the time is over."""
         if not wait_until(lambda: condition() or not self._all_run(), limit_s, poll_s=0.2):
             raise InfrastructureUnavailable(f"waited {limit_s:.0f} s for {what}; logs: {self.folder}")
+        self.require_jobs()
+
+    def require_jobs(self) -> None:
+        """Raises GridwatchError when a job has ended."""
         for name, child in self.jobs.items():
             if not child.is_running():
                 raise GridwatchError(f"{name} ended: {child.log_tail(2)}; see {child.log}")

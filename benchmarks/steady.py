@@ -56,7 +56,7 @@ def _watch(live: Live, parts: LocalParts, broker: int, warm_s: int) -> tuple[dic
         if passed - told >= _TOLD_S:
             told = passed
             live.place.say(f"steady: {passed:.0f} of {live.traffic.seconds} s, lag {live.sent() - live.archived():,}")
-        live.wait(lambda: True, 1, "nothing")
+        live.require_jobs()
         live.producer.wait(1)
     return used, live.sent() - live.archived()
 
