@@ -116,6 +116,10 @@ def test_the_generator_and_the_pipeline_are_two_programs() -> None:
     assert users <= GENERATOR_USERS
 
 
+def test_nothing_that_ships_knows_the_benchmarks() -> None:
+    assert not [(a, b) for a, b in imports() if b.partition(".")[0] == "benchmarks"]
+
+
 def test_a_transform_knows_no_session_no_file_and_no_clock() -> None:
     forbidden = ("pipelines.session", "pipelines.settings_load", "pipelines.small_tables", "pipelines.topics")
     assert not [(a, b) for a, b in IMPORTS if is_in(a, "pipelines.transforms") and unit(b) in forbidden]
