@@ -93,11 +93,13 @@ class ArchiveBatch:
         batch = self._run.batch(QUERY, number)
         past = self._past = self._past or recall(self._run, batch)
         watermark_s = self._run.settings.detection.watermark
-        kept = mark_late(self._judge(flagged), highest_before_ms=past.highest_ms, watermark_s=watermark_s).persist()
+        kept = self._judge(flagged).persist()
         try:
-            facts = BatchFacts.collect(kept)
+            # Behind the cache: the limit is a constant of the generated code, which is then compiled at each batch.
+            marked = mark_late(kept, highest_before_ms=past.highest_ms, watermark_s=watermark_s)
+            facts = BatchFacts.collect(marked)
             if facts.count:
-                self._write_batch(kept, facts, past.keys.find_resent(*facts.keys()), batch)
+                self._write_batch(marked, facts, past.keys.find_resent(*facts.keys()), batch)
                 past.take_in(facts)
         finally:
             kept.unpersist()
