@@ -12,11 +12,14 @@ from pyspark.sql.streaming.query import StreamingQuery
 from pipelines.jobs.context import Run
 from pipelines.settings import Settings
 from pipelines.sinks import append_once, send
-from pipelines.small_tables import replace_rows_once
+from pipelines.small_tables import read_rows, replace_rows_once
 from pipelines.sources import table_stream
-from pipelines.tables import BASELINES, METER_WINDOWS
+from pipelines.tables import BASELINES, METER_WINDOWS, PROFILES
 from pipelines.transforms.anomalies import encode_anomalies, encode_events
+from pipelines.transforms.feeder_rules import feeder_anomalies, feeder_findings
+from pipelines.transforms.profiles import attach_profiles
 from pipelines.transforms.readings import attach_meters
+from pipelines.transforms.topology import compare_with_feeder
 from pipelines.transforms.window_rules import span_needed_s, window_anomalies, window_findings
 from pipelines.transforms.windows import complete_fleet, countable, latest_baselines, summarise_windows
 
@@ -62,7 +65,9 @@ class WindowsBatch:
         latest = self.run.latest_window_end(before=ends[0])
         history = self._history(ends[0], latest)
         earlier = history.where(F.col("window_end") == F.lit(latest))
-        windows = complete_fleet(closed, earlier, self.run.meters).persist()
+        complete = complete_fleet(closed, earlier, self.run.meters)
+        placed = attach_meters(complete, self.run.meters, detection=settings.detection)
+        windows = compare_with_feeder(placed, detection=settings.detection).persist()
         try:
             append_once(windows.coalesce(1), settings, METER_WINDOWS, batch)
             baselines = latest_baselines(windows.where("n > 0")).select(*BASELINES.column_names)
@@ -84,9 +89,10 @@ class WindowsBatch:
     def _send_anomalies(self, windows: DataFrame, history: DataFrame) -> None:
         settings = self.run.settings
         placed = attach_meters(windows, self.run.meters, detection=settings.detection)
-        findings = window_findings(
-            placed, history, detection=settings.detection, incidents=settings.incidents
-        ).persist()
+        known = attach_profiles(placed, self._profiles())
+        findings = window_findings(known, history, detection=settings.detection, incidents=settings.incidents).persist()
+        feeders = feeder_anomalies(feeder_findings(placed, detection=settings.detection))
+        send(encode_anomalies(feeders), settings, settings.kafka.topics.anomalies)
         try:
             since, until = findings.agg(F.min("last_event_ts"), F.max("last_event_ts")).head()  # type: ignore[misc]
             if since is not None:
@@ -94,6 +100,9 @@ class WindowsBatch:
                 send(encode_anomalies(anomalies), settings, settings.kafka.topics.anomalies)
         finally:
             findings.unpersist()
+
+    def _profiles(self) -> DataFrame:
+        return self.run.spark.createDataFrame(read_rows(self.run.settings, PROFILES), PROFILES.schema)
 
     def _readings_between(self, since: datetime, until: datetime) -> DataFrame:
         readings = self.run.table("readings")

@@ -18,7 +18,8 @@ def summarise_windows(readings: DataFrame, *, window_s: float, slide_s: float) -
 
     In: countable readings with meter_id, event_ts, the measurements, is_plausible and is_in_band. Windows are
     [window_start, window_end), every `slide_s`, aligned to the epoch. The last slide of a window is its tested
-    part, what lies before is its baseline part. State on a stream: one row of numbers a meter and open window.
+    part, what lies before is its baseline part; residual_v and feeder_std_v are null until `compare_with_feeder`.
+    State on a stream: one row of numbers a meter and open window.
     """
     bounds = F.window("event_ts", _interval(window_s), _interval(slide_s))
     placed = readings.withColumn("bounds", bounds)
@@ -29,6 +30,8 @@ def summarise_windows(readings: DataFrame, *, window_s: float, slide_s: float) -
         F.col("bounds")["start"].alias("window_start"),
         F.col("bounds")["end"].alias("window_end"),
         F.col("bounds")["end"].cast("date").alias("window_date"),
+        F.lit(None).cast("double").alias("residual_v"),
+        F.lit(None).cast("double").alias("feeder_std_v"),
     ).select(*METER_WINDOWS.column_names)
 
 
@@ -81,7 +84,7 @@ def latest_baselines(windows: DataFrame) -> DataFrame:
 
 def _features() -> list[Column]:
     plausible, in_band, tested = F.col("is_plausible"), F.col("is_in_band"), F.col("is_tested")
-    voltage, temperature = F.col("voltage_v"), F.col("temperature_c")
+    voltage, current, temperature = F.col("voltage_v"), F.col("current_a"), F.col("temperature_c")
     base, tested_in_band = F.when(in_band & ~tested, voltage), F.when(in_band & tested, voltage)
     tested_plausible, usable = F.when(plausible & tested, voltage), F.when(plausible, voltage)
     return [
@@ -94,12 +97,17 @@ def _features() -> list[Column]:
         F.stddev_samp(tested_in_band).alias("tested_std_v"),
         F.min(tested_plausible).alias("tested_min_v"),
         F.max(tested_plausible).alias("tested_max_v"),
+        F.min(F.when(plausible & tested & ~in_band, F.col("event_ts"))).alias("tested_out_ts"),
+        F.avg(F.when(in_band & ~tested, current)).alias("base_mean_current_a"),
+        F.min(F.when(plausible & tested, current)).alias("tested_min_current_a"),
+        F.max(F.when(plausible & tested, current)).alias("tested_max_current_a"),
+        F.max(F.when(plausible & tested, temperature)).alias("tested_max_temperature_c"),
         F.count(usable).alias("plausible_n"),
         F.avg(usable).alias("mean_v"),
         F.stddev_samp(usable).alias("std_v"),
         F.min(usable).alias("min_v"),
         F.max(usable).alias("max_v"),
-        F.max(F.when(plausible, F.col("current_a"))).alias("max_current_a"),
+        F.max(F.when(plausible, current)).alias("max_current_a"),
         F.min(F.when(plausible, temperature)).alias("min_temperature_c"),
         F.max(F.when(plausible, temperature)).alias("max_temperature_c"),
         F.max("event_ts").alias("last_event_ts"),
