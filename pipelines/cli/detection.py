@@ -114,14 +114,14 @@ def _moment(text: str) -> datetime:
 def detect(args: argparse.Namespace) -> int:
     """Detect, and print what was found by type."""
     from pipelines.jobs.detect import detect as run
-    from pipelines.session import build_session
+    from pipelines.session import build_session, end_jvm
 
     settings = with_measured_cadence(settings_of(args), args.readings)
     spark = build_session(settings, app_name="gridwatch-detect")
     try:
         outcome = run(spark, settings, readings=args.readings, fleet=args.fleet, out=args.out, say=say_timed)
     finally:
-        spark.stop()
+        end_jvm(spark)
     show(as_table(["anomaly type", "anomalies"], [list(item) for item in outcome.anomalies.items()]))
     say_timed(f"{outcome.incidents:,} incidents, {outcome.notifications:,} notifications: {args.out}")
     return 0

@@ -78,7 +78,7 @@ def as_readings(rows: DataFrame) -> DataFrame:
     """
     finite = {name: F.when(F.abs(name) < float("inf"), F.col(name)) for name in ("current_a", "temperature_c")}
     usable = rows.where(
-        F.col("meter_id").isNotNull() & F.col("ts").isNotNull() & (F.abs("voltage_v") < float("inf"))
+        (F.length("meter_id") > 0) & F.col("ts").isNotNull() & (F.abs("voltage_v") < float("inf"))
     ).withColumns(finite)
     first = usable.groupBy("meter_id", "ts").agg(F.min("row_number").alias("first_row"))
     marked = usable.join(first, ["meter_id", "ts"])

@@ -51,20 +51,22 @@ def build(readings: DataFrame, meters: DataFrame, profiles: DataFrame | None, *,
     detection = settings.detection
     placed = flag_readings(attach_meters(readings, meters, detection=detection), detection=detection)
     counted = countable(placed)
-    raw = summarise_windows(counted, window_s=detection.window_s, slide_s=detection.slide_s).persist()
+    raw = _begun(counted, summarise_windows(counted, window_s=detection.window_s, slide_s=detection.slide_s), settings)
+    raw = raw.persist()
     complete = attach_meters(complete_fleet(raw, raw.limit(0), meters), meters, detection=detection)
     windows = compare_with_feeder(complete, detection=detection).persist()
     with_meters = attach_meters(windows, meters, detection=detection)
     measured = measure(with_meters, with_meters.limit(0), detection=detection).persist()
     own = daily_profiles(measured, detection=detection) if profiles is None else profiles
     findings = judge_windows(attach_profiles(measured, own), detection=detection, incidents=settings.incidents)
+    findings = findings.persist()
     found = [
         _reading_stage(placed, settings),
-        window_anomalies(findings, placed),
+        window_anomalies(findings, _latest_of(findings, counted)),
         feeder_anomalies(feeder_findings(with_meters, detection=detection)),
     ]
     anomalies = found[0].unionByName(found[1]).unionByName(found[2]).persist()
-    return Detected(windows, anomalies, (raw, measured))
+    return Detected(windows, anomalies, (raw, measured, findings))
 
 
 def incidents_of(detected: Detected, *, settings: Settings) -> list[dict[str, Any]]:
@@ -74,6 +76,21 @@ def incidents_of(detected: Detected, *, settings: Settings) -> list[dict[str, An
     (latest,) = detected.windows.agg(F.max("window_end")).collect()[0]
     clock: datetime | None = latest.replace(tzinfo=UTC) if latest else None
     return sessionise(rows, clock=clock, settings=settings.session_rules, step_s=settings.detection.steps_s)
+
+
+def _latest_of(findings: DataFrame, readings: DataFrame) -> DataFrame:
+    """The readings that some finding names: few, so that the join with them sorts no day of readings."""
+    named = findings.select("meter_id", F.col("last_event_ts").alias("event_ts")).distinct()
+    return readings.join(F.broadcast(named), ["meter_id", "event_ts"], "left_semi")
+
+
+def _begun(readings: DataFrame, windows: DataFrame, settings: Settings) -> DataFrame:
+    """The windows up to the slide of the latest reading: on a stream the later ones would still be open, and the end
+    of a file is no silence."""
+    latest = readings.agg(F.max("event_ts").alias("latest_ts"))
+    slide_ms = int(settings.detection.slide_s * 1000)
+    is_begun = F.unix_millis("window_end") - slide_ms <= F.unix_millis("latest_ts")
+    return windows.crossJoin(F.broadcast(latest)).where(is_begun).drop("latest_ts")
 
 
 def _reading_stage(placed: DataFrame, settings: Settings) -> DataFrame:
