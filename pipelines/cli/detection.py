@@ -18,6 +18,10 @@ if TYPE_CHECKING:
     from pipelines.settings import Settings
     from pipelines.settings_load import Loaded
 
+FIRST_COMPILER = "-XX:TieredStopAtLevel=1"
+FEW_READINGS = 1_000_000
+"""Below, the run is over before the second compiler's work has paid (docs/adr/0005)."""
+
 
 def register(commands: Commands) -> None:
     """Add the commands."""
@@ -114,10 +118,12 @@ def _moment(text: str) -> datetime:
 def detect(args: argparse.Namespace) -> int:
     """Detect, and print what was found by type."""
     from pipelines.jobs.detect import detect as run
+    from pipelines.jobs.reading_files import open_readings
     from pipelines.session import build_session, end_jvm
 
     settings = with_measured_cadence(settings_of(args), args.readings)
-    spark = build_session(settings, app_name="gridwatch-detect")
+    is_short = open_readings(args.readings).count_rows() < FEW_READINGS
+    spark = build_session(settings, app_name="gridwatch-detect", jvm_options=FIRST_COMPILER if is_short else "")
     try:
         outcome = run(spark, settings, readings=args.readings, fleet=args.fleet, out=args.out, say=say_timed)
     finally:

@@ -59,6 +59,7 @@ def _detect(
     repeated = usable.where("is_resent").count()
     say(f"{total:,} readings, {total - kept:,} refused, {repeated:,} repeated")
     detected = build(usable, meters, None, settings=settings)
+    say("detected")
     rows = _write_frame(detected.windows.drop("window_date"), out / "windows.parquet")
     say(f"{rows:,} windows")
     _write_frame(detected.anomalies, out / "anomalies.parquet")

@@ -41,7 +41,7 @@ class Detected:
 
 
 def build(readings: DataFrame, meters: DataFrame, profiles: DataFrame | None, *, settings: Settings) -> Detected:
-    """The plan: the transforms of the stream, on the whole of the readings at once.
+    """The transforms of the stream on the whole of the readings at once; what several steps need is computed here.
 
     In: readings with the columns of the table (flags is_late and is_resent decided), the table meters, and the
     table profiles; None: profiles are taken from the days of these readings themselves, each day from the days
@@ -52,20 +52,20 @@ def build(readings: DataFrame, meters: DataFrame, profiles: DataFrame | None, *,
     placed = flag_readings(attach_meters(readings, meters, detection=detection), detection=detection)
     counted = countable(placed)
     raw = _begun(counted, summarise_windows(counted, window_s=detection.window_s, slide_s=detection.slide_s), settings)
-    raw = raw.persist()
+    raw = _computed(raw)
     complete = attach_meters(complete_fleet(raw, raw.limit(0), meters), meters, detection=detection)
-    windows = compare_with_feeder(complete, detection=detection).persist()
+    windows = _computed(compare_with_feeder(complete, detection=detection))
     with_meters = attach_meters(windows, meters, detection=detection)
-    measured = measure(with_meters, with_meters.limit(0), detection=detection).persist()
+    measured = _computed(measure(with_meters, with_meters.limit(0), detection=detection))
     own = daily_profiles(measured, detection=detection) if profiles is None else profiles
-    findings = judge_windows(attach_profiles(measured, own), detection=detection, incidents=settings.incidents)
-    findings = findings.persist()
+    known = attach_profiles(measured, own)
+    findings = _computed(judge_windows(known, detection=detection, incidents=settings.incidents))
     found = [
         _reading_stage(placed, settings),
         window_anomalies(findings, _latest_of(findings, counted)),
         feeder_anomalies(feeder_findings(with_meters, detection=detection)),
     ]
-    anomalies = found[0].unionByName(found[1]).unionByName(found[2]).persist()
+    anomalies = _computed(found[0].unionByName(found[1]).unionByName(found[2]))
     return Detected(windows, anomalies, (raw, measured, findings))
 
 
@@ -76,6 +76,13 @@ def incidents_of(detected: Detected, *, settings: Settings) -> list[dict[str, An
     (latest,) = detected.windows.agg(F.max("window_end")).collect()[0]
     clock: datetime | None = latest.replace(tzinfo=UTC) if latest else None
     return sessionise(rows, clock=clock, settings=settings.session_rules, step_s=settings.detection.steps_s)
+
+
+def _computed(rows: DataFrame) -> DataFrame:
+    """The same rows, held in memory. Left to be computed when first needed, two jobs would do it at the same time."""
+    kept = rows.persist()
+    kept.count()
+    return kept
 
 
 def _latest_of(findings: DataFrame, readings: DataFrame) -> DataFrame:

@@ -17,7 +17,7 @@ from pipelines.sources import table_stream
 from pipelines.tables import BASELINES, METER_WINDOWS, PROFILES
 from pipelines.transforms.anomalies import encode_anomalies, encode_events
 from pipelines.transforms.feeder_rules import feeder_anomalies, feeder_findings
-from pipelines.transforms.profiles import attach_profiles
+from pipelines.transforms.profiles import DAYS, attach_profiles
 from pipelines.transforms.readings import attach_meters
 from pipelines.transforms.topology import compare_with_feeder
 from pipelines.transforms.window_rules import span_needed_s, window_anomalies, window_findings
@@ -70,9 +70,9 @@ class WindowsBatch:
         windows = compare_with_feeder(placed, detection=settings.detection).persist()
         try:
             append_once(windows.coalesce(1), settings, METER_WINDOWS, batch)
-            baselines = latest_baselines(windows.where("n > 0")).select(*BASELINES.column_names)
-            replace_rows_once(baselines.toArrow(), settings, BASELINES, batch)
-            self._send_anomalies(windows, history)
+            known = attach_profiles(windows, self._profiles(ends[0])).where("n > 0")
+            replace_rows_once(latest_baselines(known).toArrow(), settings, BASELINES, batch)
+            self._send_anomalies(windows, history, ends[0])
             send(self._ticks(ends), settings, settings.kafka.topics.ticks)
         finally:
             windows.unpersist()
@@ -86,10 +86,10 @@ class WindowsBatch:
         since = min(latest, first_end - timedelta(seconds=span_needed_s(self.run.settings.detection)))
         return rows.where((F.col("window_date") >= F.lit(since.date())) & (F.col("window_end") >= F.lit(since)))
 
-    def _send_anomalies(self, windows: DataFrame, history: DataFrame) -> None:
+    def _send_anomalies(self, windows: DataFrame, history: DataFrame, first_end: datetime) -> None:
         settings = self.run.settings
         placed = attach_meters(windows, self.run.meters, detection=settings.detection)
-        known = attach_profiles(placed, self._profiles())
+        known = attach_profiles(placed, self._profiles(first_end))
         findings = window_findings(known, history, detection=settings.detection, incidents=settings.incidents).persist()
         feeders = feeder_anomalies(feeder_findings(placed, detection=settings.detection))
         send(encode_anomalies(feeders), settings, settings.kafka.topics.anomalies)
@@ -101,8 +101,10 @@ class WindowsBatch:
         finally:
             findings.unpersist()
 
-    def _profiles(self) -> DataFrame:
-        return self.run.spark.createDataFrame(read_rows(self.run.settings, PROFILES), PROFILES.schema)
+    def _profiles(self, first_end: datetime) -> DataFrame:
+        oldest = (first_end - timedelta(days=DAYS)).date()
+        rows = read_rows(self.run.settings, PROFILES, where=f"profile_date >= '{oldest}'")
+        return self.run.spark.createDataFrame(rows, PROFILES.schema)
 
     def _readings_between(self, since: datetime, until: datetime) -> DataFrame:
         readings = self.run.table("readings")

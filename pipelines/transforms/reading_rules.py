@@ -173,14 +173,17 @@ def implausible_value(d: Detection) -> Column:
 
 
 def voltage_deviation(d: Detection) -> Column:
-    """|v - mean| > sigma x max(std, floor) and >= 3 % Un against the latest closed window: INFO, an early flag.
+    """|v - mean| > sigma x max(std, floor), >= 3 % Un and >= 2.2 x own p99 against the latest closed window: INFO.
+
+    An early flag of the window rule, which knows the feeder and the meter's own load.
 
     Silent ("no baseline") without a closed window of at least `min_history` readings that is fresh enough.
     """
     baseline = F.col("baseline")
     deviation = _v() - baseline["mean"]
     floor = _un() * d.std_floor_pu
-    allowed = F.greatest(F.lit(d.sigma) * F.greatest(baseline["std"], floor), _un() * d.min_deviation_pu)
+    own_p99 = F.lit(d.profile_factor) * F.col("p99_deviation_v")
+    allowed = F.greatest(F.lit(d.sigma) * F.greatest(baseline["std"], floor), _un() * d.min_deviation_pu, own_p99)
     judged = (baseline["n"] >= d.min_history) & (F.abs(deviation) >= allowed)
     return finding(
         "voltage_deviation",

@@ -6,6 +6,7 @@ from pyspark.sql import Column, DataFrame, Window
 from pyspark.sql import functions as F
 
 from pipelines.tables import BASELINES, METER_WINDOWS
+from pipelines.transforms.profiles import without_profiles
 
 
 def countable(readings: DataFrame) -> DataFrame:
@@ -65,8 +66,10 @@ def complete_fleet(windows: DataFrame, earlier: DataFrame, meters: DataFrame) ->
 def latest_baselines(windows: DataFrame) -> DataFrame:
     """The baseline a reading is compared with, one row a meter: the in-band readings of its latest window.
 
-    Mean and standard deviation of both parts are combined exactly (Chan, Golub, LeVeque 1979).
+    Mean and standard deviation of both parts are combined exactly (Chan, Golub, LeVeque 1979). p99_deviation_v is
+    that of `attach_profiles`, null without.
     """
+    windows = without_profiles(windows)
     newest = windows.groupBy("meter_id").agg(F.max("window_end").alias("window_end"))
     latest = windows.join(newest, ["meter_id", "window_end"])
     n = F.col("base_n") + F.col("tested_n")
@@ -78,8 +81,9 @@ def latest_baselines(windows: DataFrame) -> DataFrame:
         n.alias("n"),
         mean.alias("mean_v"),
         F.sqrt(F.greatest(_combined_squares() / F.greatest(n - 1, F.lit(1)), F.lit(0.0))).alias("std_v"),
+        "p99_deviation_v",
     )
-    return combined.withColumn("p99_deviation_v", F.lit(None).cast("double")).select(*BASELINES.column_names)
+    return combined.select(*BASELINES.column_names)
 
 
 def _features() -> list[Column]:
