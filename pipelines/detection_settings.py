@@ -39,6 +39,12 @@ class Detection(Section):
     min_history: int = Field(8, ge=3, le=1000, description="Readings a baseline needs before it is used.")
     std_floor_pu: float = Field(0.005, gt=0, le=0.1, description="Least standard deviation, in units of Un.")
     min_deviation_pu: float = Field(0.03, gt=0, le=0.5, description="Least voltage deviation, in units of Un.")
+    alone_deviation_pu: float = Field(
+        0.05,
+        gt=0,
+        le=0.5,
+        description="The same without two neighbours to compare with (EN 50160: rapid changes up to 5 % are normal).",
+    )
     profile_factor: float = Field(
         2.2, ge=1, le=10, description="voltage_deviation needs this times the meter's own p99 deviation of 7 days."
     )

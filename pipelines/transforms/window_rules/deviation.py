@@ -13,10 +13,10 @@ def voltage_deviation(d: Detection) -> Column:
     """The largest distance (V) of a tested reading from the baseline mean, beyond what is allowed: WARNING.
 
     Allowed: max(sigma x max(std, std_floor_pu), min_deviation_pu Un, profile_factor x the meter's own p99 deviation
-    of the last days). The distance is taken less what the meter's own current explains (own_load_ohm). Silent with
-    fewer than `min_history` in-band baseline readings, without a plausible tested reading, when a tested reading is
-    out of band (undervoltage and overvoltage speak of it), and when the feeder moved: `peers` others deviate alike,
-    or its median moved half as much.
+    of the last days); alone_deviation_pu Un where fewer than two neighbours show what is common. The distance is taken
+    less what the meter's own current explains (own_load_ohm). Silent with fewer than `min_history` in-band baseline
+    readings, without a plausible tested reading, when a tested reading is out of band (undervoltage and overvoltage
+    speak of it), and when the feeder moved: `peers` others deviate alike, or its median moved half as much.
     """
     deviation, mean = F.col("deviation_v"), F.col("base_mean_v")
     own_p99 = F.col("p99_deviation_v")

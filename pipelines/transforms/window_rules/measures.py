@@ -8,7 +8,7 @@ from pyspark.sql import Column, DataFrame, Window
 from pyspark.sql import functions as F
 
 from pipelines.settings import Detection
-from pipelines.transforms.topology import group_of, less_own_load
+from pipelines.transforms.topology import LEAST_METERS, group_of, less_own_load
 
 BY_WINDOW = ("plausible_n", "mean_v", "min_v", "max_v", "min_temperature_c")
 """Remembered of the disjoint windows before: `<name>_<k>` is k windows back, k = 0 the window itself."""
@@ -97,7 +97,6 @@ def look_around(windows: DataFrame, *, detection: Detection) -> DataFrame:
         {
             "raw_deviation_v": F.when(enough, deviation),
             "deviation_v": less_own_load(F.when(enough, deviation), rise_a=rise, fall_a=fall, detection=d),
-            "allowed_v": F.greatest(F.lit(d.sigma) * spread, un * d.min_deviation_pu),
             "moved_v": F.when(enough, F.col("tested_mean_v") - mean),
             "noise_v": noise(),
         }
@@ -105,12 +104,15 @@ def look_around(windows: DataFrame, *, detection: Detection) -> DataFrame:
     feeder = Window.partitionBy(group_of("feeder_id"), "window_end")
     around = measured.withColumns(
         {
-            "deviates": F.coalesce(F.abs("deviation_v") > F.col("allowed_v"), F.lit(False)),
             "all_deviations": F.collect_list("raw_deviation_v").over(feeder),
             "feeder_moved_v": F.median("moved_v").over(feeder),
             "feeder_meters": F.count("moved_v").over(feeder),
         }
     )
+    is_alone = F.col("feeder_meters") < LEAST_METERS
+    least = un * F.when(is_alone, F.lit(d.alone_deviation_pu)).otherwise(F.lit(d.min_deviation_pu))
+    around = around.withColumn("allowed_v", F.greatest(F.lit(d.sigma) * spread, least))
+    around = around.withColumn("deviates", F.coalesce(F.abs("deviation_v") > F.col("allowed_v"), F.lit(False)))
     counted = around.withColumn("peers_alike", F.when(F.col("deviates"), _alike(d))).drop("all_deviations")
     return counted.withColumn("is_feeders", _is_feeders(d))
 
