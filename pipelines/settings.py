@@ -18,6 +18,7 @@ from pipelines.durations import Seconds, format_seconds
 class Topics(Section):
     readings: str = Field("sensor-readings", description="Topic of the incoming readings.")
     anomalies: str = Field("anomalies", description="Topic of the anomaly events.")
+    heartbeats: str = Field("alert-heartbeats", description="Topic on which the alerts job says how far it is.")
     ticks: str = Field("window-ticks", description="Topic of the closed window ends, the clock of the incidents.")
     incidents: str = Field("incidents", description="Compacted topic of the incidents.")
     dead_letters: str = Field("dead-letter-queue", description="Topic of the rejected records.")
@@ -136,6 +137,13 @@ class Pipeline(Section):
         "local[*]", description="Spark master when plain python starts the job; spark-submit sets its own."
     )
     jvm_options: str = Field("", description="Further options of the driver's JVM when plain python starts it.")
+    niceness: int = Field(
+        0,
+        ge=0,
+        le=19,
+        description="Lower the pipeline's priority by this when plain python starts it: an alerts job on the same"
+        " machine then goes first.",
+    )
     driver_memory: str = Field(
         "2g", pattern=r"^\d+[mg]$", description="Heap of the driver when plain python starts it."
     )
@@ -153,8 +161,38 @@ class Pipeline(Section):
 
 
 class Alerts(Section):
-    mode: Literal["microbatch"] = Field(
-        "microbatch", description="Who publishes anomalies of stage reading: microbatch = the archive query."
+    mode: Literal["realtime", "microbatch"] = Field(
+        "microbatch",
+        description="Who publishes anomalies of stage reading: realtime = the alerts job, microbatch = the archive"
+        " query. Change it for both jobs and restart the pipeline first.",
+    )
+    trigger: Seconds = Field(
+        300,
+        ge=5,
+        description="Length of a real-time batch. The hand-over to the next one holds readings up for about a second,"
+        " so a long batch means a low p99; but after a crash up to one batch is sent again (same ids), and baselines"
+        " are as old as the batch.",
+    )
+    master: str = Field(
+        AUTO,
+        description="Spark master when plain python starts the alerts job; it needs more slots than sensor-readings has"
+        " partitions. auto = local[partitions + 2].",
+    )
+    jvm_options: str = Field("", description="Further options of its driver's JVM when plain python starts it.")
+    driver_memory: str = Field(
+        "1g", pattern=r"^\d+[mg]$", description="Heap of its driver when plain python starts it."
+    )
+    heartbeat_every: int = Field(
+        100, ge=1, le=100_000, description="Every so many offsets of a partition one heartbeat says how far the job is."
+    )
+    stuck_after: Seconds = Field(
+        12, ge=1, description="A heartbeat that is due and so late means stuck: the job ends with exit code 4."
+    )
+    baselines_every: Seconds = Field(
+        5, ge=1, description="How often the table baselines is looked at; a new version serves from the next batch on."
+    )
+    max_restarts: int = Field(
+        5, ge=0, description="Restarts after a failure, with growing pauses, before the job gives up."
     )
 
 

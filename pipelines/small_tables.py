@@ -26,6 +26,8 @@ from pipelines.tables import AUDIT, TABLES, Table, table_path
 
 Say = Callable[[str], None]
 
+STORE_ERRORS = (OSError, DeltaError)
+"""What a read raises when the store does not answer."""
 _QUICK = {"max_retries": "1", "connect_timeout": "3s", "timeout": "5s"}
 """One question to the store ends within seconds; who asks repeats it."""
 _REFUSALS = (
@@ -162,6 +164,11 @@ def highest_value(settings: Settings, table: Table, column: str) -> Any:
 def count_rows(settings: Settings, table: Table) -> int:
     """Rows of a table, from the statistics of its files."""
     return int(_open(settings, table).count())
+
+
+def table_version(settings: Settings, table: Table) -> int:
+    """Newest version of a table."""
+    return int(_open(settings, table).version())
 
 
 def as_arrow(rows: Sequence[tuple[Any, ...]], table: Table) -> pa.Table:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+from collections.abc import Mapping
 from datetime import datetime
 
 from pyspark.sql import DataFrame, SparkSession
@@ -16,16 +18,20 @@ def kafka_stream(
     settings: Settings,
     topics: list[str],
     *,
-    starting: str,
+    starting: str | Mapping[int, int],
     max_offsets: int | None = None,
 ) -> DataFrame:
     """Stream of Kafka records; stops with an error when offsets it still needs are gone (`failOnDataLoss`).
 
-    `starting`: earliest, latest or an ISO time; used by the first start only, later ones go by the checkpoint.
+    `starting`: earliest, latest, an ISO time, or for a single topic the offset of every partition; used by the first
+    start only, later ones go by the checkpoint.
     """
     reader = spark.readStream.format("kafka").options(**kafka_client_options(settings.kafka))
     reader = reader.option("subscribe", ",".join(topics)).option("failOnDataLoss", "true")
-    if starting in ("earliest", "latest"):
+    if not isinstance(starting, str):
+        offsets = {topics[0]: {str(partition): offset for partition, offset in starting.items()}}
+        reader = reader.option("startingOffsets", json.dumps(offsets))
+    elif starting in ("earliest", "latest"):
         reader = reader.option("startingOffsets", starting)
     else:
         at = datetime.fromisoformat(starting)

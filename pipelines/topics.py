@@ -64,6 +64,7 @@ def create_topics(settings: Settings) -> list[str]:
         topics.readings: (kafka.partitions, _APPEND_TIME | keep),
         topics.anomalies: (kafka.partitions, _APPEND_TIME | keep),
         topics.ticks: (1, _APPEND_TIME | keep),
+        topics.heartbeats: (1, _APPEND_TIME | {"retention.ms": "3600000"}),
         topics.incidents: (1, {"cleanup.policy": "compact"}),
         topics.dead_letters: (1, keep),
     }

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 from collections.abc import Iterator
 
 import pytest
@@ -11,6 +12,9 @@ from pipelines.session import build_session
 from pipelines.settings import Settings
 
 pytest_plugins = ["tests.skips"]
+
+# A check started in the background of a shell ignores Ctrl-C, and would hand that on to the programs under test.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(scope="session")

@@ -1,4 +1,4 @@
-"""Commands that run jobs in the foreground: run, generate."""
+"""Commands that run jobs in the foreground: run, alerts, generate."""
 
 from __future__ import annotations
 
@@ -9,10 +9,16 @@ from types import FrameType
 from pipelines.cli.arguments import Commands, add_command, settings_of
 from pipelines.cli.output import say_timed
 
+_ALERTS = "Run the real-time alerts job in the foreground until it is interrupted; needs alerts.mode = realtime."
+
 
 def register(commands: Commands) -> None:
     """Add the commands."""
     add_command(commands, "run", "Run the pipeline job in the foreground until it is interrupted.", run)
+    add_command(commands, "alerts", _ALERTS, alerts).epilog = (
+        "exit codes: 2 settings, wrong mode or too few task slots, 3 records it needs are gone, 4 Kafka, store or"
+        " pipeline\nnot reachable, or stuck (start it again), 130 interrupted."
+    )
     # No character begins an option here: argparse would otherwise refuse the generator's own ones.
     generate_parser = commands.add_parser(
         "generate",
@@ -31,6 +37,16 @@ def run(args: argparse.Namespace) -> int:
     loaded = settings_of(args)
     signal.signal(signal.SIGTERM, _interrupt)
     run_pipeline(loaded.settings, say_timed)
+    return 0
+
+
+def alerts(args: argparse.Namespace) -> int:
+    """The real-time job; SIGTERM ends it like Ctrl-C."""
+    from pipelines.jobs.alerts import run_alerts
+
+    loaded = settings_of(args)
+    signal.signal(signal.SIGTERM, _interrupt)
+    run_alerts(loaded.settings, say_timed)
     return 0
 
 

@@ -121,18 +121,21 @@ def _value(loaded: Loaded, dotted: str, field: Any) -> Value:
     source = loaded.sources.get(dotted, "default")
     if isinstance(value, SecretStr):
         return Value(dotted, MASK, MASK, source)
-    text = f"auto = {format_seconds(_resolved(loaded.settings, dotted))}" if value == AUTO else written(field, value)
+    text = f"auto = {_resolved(loaded.settings, dotted)}" if value == AUTO else written(field, value)
     return Value(dotted, value, text, source)
 
 
-def _resolved(settings: Settings, dotted: str) -> float:
+def _resolved(settings: Settings, dotted: str) -> str:
+    if dotted == "alerts.master":
+        return "local[partitions + 2]"
     detection = settings.detection
-    return {
+    seconds = {
         "detection.window": detection.window_s,
         "detection.slide": detection.slide_s,
         "detection.baseline_max_age": detection.baseline_max_age_s,
         "input.resent_horizon": settings.resent_horizon_s,
-    }[dotted]
+    }
+    return format_seconds(seconds[dotted])
 
 
 def _try(name: str, attempt: Callable[[], str]) -> Check:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pyarrow as pa
 from pyspark.sql import DataFrame
+from pyspark.sql import functions as F
 from pyspark.sql.streaming.query import StreamingQuery
 
 from pipelines.jobs.archive_past import Past, recall
@@ -32,7 +33,6 @@ from pipelines.transforms.readings import (
 
 QUERY = "archive"
 
-
 REJECTED_IN_DRIVER_BYTES = 32 * 1024 * 1024
 """Up to this size the rejected records of a batch pass through the driver, which saves a Spark job; more never do."""
 
@@ -42,11 +42,14 @@ def build(records: DataFrame, *, meters: DataFrame, settings: Settings) -> DataF
 
     Parses once, keeps no state, drops nothing.
     """
-    detection, source = settings.detection, settings.input
-    decoded = decode_readings(records, fields=source.fields)
-    checked = name_rejections(decoded, max_skew_s=source.max_skew, max_age_s=source.max_age)
-    placed = attach_meters(type_readings(checked), meters, detection=detection)
-    return flag_readings(placed, detection=detection)
+    decoded = decode_readings(records, fields=settings.input.fields)
+    checked = name_rejections(decoded, max_skew_s=settings.input.max_skew, max_age_s=settings.input.max_age)
+    return place(type_readings(checked), meters, settings=settings)
+
+
+def place(typed: DataFrame, meters: DataFrame, *, settings: Settings) -> DataFrame:
+    """Adds what is known of the meter, and the flags."""
+    return flag_readings(attach_meters(typed, meters, detection=settings.detection), detection=settings.detection)
 
 
 def judge(flagged: DataFrame, baselines: DataFrame, *, settings: Settings) -> DataFrame:
@@ -56,7 +59,10 @@ def judge(flagged: DataFrame, baselines: DataFrame, *, settings: Settings) -> Da
 
 
 def start_archive(run: Run) -> StreamingQuery:
-    """Start the query; the first start reads from `pipeline.starting`, later ones from the checkpoint."""
+    """Start the query; the first start reads from `pipeline.starting`, later ones from the checkpoint.
+
+    With `alerts.mode = realtime` it finds nothing: the alerts job judges the readings.
+    """
     settings = run.settings
     records = kafka_stream(
         run.spark,
@@ -87,15 +93,22 @@ class ArchiveBatch:
         batch = self._run.batch(QUERY, number)
         past = self._past = self._past or recall(self._run, batch)
         watermark_s = self._run.settings.detection.watermark
-        judged = judge(flagged, self._as_frame(read_rows(self._run.settings, BASELINES)), settings=self._run.settings)
-        kept = mark_late(judged, highest_before_ms=past.highest_ms, watermark_s=watermark_s).persist()
+        kept = self._judge(flagged).persist()
         try:
-            facts = BatchFacts.collect(kept)
+            # Behind the cache: the limit is a constant of the generated code, which is then compiled at each batch.
+            marked = mark_late(kept, highest_before_ms=past.highest_ms, watermark_s=watermark_s)
+            facts = BatchFacts.collect(marked)
             if facts.count:
-                self._write_batch(kept, facts, past.keys.find_resent(*facts.keys()), batch)
+                self._write_batch(marked, facts, past.keys.find_resent(*facts.keys()), batch)
                 past.take_in(facts)
         finally:
             kept.unpersist()
+
+    def _judge(self, flagged: DataFrame) -> DataFrame:
+        settings = self._run.settings
+        if settings.alerts.mode == "realtime":
+            return flagged.withColumn("findings", F.lit(None).cast("string"))
+        return judge(flagged, self._as_frame(read_rows(settings, BASELINES)), settings=settings)
 
     def _write_batch(self, judged: DataFrame, facts: BatchFacts, resent: Longs, batch: BatchId) -> None:
         settings, topics = self._run.settings, self._run.settings.kafka.topics

@@ -68,26 +68,26 @@ def identify_run(spark: SparkSession, settings: Settings) -> str:
     again and store every reading twice.
     """
     path = f"{settings.pipeline.checkpoint.rstrip('/')}/{RUN_RECORD}"
-    file_system, hadoop_path = _hadoop_file(spark, path)
+    file_system, hadoop_path = hadoop_file(spark, path)
     if file_system.exists(hadoop_path):
-        return str(json.loads(_read(spark, file_system, hadoop_path))["generation"])
+        return str(json.loads(read_text(spark, file_system, hadoop_path))["generation"])
     if read_rows(settings, AUDIT, columns=["batch_id"]).num_rows:
         raise DataRefused(
             f"{settings.lake.root} holds archived batches, but {path} is missing: restore the checkpoint, or point"
             " lake.root and pipeline.checkpoint at empty places"
         )
     generation = uuid.uuid4().hex
-    _write(file_system, hadoop_path, json.dumps({"generation": generation}))
+    write_text(file_system, hadoop_path, json.dumps({"generation": generation}))
     return generation
 
 
-def _hadoop_file(spark: SparkSession, path: str) -> tuple[Any, Any]:
+def hadoop_file(spark: SparkSession, path: str) -> tuple[Any, Any]:
     jvm: Any = spark.sparkContext._jvm
     hadoop_path = jvm.org.apache.hadoop.fs.Path(path)
     return hadoop_path.getFileSystem(spark.sparkContext._jsc.hadoopConfiguration()), hadoop_path
 
 
-def _read(spark: SparkSession, file_system: Any, path: Any) -> str:
+def read_text(spark: SparkSession, file_system: Any, path: Any) -> str:
     jvm: Any = spark.sparkContext._jvm
     stream = file_system.open(path)
     try:
@@ -96,7 +96,7 @@ def _read(spark: SparkSession, file_system: Any, path: Any) -> str:
         stream.close()
 
 
-def _write(file_system: Any, path: Any, text: str) -> None:
+def write_text(file_system: Any, path: Any, text: str) -> None:
     stream = file_system.create(path, False)
     stream.write(bytearray(text.encode()))
     stream.close()

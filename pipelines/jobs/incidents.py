@@ -97,7 +97,7 @@ class IncidentsBatch:
         # What lies before a key's moment was read to count k of n, and belongs to earlier incidents.
         fresh = [row for row in found if row["opened_at"] >= since[key_of(row)]]
         gone = known.vanished(since, fresh)
-        closed = known.closed_by(clock, before, touched)
+        closed = known.closed_by(clock, before, since)
         related = relate(fresh, known.others(fresh, gone, closed), settings=rules, lead_s=steps[1])
         decided = {row["incident_id"] for row in related}
         rows = [*related, *(row for row in closed if row["incident_id"] not in decided)]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Container, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -49,17 +49,13 @@ class KnownIncidents:
     def vanished(self, since: Mapping[Key, datetime], fresh: Iterable[Row]) -> list[str]:
         """Ids that the new sessions of the keys of `reach_back` do not have any more."""
         kept = {row["incident_id"] for row in fresh}
-        return [
-            row["incident_id"]
-            for row in self.rows
-            if (key := key_of(row)) in since and row["opened_at"] >= since[key] and row["incident_id"] not in kept
-        ]
+        return [row["incident_id"] for row in self.rows if _is_remade(row, since) and row["incident_id"] not in kept]
 
-    def closed_by(self, clock: datetime | None, before: datetime | None, touched: Container[Key]) -> list[Row]:
-        """Untouched incidents whose off delay has passed at `clock`, closed; also those closed since `before`,
-        so that a replay of the batch sends them again."""
-        untouched = [row for row in self.rows if key_of(row) not in touched]
-        return [self._close(row) for row in untouched if self._is_due(row, clock, before)]
+    def closed_by(self, clock: datetime | None, before: datetime | None, since: Mapping[Key, datetime]) -> list[Row]:
+        """Incidents that `reach_back` leaves alone and whose off delay has passed at `clock`, closed; also those
+        closed since `before`, so that a replay of the batch sends them again."""
+        left_alone = [row for row in self.rows if not _is_remade(row, since)]
+        return [self._close(row) for row in left_alone if self._is_due(row, clock, before)]
 
     def others(self, fresh: Iterable[Row], gone: Iterable[str], closed: Iterable[Row]) -> list[Row]:
         """What stays of the known incidents beside new sessions, the closed ones as they are now."""
@@ -78,6 +74,11 @@ class KnownIncidents:
     def _over_at(self, row: Row) -> datetime:
         last: datetime = row["last_anomaly_at"]
         return last + off_delay(row["family"], self.settings)
+
+
+def _is_remade(row: Row, since: Mapping[Key, datetime]) -> bool:
+    key = key_of(row)
+    return key in since and bool(row["opened_at"] >= since[key])
 
 
 def key_of(row: Row) -> Key:

@@ -14,10 +14,12 @@ from pyspark.sql.streaming.query import StreamingQuery
 
 from pipelines.errors import DataRefused, GridwatchError, InfrastructureUnavailable
 from pipelines.fleet import load_reference_tables
+from pipelines.jobs.alerts_mode import settle_mode
 from pipelines.jobs.archive import start_archive
 from pipelines.jobs.context import Run, Say, identify_run
 from pipelines.jobs.incidents import start_incidents
 from pipelines.jobs.windows import start_windows
+from pipelines.local.priority import lower_priority
 from pipelines.session import build_session
 from pipelines.settings import Settings
 from pipelines.small_tables import create_tables, wait_for_lake
@@ -44,6 +46,7 @@ def run_pipeline(settings: Settings, say: Say) -> None:
 
     Raises InfrastructureUnavailable, DataRefused or GridwatchError with one line that says what happened.
     """
+    lower_priority(settings.pipeline.niceness)
     wait_for_kafka(settings.kafka, say)
     check_topics(settings)
     wait_for_lake(settings, say)
@@ -56,7 +59,7 @@ def run_pipeline(settings: Settings, say: Say) -> None:
         say(f"{READY} {settings.kafka.topics.readings} at {settings.kafka.bootstrap_servers} into {settings.lake.root}")
         _await_failure(queries, say)
     finally:
-        _stop(spark)
+        stop_session(spark)
 
 
 def _start_or_explain(spark: SparkSession, settings: Settings, say: Say) -> list[StreamingQuery]:
@@ -64,12 +67,13 @@ def _start_or_explain(spark: SparkSession, settings: Settings, say: Say) -> list
         return start_queries(spark, settings, say)
     except (PySparkException, Py4JJavaError) as error:
         say(str(error))
-        raise _explain(str(error), "the start of the queries") from None
+        raise explain_failure(str(error), "the start of the queries") from None
 
 
 def start_queries(spark: SparkSession, settings: Settings, say: Say) -> list[StreamingQuery]:
     """Check whose checkpoint this is, then start archive, windows and incidents. The tables must be there."""
     run = Run(spark, settings, identify_run(spark, settings), say)
+    settle_mode(run)
     queries = []
     for pool, start in (
         ("archive", start_archive),
@@ -87,11 +91,11 @@ def _await_failure(queries: Sequence[StreamingQuery], say: Say) -> None:
             if not query.isActive:
                 failure = query.exception() or RuntimeError(f"query {query.name} ended")
                 say(str(failure))
-                raise _explain(str(failure), f"query {query.name}")
+                raise explain_failure(str(failure), f"query {query.name}")
         time.sleep(0.5)
 
 
-def _explain(text: str, what: str) -> GridwatchError:
+def explain_failure(text: str, what: str) -> GridwatchError:
     """The error class, and so the exit code, that fits a failure inside Spark."""
     line = _root_cause(text)
     if any(sign in text for sign in _LOSS):
@@ -106,7 +110,7 @@ def _root_cause(text: str) -> str:
     return (causes[-1] if causes else text.strip().split("\n")[0]).removeprefix("Caused by: ")[:400]
 
 
-def _stop(spark: SparkSession) -> None:
+def stop_session(spark: SparkSession) -> None:
     """End queries and session; a signal to the whole process group has reached the JVM too, which then ends itself."""
     with suppress(*_JVM_ENDS):
         for query in spark.streams.active:

@@ -161,10 +161,9 @@ def fault_figures(lake: DuckDBPyConnection) -> dict[str, float | int | None]:
 
 
 def _quantiles(lake: DuckDBPyConnection, sql: str) -> dict[str, float | int | None]:
-    p50, p99, largest, n = _row(
-        lake, f"SELECT quantile_cont(ms, 0.5), quantile_cont(ms, 0.99), max(ms), count(*) FROM ({sql})"
-    )
-    return {"p50": p50, "p99": p99, "max": largest, "n": n}
+    quantiles, largest, n = _row(lake, f"SELECT quantile_cont(ms, [0.5, 0.9, 0.99]), max(ms), count(*) FROM ({sql})")
+    p50, p90, p99 = quantiles or (None, None, None)
+    return {"p50": p50, "p90": p90, "p99": p99, "max": largest, "n": n}
 
 
 def _row(lake: DuckDBPyConnection, sql: str) -> tuple[Any, ...]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import tempfile
+from collections.abc import Sequence
 from pathlib import Path
 from xml.sax.saxutils import quoteattr
 
@@ -56,10 +57,19 @@ def ivy_settings(repository: str) -> str:
     )
 
 
+def retrieve(folder: Path, coordinates: str, say: Say = quiet) -> None:
+    """Download a module `group:module:version` and what it needs into `folder`.
+
+    Raises InfrastructureUnavailable when that fails; Ivy's words are in `resolve.log` beside the folder.
+    """
+    with tempfile.TemporaryDirectory() as settings:  # a mirror's address may hold a password: not kept
+        command = _ivy_command(folder, Path(settings), coordinates.split(":"))
+        _run_ivy(command, folder.parent / "resolve.log", coordinates.split(":")[1], say)
+
+
 def _resolve(folder: Path, say: Say) -> None:
     say("downloading the Kafka broker (44 MB, once)")
-    with tempfile.TemporaryDirectory() as settings:  # a mirror's address may hold a password: not kept
-        _run_ivy(_ivy_command(folder, Path(settings)), folder.parent / "resolve.log", say)
+    retrieve(folder, ":".join(kafka_coordinates()), say)
     for old in folder.glob(_REPLACED):
         old.unlink()
     for pattern in _FROM_PYSPARK:
@@ -67,7 +77,7 @@ def _resolve(folder: Path, say: Say) -> None:
             shutil.copy2(jar, folder)
 
 
-def _ivy_command(folder: Path, settings_dir: Path) -> list[str]:
+def _ivy_command(folder: Path, settings_dir: Path, coordinates: Sequence[str]) -> list[str]:
     ivy = next(iter(_pyspark_jars().glob("ivy-*.jar")), None)
     if ivy is None:
         raise InfrastructureUnavailable(f"no Ivy jar in {_pyspark_jars()}: install pyspark again with `make install`")
@@ -77,11 +87,11 @@ def _ivy_command(folder: Path, settings_dir: Path) -> list[str]:
         settings.write_text(ivy_settings(repository), encoding="utf-8")
         command += ["-settings", str(settings)]
     # With the type `jar` alone the jars published as bundles, such as scala-logging, are left out.
-    command += ["-types", "jar", "bundle", "-dependency", *kafka_coordinates()]
+    command += ["-types", "jar", "bundle", "-dependency", *coordinates]
     return [*command, "-retrieve", str(folder / "[artifact]-[revision](-[classifier]).[ext]")]
 
 
-def _run_ivy(command: list[str], log: Path, say: Say) -> None:
+def _run_ivy(command: list[str], log: Path, module: str, say: Say) -> None:
     found = 0
 
     def count(line: str) -> None:
@@ -89,11 +99,11 @@ def _run_ivy(command: list[str], log: Path, say: Say) -> None:
         if "[SUCCESSFUL ]" in line or line.startswith("\tfound "):
             found += 1
             if found % _SHOW_EVERY == 0:
-                say(f"Kafka broker: {found} steps done of about 90")
+                say(f"{module}: {found} steps done")
 
     if run_logged(command, log=log, on_line=count) != 0:
         raise InfrastructureUnavailable(
-            f"the Kafka broker's jars could not be downloaded: {_reason(log)} (whole log: {log}); "
+            f"the jars of {module} could not be downloaded: {_reason(log)} (whole log: {log}); "
             "check the network, or set DEFAULT_ARTIFACT_REPOSITORY to a mirror"
         )
 

@@ -14,6 +14,10 @@ from pipelines.transforms.rules import RULE_VERSION
 
 _EVENT = message("anomaly_event")
 
+_CLOCK_MS = "cast(reflect('java.lang.System', 'currentTimeMillis') AS bigint)"
+"""The clock as each event is encoded. `current_timestamp` is the start of the batch, minutes old in real-time mode,
+and a constant in the generated code: every batch would be compiled again, by Spark and by Java."""
+
 
 def finding(
     anomaly_type: str,
@@ -98,14 +102,18 @@ def encode_events(frame: DataFrame, contract_name: str) -> Column:
     return F.to_json(F.struct(*wire), {"ignoreNullFields": "false"})
 
 
-def encode_anomalies(anomalies: DataFrame) -> DataFrame:
-    """Kafka records (key, value, headers) of anomaly events; stamps detectedAt with the clock of the sending."""
-    stamped = anomalies.withColumn("detected_at", F.current_timestamp())
+def encode_anomalies(anomalies: DataFrame, *further: Column) -> DataFrame:
+    """Kafka records (key, value, headers) of anomaly events, and `further` columns of the events.
+
+    Stamps detectedAt with the clock of the sending.
+    """
+    stamped = anomalies.withColumn("detected_at", F.timestamp_millis(F.expr(_CLOCK_MS)))
     header = F.struct(F.lit("anomaly-id").alias("key"), F.col("anomaly_id").cast("binary").alias("value"))
     return stamped.select(
         F.coalesce("meter_id", "feeder_id").alias("key"),
         encode_events(stamped, "anomaly_event").alias("value"),
         F.array(header).alias("headers"),
+        *further,
     )
 
 

@@ -15,13 +15,13 @@ DATA = ("--meters", "50", "--rate", "1000", "--seconds", "3", "--watermark", "60
 """3,000 readings, 10 min of event time: enough for windows to close."""
 
 
-def submit(place: Place, package: Path, *options: str, sets: tuple[str, ...] = ()) -> Child:
-    """Start the pipeline by `spark-submit`; `options` are Spark's, `sets` ours."""
+def submit(place: Place, package: Path, *options: str, sets: tuple[str, ...] = (), job: str = "pipeline") -> Child:
+    """Start a job by `spark-submit`; `options` are Spark's, `sets` ours."""
     command = ["spark-submit", "--properties-file", str(ROOT / "conf" / "spark-defaults.conf")]
     command += ["--conf", f"spark.jars.ivy={cache_dir() / 'ivy-spark'}", "--conf", "spark.driver.memory=1g"]
     command += ["--conf", "spark.driver.host=127.0.0.1", "--conf", "spark.driver.bindAddress=127.0.0.1"]
     command += ["--driver-java-options", FLEETING["GRIDWATCH_PIPELINE__JVM_OPTIONS"], *options]
-    command += ["--py-files", str(package), str(ROOT / "pipelines" / "jobs" / "pipeline.py")]
+    command += ["--py-files", str(package), str(ROOT / "pipelines" / "jobs" / f"{job}.py")]
     command += [word for assignment in sets for word in ("--set", assignment)]
     programs = (spark_home() / "bin", Path(sys.executable).parent, os.environ["PATH"])
     more = {

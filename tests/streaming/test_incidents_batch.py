@@ -92,6 +92,17 @@ def test_incident_lives_through_its_batches(run: Run, outbox: Outbox) -> None:
         assert all(key == document["incidentId"] for key, document in documents)
 
 
+def test_incident_closes_in_the_batch_that_opens_the_next_one_of_its_key(run: Run, outbox: Outbox) -> None:
+    """No tick may come after it, so waiting for the next batch could leave it open for good."""
+    batch = IncidentsBatch(run)
+    batch.write(records(run, [a(0)]), 0)
+    batch.write(records(run, [a(800)], (420,)), 1)
+    assert [brief(row) for row in table(run, "incidents", "opened_at")] == [
+        ("closed", "WARNING", 0, 0, 300, 1, 1),
+        ("open", "WARNING", 800, 800, None, 1, 1),
+    ]
+
+
 def test_replay_of_a_batch_sends_again_and_changes_nothing(run: Run, outbox: Outbox) -> None:
     """The process died after the sends, before the checkpoint knew: a new one writes the same batch."""
     frame = records(run, [a(0), a(10, "interruption", "CRITICAL"), a(0, "over_temperature", meter_id="m2")], (60,))

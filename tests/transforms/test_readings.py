@@ -41,12 +41,9 @@ def test_rejected_record_without_event_time_is_not_late(spark: SparkSession) -> 
 
 
 def as_judged(spark: SparkSession, batch: Batch) -> DataFrame:
-    """A batch as `archive.build` leaves it, all accepted."""
-    return (
-        readings_frame(spark, batch)
-        .drop("is_resent")
-        .withColumns({"reason": F.lit(None).cast("string"), "findings": F.lit(None).cast("string")})
-    )
+    """A batch as `archive.judge` leaves it, all accepted."""
+    nothing = {name: F.lit(None).cast("binary") for name in ("key", "value", "reason", "findings")}
+    return readings_frame(spark, batch).drop("is_resent").withColumns(nothing)
 
 
 def resent_of(spark: SparkSession, batches: list[Batch]) -> list[set[tuple[int, int]]]:

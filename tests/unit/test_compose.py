@@ -50,7 +50,7 @@ def published_ports() -> list[str]:
 
 def test_every_part_of_the_pipeline_is_there() -> None:
     assert set(SERVICES) == {
-        "kafka", "object-store", "bucket", "topics", "fleet", "pipeline", "generator",
+        "kafka", "object-store", "bucket", "topics", "fleet", "pipeline", "alerts", "generator",
     }  # fmt: skip
 
 
@@ -94,7 +94,7 @@ def test_every_gridwatch_variable_is_a_setting() -> None:
     assert names <= known_environment_names()
 
 
-@pytest.mark.parametrize("service", ["pipeline", "topics", "bucket"])
+@pytest.mark.parametrize("service", ["pipeline", "alerts", "topics", "bucket"])
 def test_the_settings_of_a_service_are_accepted(service: str) -> None:
     load_settings(environment=SERVICES[service]["environment"])
 
@@ -177,6 +177,14 @@ def test_topics_are_the_ones_of_the_settings() -> None:
     assert not [name for _, values in environments() for name in values if "TOPICS__" in name]
     assert SERVICES["kafka"]["environment"]["KAFKA_AUTO_CREATE_TOPICS_ENABLE"] == "false"
     assert SERVICES["topics"]["command"] == ["topics", "create"]
+
+
+def test_both_jobs_agree_who_alerts_and_share_the_place_where_that_is_noted() -> None:
+    jobs = [load_settings(environment=SERVICES[name]["environment"]).settings for name in ("pipeline", "alerts")]
+    assert {job.alerts.mode for job in jobs} == {"realtime"}
+    assert len({(job.pipeline.checkpoint, job.lake.root) for job in jobs}) == 1
+    mounts = [SERVICES[name]["volumes"] for name in ("pipeline", "alerts")]
+    assert all("checkpoints:/var/lib/gridwatch/checkpoint" in mounted for mounted in mounts)
 
 
 def test_fleet_and_generator_simulate_the_same_meters() -> None:

@@ -37,6 +37,8 @@ APART = ("pipelines.transforms", "pipelines.sources", "pipelines.sinks", "pipeli
 ALLOWED = {
     # The entry of spark-submit hands its arguments to the command `gridwatch run`.
     ("pipelines.jobs.pipeline", "pipelines.cli"),
+    # That of the alerts job to `gridwatch alerts`.
+    ("pipelines.jobs.alerts", "pipelines.cli"),
 }
 """Imports against the order, each with its reason. That `session` imports `local.java` and `local.jars` (what
 must stand before the JVM starts) is in the order: `local` without the demo lies below it."""
@@ -113,6 +115,10 @@ def test_the_generator_and_the_pipeline_are_two_programs() -> None:
     assert not [pair for pair in IMPORTS if is_in(pair[0], "generator") and is_in(pair[1], "pipelines")]
     users = {a for a, b in IMPORTS if is_in(a, "pipelines") and is_in(b, "generator")}
     assert users <= GENERATOR_USERS
+
+
+def test_nothing_that_ships_knows_the_benchmarks() -> None:
+    assert not [(a, b) for a, b in imports() if b.partition(".")[0] == "benchmarks"]
 
 
 def test_a_transform_knows_no_session_no_file_and_no_clock() -> None:

@@ -1,0 +1,78 @@
+"""`python -m benchmarks smoke|drain|steady|state|recovery|peers|all --report FILE`."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import shlex
+import shutil
+import sys
+import tempfile
+import time
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from benchmarks import suite
+from benchmarks.candidates import Place
+from benchmarks.load import SEED
+from benchmarks.machine import commit, machine, versions
+from benchmarks.report import as_text
+from pipelines.errors import GridwatchError
+from pipelines.local.broker import start_broker
+from pipelines.local.processes import LocalParts
+
+_TEXT = """Measures gridwatch and, with `peers`, other engines over the same topics of a real Kafka broker. Every run's
+answer is compared with a model in numpy before a figure is reported. `smoke` fails on a wrong answer only, never on a
+slow machine."""
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one benchmark, print its table and write the report; 0 when every answer was right."""
+    words = sys.argv[1:] if arguments is None else list(arguments)
+    args = _parser().parse_args(words)
+    folder = (args.dir or Path(tempfile.mkdtemp(prefix="gridwatch-bench-"))).resolve()
+    started, sizes = time.monotonic(), replace(suite.QUICK if args.quick else suite.FULL, seed=args.seed)
+
+    def say(line: str) -> None:
+        sys.stderr.write(f"[{time.monotonic() - started:6.1f} s] {line}\n")
+        sys.stderr.flush()
+
+    report: dict[str, Any] = {
+        "command": shlex.join(["python", "-m", "benchmarks", *words]),
+        "seed": sizes.seed, "commit": commit(), "machine": machine(), "versions": versions(),
+    }  # fmt: skip
+    try:
+        with LocalParts() as parts:
+            broker = parts.add(start_broker(folder / "broker", heap_mb=768, say=say))
+            place = Place(broker.bootstrap_servers, folder, say)
+            suite.run(args.name, place, sizes, report, broker.pid)
+    except GridwatchError as error:
+        report["error"] = str(error)
+        say(f"failed: {error}")
+    except KeyboardInterrupt:
+        report["error"] = "interrupted"
+    report["seconds"] = round(time.monotonic() - started, 1)
+    if args.report:
+        args.report.write_text(json.dumps(report, indent=2) + "\n", encoding="utf-8")
+    sys.stdout.write(as_text(report) + "\n")
+    if args.dir or "error" in report:
+        say(f"logs and data: {folder}")
+    else:
+        shutil.rmtree(folder, ignore_errors=True)
+    return 130 if report.get("error") == "interrupted" else int("error" in report)
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="python -m benchmarks", description=_TEXT)
+    parser.add_argument("name", choices=suite.NAMES, help="what to measure; all: everything but smoke")
+    parser.add_argument("--report", metavar="FILE", type=Path, help="write the report there as JSON")
+    parser.add_argument("--quick", action="store_true", help="a third of the sizes, for a first look")
+    parser.add_argument("--seed", type=int, default=SEED, help=f"seed of the readings (default: {SEED})")
+    parser.add_argument("--dir", metavar="DIR", type=Path, help="folder of the run; kept (default: a new one)")
+    return parser
+
+
+if __name__ == "__main__":
+    sys.exit(main())

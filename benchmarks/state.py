@@ -1,0 +1,64 @@
+"""How the windows' state grows with the fleet: rows, memory, bytes of the checkpoint, time of a batch."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from benchmarks.candidates import Place, product_environment, start_module
+from benchmarks.engines.state import DONE, PROGRESS
+from benchmarks.load import SLIDE_S, WINDOW_S, Load
+from benchmarks.measure import WrongAnswer, time_engine
+
+TICKS = 6
+"""Readings of each meter, one a minute: enough that every window it may be in is open."""
+
+
+def state(place: Place, fleets: tuple[int, ...]) -> list[dict[str, Any]]:
+    """One row a fleet, smallest first."""
+    return [_of(place, Load(TICKS * meters, meters, cadence_s=SLIDE_S, closes=False)) for meters in sorted(fleets)]
+
+
+def _of(place: Place, load: Load) -> dict[str, Any]:
+    place.fill(load)
+    job = place.job("state", load)
+    environment = product_environment(job.bootstrap, job.folder, readings=job.topic, suffix=job.folder.name)
+    del environment["GRIDWATCH_LAKE__FLEET"]
+    log = job.folder / "engine.log"
+    timing = time_engine(
+        f"state-{load.meters}",
+        lambda: start_module(job, "benchmarks.engines.state", environment=environment),
+        readings=load.readings,
+        is_done=lambda: log.exists() and DONE in log.read_text(encoding="utf-8", errors="replace"),
+        limit_s=place.limit_s,
+        say=place.say,
+    )
+    return _row(load, _progress(log), job.folder / "checkpoint") | {"seconds": round(timing.seconds, 1)}
+
+
+def _progress(log: Path) -> list[dict[str, Any]]:
+    lines = log.read_text(encoding="utf-8", errors="replace").splitlines()
+    return [json.loads(line.removeprefix(PROGRESS)) for line in lines if line.startswith(PROGRESS)]
+
+
+def _row(load: Load, batches: list[dict[str, Any]], checkpoint: Path) -> dict[str, Any]:
+    """Figures at the end of the load. `bytes`: what the state store says it holds in memory and on disk, RocksDB's
+    own files as `checkpoint_bytes`; `batch_ms`: the longest batch with readings."""
+    operator = batches[-1]["stateOperators"][0]
+    expected = load.meters * WINDOW_S // SLIDE_S
+    found = operator["numRowsTotal"]
+    if found != expected:
+        raise WrongAnswer(f"{load.meters:,} meters have {found:,} windows open, expected {expected:,}")
+    metrics = operator["customMetrics"]
+    return {
+        "meters": load.meters,
+        "rows": found,
+        "bytes": operator["memoryUsedBytes"],
+        "bytes_a_meter": round(operator["memoryUsedBytes"] / load.meters),
+        "batch_ms": max(batch["durationMs"]["triggerExecution"] for batch in batches if batch["numInputRows"]),
+        "batches": len([batch for batch in batches if batch["numInputRows"]]),
+        "checkpoint_bytes": sum(file.stat().st_size for file in checkpoint.rglob("*") if file.is_file()),
+        "shuffle_partitions": operator["numShufflePartitions"],
+        "metrics": {name: value for name, value in metrics.items() if "rocksdb" in name and "Latency" not in name},
+    }

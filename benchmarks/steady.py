@@ -1,0 +1,85 @@
+"""10,000 readings a second for minutes, with all jobs: latencies, lag and cores; then a storm."""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+from benchmarks.candidates import Place
+from benchmarks.cpu import Cores
+from benchmarks.latency import check_anomalies, first_of_each, reading_latencies, sent_latencies, window_latencies
+from benchmarks.live import Live, Traffic, deployment, has_alerts
+from benchmarks.measure import WrongAnswer
+from pipelines.local.processes import LocalParts
+from pipelines.verify import verify
+
+WARM_UP_S = 60
+_TOLD_S = 15
+_DRAIN_LIMIT_S = 600
+
+
+def steady(place: Place, traffic: Traffic, broker: int) -> dict[str, Any]:
+    """Figures of the calm part after a minute of warm-up (a third, when it is shorter), and of the storm after it.
+
+    `broker`: its process id. Raises WrongAnswer when a reading is not accounted for, or an anomaly is missing.
+    """
+    warm_s = min(WARM_UP_S, traffic.seconds // 3)
+    with deployment(place, "steady", traffic) as (live, parts):
+        live.start_job(parts, "run")
+        if has_alerts():
+            live.start_job(parts, "alerts")
+        cores, lag_end = _watch(live, parts, broker, warm_s)
+        drain_s = live.drain(_DRAIN_LIMIT_S)
+        time.sleep(2)  # what the alerts job found last is on its way
+        for child in reversed(live.jobs.values()):
+            child.stop(grace_s=20)
+        return {
+            "rate": traffic.rate, "seconds": traffic.seconds, "warm_up_s": warm_s, **_figures(live, warm_s),
+            "lag_end": lag_end, "drain_s": round(drain_s, 1), "cores": cores,
+        }  # fmt: skip
+
+
+def _watch(live: Live, parts: LocalParts, broker: int, warm_s: int) -> tuple[dict[str, float], int]:
+    """Cores of each process between warm-up and storm, and the archive's lag when the traffic ends."""
+    live.start_traffic(parts)
+    assert live.producer is not None
+    began, told, used = time.monotonic(), 0.0, dict[str, float]()
+    names = {"run": "pipeline", "alerts": "alerts"}
+    pids = {names[name]: child.pid for name, child in live.jobs.items()}
+    cores: Cores | None = None
+    while live.producer.is_running():
+        passed = time.monotonic() - began
+        if cores is None and passed >= warm_s:
+            cores = Cores.start(**pids, broker=broker, generator=live.producer.pid)
+        elif cores and passed < live.traffic.seconds - live.traffic.storm_s - 1:
+            used = cores.read()
+        if passed - told >= _TOLD_S:
+            told = passed
+            live.place.say(f"steady: {passed:.0f} of {live.traffic.seconds} s, lag {live.sent() - live.archived():,}")
+        live.require_jobs()
+        live.producer.wait(1)
+    return used, live.sent() - live.archived()
+
+
+def _figures(live: Live, warm_s: int) -> dict[str, Any]:
+    checked = verify(live.settings)
+    if checked.unaccounted or checked.duplicates or checked.lag:
+        raise WrongAnswer(
+            f"of {live.traffic.readings:,} readings {checked.unaccounted} are not accounted for, {checked.duplicates}"
+            f" stand twice, {checked.lag} are missing at the end"
+        )
+    records = live.anomalies()
+    unique = first_of_each(records)
+    check_anomalies(live, unique, live.expected())
+    t = live.traffic
+    since, storm, end = (live.start_ms + 1000 * s for s in (warm_s, t.seconds - t.storm_s, t.seconds + 3600))
+    figures: dict[str, Any] = {
+        "reading_ms": reading_latencies(unique, since, storm),
+        "reading_from_due_ms": sent_latencies(unique, since, storm),
+        "window_ms": window_latencies(live, [r for r in unique if r[0]["eventTime"] < storm], since),
+        "repeated": len(records) - len(unique),
+        "sent_by": "alerts" if has_alerts() else "pipeline",
+    }
+    if t.storm_s:
+        figures["storm"] = {"seconds": t.storm_s, "reading_ms": reading_latencies(unique, storm, end)}
+    return figures

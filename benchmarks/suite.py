@@ -1,0 +1,93 @@
+"""Which benchmark runs what, in which sizes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from benchmarks.candidates import Place
+from benchmarks.drain import drain, summary, wide_fleet
+from benchmarks.live import Traffic
+from benchmarks.load import SEED, Load
+from benchmarks.measure import Timing
+from benchmarks.recovery import recovery
+from benchmarks.side_by_side import side_by_side
+from benchmarks.smoke import smoke
+from benchmarks.state import state
+from benchmarks.steady import steady
+from pipelines.errors import GridwatchError
+
+NAMES = ("smoke", "drain", "steady", "state", "recovery", "peers", "all")
+
+
+@dataclass(frozen=True)
+class Sizes:
+    """How much of everything."""
+
+    drain: tuple[int, int]
+    wide: int
+    quix: tuple[int, int]
+    steady_s: int
+    storm_s: int
+    fleets: tuple[int, ...]
+    recovery_s: int
+    rate: int = 10_000
+    seed: int = SEED
+
+    @property
+    def loads(self) -> list[Load]:
+        """Two sizes of the same fleet; the slope between them is what a reading costs."""
+        return [Load(size, seed=self.seed) for size in self.drain]
+
+    @property
+    def quix_loads(self) -> list[Load]:
+        """Smaller ones, of fewer meters so that they last as long in event time."""
+        return [Load(size, meters=2_500, seed=self.seed) for size in self.quix]
+
+
+FULL = Sizes((3_000_000, 10_000_000), 3_000_000, (500_000, 1_500_000), 600, 60, (10_000, 100_000, 1_000_000), 60)
+QUICK = Sizes((1_500_000, 3_000_000), 1_500_000, (300_000, 600_000), 90, 0, (10_000, 100_000), 30)
+
+
+def run(name: str, place: Place, sizes: Sizes, report: dict[str, Any], broker: int) -> None:
+    """Run a benchmark (or all of them) and put its figures into `report`, each as soon as it is there.
+
+    `broker`: process id of the broker. A part that fails is reported with its reason and the next one begins; the
+    first failure is raised at the end.
+    """
+    parts = _parts(place, sizes, broker)
+    failures: list[GridwatchError] = []
+    for part in [part for part in parts if part != "smoke"] if name == "all" else [name]:
+        place.say(f"{part}:")
+        try:
+            report[part] = parts[part]()
+        except GridwatchError as error:
+            place.say(f"{part} failed: {error}")
+            report[part] = {"error": str(error)}
+            failures.append(error)
+    if failures:
+        raise failures[0]
+
+
+def _parts(place: Place, sizes: Sizes, broker: int) -> dict[str, Callable[[], Any]]:
+    windows_runs: list[list[Timing]] = []
+    traffic = Traffic(sizes.rate, sizes.steady_s + sizes.storm_s, sizes.storm_s, seed=sizes.seed)
+
+    def drained() -> dict[str, Any]:
+        runs = drain(place, sizes.loads)
+        windows_runs.append(runs["windows"])
+        return summary(runs) | {"wide": wide_fleet(place, sizes.wide)}
+
+    def peers() -> dict[str, Any]:
+        ours = windows_runs[0] if windows_runs else None
+        return side_by_side(place, sizes.loads, sizes.quix_loads, gridwatch=ours)
+
+    return {
+        "smoke": lambda: smoke(place),
+        "drain": drained,
+        "peers": peers,
+        "steady": lambda: steady(place, traffic, broker),
+        "state": lambda: state(place, sizes.fleets),
+        "recovery": lambda: recovery(place, rate=sizes.rate, warm_s=sizes.recovery_s),
+    }

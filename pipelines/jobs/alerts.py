@@ -1,0 +1,298 @@
+"""The alerts job: Kafka to Kafka in Spark's real-time mode. `gridwatch alerts` and spark-submit start it here.
+
+It judges each reading by the same functions as the archive query, milliseconds after Kafka has it, and writes to the
+topic `anomalies` only. Rejected records are the archive's. It is a process of its own: every partition of the topic
+holds a task slot for as long as the job runs.
+"""
+
+from __future__ import annotations
+
+import sys
+import time
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import Any
+
+from kafka.errors import KafkaError
+from py4j.protocol import Py4JError
+from pyspark.errors import PySparkException
+from pyspark.sql import DataFrame, SparkSession
+from pyspark.sql import functions as F
+from pyspark.sql.streaming.query import StreamingQuery
+
+from pipelines.errors import DataRefused, GridwatchError, InfrastructureUnavailable, SettingsError
+from pipelines.jobs import archive
+from pipelines.jobs.alerts_mode import REALTIME, Change, alerts_checkpoint, latest_change
+from pipelines.jobs.alerts_offsets import Offsets, committed_offsets, first_offsets, positions
+from pipelines.jobs.alerts_watch import Watch, too_few_slots
+from pipelines.jobs.context import Say
+from pipelines.jobs.live_table import LiveTable
+from pipelines.jobs.pipeline import explain_failure, stop_session
+from pipelines.kafka_options import kafka_client_options
+from pipelines.session import build_session
+from pipelines.settings import AUTO, Settings
+from pipelines.small_tables import STORE_ERRORS, wait_for_lake
+from pipelines.sources import kafka_stream
+from pipelines.tables import BASELINES, METERS
+from pipelines.topics import check_topics, topic_offsets, wait_for_kafka
+from pipelines.transforms.anomalies import encode_anomalies, finding
+from pipelines.transforms.reading_rules import reading_anomalies
+
+QUERY = "alerts"
+READY = "gridwatch alerts is judging"
+"""Said once every partition has its task; whoever started the job waits for it."""
+
+HEARTBEAT = "heartbeat"
+_PIPELINE_LIMIT_S = 300.0
+_HEALTHY_S = 600.0
+_SAY_EVERY_S = 60.0
+
+
+def build(records: DataFrame, *, meters: DataFrame, baselines: DataFrame, settings: Settings) -> DataFrame:
+    """The plan: Kafka records to Kafka records (key, value, headers, topic): anomalies and heartbeats.
+
+    Stateless, one branch: real-time mode refuses the union of two branches of one source, so a heartbeat takes the
+    way of a finding, also for a rejected record, whose findings count for nothing.
+    """
+    judged = archive.judge(archive.build(records, meters=meters, settings=settings), baselines, settings=settings)
+    is_due = F.col("kafka_offset") % settings.alerts.heartbeat_every == 0
+    nothing = F.lit(None)
+    beat = finding(
+        HEARTBEAT,
+        severity=F.lit("INFO"), observed=nothing, threshold=nothing, deviation=nothing, score=nothing, text=F.lit(""),
+    )  # fmt: skip
+    is_odd = F.col("reason").isNull() & F.col("findings").isNotNull()
+    said = (
+        F.when(is_odd & is_due, F.array_append("findings", beat))
+        .when(is_odd, F.col("findings"))
+        .when(is_due, F.array(beat))
+    )
+    is_beat = F.col("anomaly_type") == HEARTBEAT
+    records_out = encode_anomalies(
+        reading_anomalies(judged.withColumn("findings", said)),
+        is_beat.alias("is_beat"),
+        F.to_json(F.struct("source.partition", "source.offset", "source.timestamp")).alias("place"),
+    )
+    topics, is_beat = settings.kafka.topics, F.col("is_beat")
+    return records_out.select(
+        F.when(~is_beat, F.col("key")).alias("key"),
+        F.when(is_beat, F.col("place")).otherwise(F.col("value")).alias("value"),
+        F.when(~is_beat, F.col("headers")).alias("headers"),
+        F.when(is_beat, topics.heartbeats).otherwise(topics.anomalies).alias("topic"),
+    )
+
+
+def run_alerts(settings: Settings, say: Say) -> None:
+    """Run the job until it is interrupted, is stuck, or has failed more than `alerts.max_restarts` times in a row.
+
+    Raises SettingsError for too few slots or the wrong mode, DataRefused when records it needs are gone, and
+    InfrastructureUnavailable when it is stuck or Kafka, the store or the pipeline cannot be reached.
+    """
+    if settings.alerts.mode != REALTIME:
+        raise SettingsError(
+            f"alerts.mode = {settings.alerts.mode}: the pipeline publishes the anomalies of readings; set alerts.mode ="
+            " realtime for both jobs and start the pipeline first"
+        )
+    wait_for_kafka(settings.kafka, say)
+    check_topics(settings)
+    wait_for_lake(settings, say)
+    partitions = len(topic_offsets(settings.kafka, settings.kafka.topics.readings))
+    say("starting Spark for the alerts")
+    spark = build_session(_as_session(settings, partitions), app_name="gridwatch-alerts")
+    try:
+        slots = require_slots(spark, settings, partitions)
+        job = AlertsJob(spark, settings, slots, _wait_for_pipeline(spark, settings, say), say)
+        job.supervise()
+    finally:
+        _stop_quietly(spark)
+
+
+def require_slots(spark: SparkSession, settings: Settings, partitions: int) -> int:
+    """Task slots of the session. Raises SettingsError when they are too few, or when Spark would retry a task.
+
+    A retried task begins again at the batch's start, minutes back; a failure has to end the batch instead.
+    """
+    context = spark.sparkContext
+    problem = too_few_slots(context.defaultParallelism, partitions, settings.kafka.topics.readings)
+    if problem:
+        raise problem
+    failures = context.getConf().get("spark.task.maxFailures", "4")
+    if failures != "1" and not str(context.master).startswith("local"):
+        raise SettingsError(f"spark.task.maxFailures = {failures}: start the alerts job with 1")
+    return context.defaultParallelism
+
+
+@dataclass
+class AlertsJob:
+    """One life of the job: starts the query, watches it, and starts it again after a failure."""
+
+    spark: SparkSession
+    settings: Settings
+    slots: int
+    change: Change
+    say: Say
+
+    def __post_init__(self) -> None:
+        self._meters, self._baselines = (LiveTable(self.spark, self.settings, t) for t in (METERS, BASELINES))
+        self._topic = self.settings.kafka.topics.readings
+        self._checkpoint = alerts_checkpoint(self.settings, self.change)
+
+    def supervise(self) -> None:
+        """Run the query; after a failure again, with pauses of 1, 2, 4 ... 60 s, `alerts.max_restarts` times."""
+        failures = 0
+        while True:
+            started = time.monotonic()
+            try:
+                self._run_once()
+            except (DataRefused, SettingsError):
+                raise
+            except GridwatchError as problem:
+                failures = 1 if time.monotonic() - started > _HEALTHY_S else failures + 1
+                if failures > self.settings.alerts.max_restarts or not _answers(self.spark):
+                    raise
+                pause = min(2.0 ** (failures - 1), 60.0)
+                self.say(f"{problem}; restart {failures} of {self.settings.alerts.max_restarts} in {pause:g} s")
+                time.sleep(pause)
+
+    def _run_once(self) -> None:
+        try:
+            first, begins = self._begin()
+            watch = Watch(self.settings, begins, slots=self.slots, end_jvm=lambda: _end_jvm(self.spark))
+        except KafkaError as error:
+            raise InfrastructureUnavailable(f"{self.settings.kafka.bootstrap_servers}: {error}") from None
+        with watch:
+            try:
+                self._follow(self.start(first), watch)
+            except PySparkException as error:
+                raise explain_failure(str(error), f"query {QUERY}") from None
+            except (Py4JError, OSError) as error:
+                lost = InfrastructureUnavailable(f"Spark does not answer any more: {type(error).__name__}")
+                raise (watch.problem or lost) from None
+
+    def _begin(self) -> tuple[Offsets | str, Offsets]:
+        """What a first start is told, and the offsets this start begins at."""
+        there = topic_offsets(self.settings.kafka, self._topic)
+        committed = committed_offsets(self.spark, self._checkpoint, self._topic)
+        if committed is not None:
+            return committed, positions(committed, there)
+        first = first_offsets(self.change.published, there, self.settings.pipeline.starting)
+        return first, positions(first, there)
+
+    def start(self, first: Offsets | str) -> StreamingQuery:
+        """Start the query; `first` is for the checkpoint's very first batch only."""
+        settings = self.settings
+        records = kafka_stream(self.spark, settings, [self._topic], starting=first)
+        outgoing = build(records, meters=self._meters.frame, baselines=self._baselines.frame, settings=settings)
+        writer = outgoing.writeStream.queryName(QUERY).format("kafka").options(**kafka_client_options(settings.kafka))
+        writer = writer.option("includeHeaders", "true").option("checkpointLocation", self._checkpoint)
+        trigger: Any = writer.outputMode("update").trigger
+        query: StreamingQuery = trigger(realTime=f"{int(settings.alerts.trigger * 1000)} milliseconds").start()
+        return query
+
+    def _follow(self, query: StreamingQuery, watch: Watch) -> None:
+        partitions = len(topic_offsets(self.settings.kafka, self._topic))
+        look, speak = _Every(self.settings.alerts.baselines_every), _Every(_SAY_EVERY_S)
+        is_ready = False
+        while query.isActive and not watch.problem:
+            if not is_ready and (watch.has_beaten or _active_tasks(self.spark) >= partitions):
+                is_ready = True
+                self.say(f"{READY} {self._topic} at {self.settings.kafka.bootstrap_servers}, {self.slots} slots")
+            if look():
+                self._refresh()
+            if is_ready and speak():
+                self.say(f"alerts: {watch.lag} readings behind at most")
+            time.sleep(0.25)
+        if watch.problem:
+            raise watch.problem
+        failure = str(query.exception() or f"query {QUERY} ended")
+        self.say(failure)
+        raise explain_failure(failure, f"query {QUERY}")
+
+    def _refresh(self) -> None:
+        """A store that does not answer is no reason to stop: a baseline that is too old is not used."""
+        try:
+            self._baselines.refresh()
+            self._meters.refresh()
+        except STORE_ERRORS as problem:
+            self.say(f"baselines not read again: {str(problem).splitlines()[0]}")
+
+
+class _Every:
+    """True at most once in so many seconds."""
+
+    def __init__(self, seconds: float) -> None:
+        self._seconds = seconds
+        self._last = time.monotonic()
+
+    def __call__(self) -> bool:
+        now = time.monotonic()
+        if now - self._last < self._seconds:
+            return False
+        self._last = now
+        return True
+
+
+def _as_session(settings: Settings, partitions: int) -> Settings:
+    """The settings under which `build_session` makes this job's session."""
+    alerts = settings.alerts
+    changes = {
+        "master": f"local[{partitions + 2}]" if alerts.master == AUTO else alerts.master,
+        "driver_memory": alerts.driver_memory,
+        "jvm_options": alerts.jvm_options,
+    }
+    return settings.model_copy(update={"pipeline": settings.pipeline.model_copy(update=changes)})
+
+
+def _wait_for_pipeline(spark: SparkSession, settings: Settings, say: Say) -> Change:
+    """The change that gave this job its work; the pipeline notes it once its tables are there."""
+    deadline, told = time.monotonic() + _PIPELINE_LIMIT_S, False
+    while (change := latest_change(spark, settings)).mode != REALTIME:
+        if time.monotonic() > deadline:
+            raise InfrastructureUnavailable(
+                f"pipeline.checkpoint = {settings.pipeline.checkpoint}: no pipeline has handed over the anomalies of"
+                f" readings within {_PIPELINE_LIMIT_S:g} s; start `gridwatch run` with alerts.mode = realtime and the"
+                " same pipeline.checkpoint"
+            )
+        if not told:
+            say("waiting for the pipeline to hand over the anomalies of readings")
+            told = True
+        time.sleep(0.5)
+    return change
+
+
+def _active_tasks(spark: SparkSession) -> int:
+    tracker = spark.sparkContext.statusTracker()
+    stages = (tracker.getStageInfo(stage) for stage in tracker.getActiveStageIds())
+    return sum(stage.numActiveTasks for stage in stages if stage)
+
+
+def _end_jvm(spark: SparkSession) -> None:
+    """Kill a JVM that plain python has started; under spark-submit it is our parent and ends with us."""
+    process: Any = getattr(spark.sparkContext._gateway, "proc", None)
+    if process is not None:
+        process.kill()
+
+
+def _stop_quietly(spark: SparkSession) -> None:
+    """Tasks that wait for readings are interrupted, and each would print where."""
+    with suppress(Py4JError, OSError):
+        spark.sparkContext.setLogLevel("OFF")
+    stop_session(spark)
+
+
+def _answers(spark: SparkSession) -> bool:
+    try:
+        return not spark.sparkContext._jsc.sc().isStopped()
+    except (Py4JError, OSError):
+        return False
+
+
+def main() -> int:
+    """Entry for spark-submit: the arguments of `gridwatch alerts`."""
+    from pipelines.cli.main import main as command
+
+    return command(["alerts", *sys.argv[1:]])
+
+
+if __name__ == "__main__":
+    sys.exit(main())

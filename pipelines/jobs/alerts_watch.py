@@ -1,0 +1,179 @@
+"""Whether the alerts job still moves: its offsets say so only at a batch's end, heartbeats in between."""
+
+from __future__ import annotations
+
+import json
+import threading
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Self
+
+from kafka import KafkaConsumer, TopicPartition
+from kafka.errors import KafkaError
+
+from pipelines.errors import GridwatchError, InfrastructureUnavailable, SettingsError
+from pipelines.settings import Kafka, Settings
+from pipelines.topics import client_options
+
+COLD_S = 120.0
+"""A first batch plans, compiles and waits for its slots; only then must heartbeats come in time."""
+
+
+@dataclass
+class Watchdog:
+    """Decides from the broker's ends and the heartbeats seen. Times are seconds of any steady clock.
+
+    `positions`: the offsets at which the job began to read; every `every`-th offset owes a heartbeat.
+    """
+
+    positions: Mapping[int, int]
+    every: int
+    limit_s: float
+    started_s: float
+    seen: dict[int, int] = field(default_factory=dict)
+    _waiting_since: dict[int, float] = field(default_factory=dict)
+
+    def take(self, partition: int, offset: int, now_s: float) -> None:
+        """A heartbeat has come."""
+        self.seen[partition] = max(offset, self.seen.get(partition, -1))
+        if partition in self._waiting_since:
+            self._waiting_since[partition] = now_s
+
+    def look(self, ends: Mapping[int, int], now_s: float) -> dict[int, float]:
+        """Partitions whose heartbeat is overdue, and for how long (s)."""
+        overdue = {}
+        for partition, end in ends.items():
+            if not self._owes(partition, end):
+                self._waiting_since.pop(partition, None)
+                continue
+            since = self._waiting_since.setdefault(partition, now_s)
+            if now_s - since > (self.limit_s if self.seen else max(self.limit_s, self._cold_until() - since)):
+                overdue[partition] = now_s - since
+        return overdue
+
+    def forget_waiting(self) -> None:
+        """The broker did not answer: it is not the job that is late."""
+        self._waiting_since.clear()
+
+    def lag(self, ends: Mapping[int, int]) -> int:
+        """Records behind the last heartbeats: at most `every` too many a partition."""
+        return sum(max(0, end - self._reached(partition)) for partition, end in ends.items())
+
+    def _owes(self, partition: int, end: int) -> bool:
+        last_due = (end - 1) // self.every * self.every
+        return last_due >= self._reached(partition)
+
+    def _reached(self, partition: int) -> int:
+        return max(self.seen.get(partition, -1) + 1, self.positions.get(partition, 0))
+
+    def _cold_until(self) -> float:
+        return self.started_s + COLD_S
+
+
+class Watch:
+    """Follows one query from a thread of its own, which needs no answer of Spark, and ends what is stuck.
+
+    `problem` is set when the job must end; `end_jvm` has then been called, so that nobody waits for a hanging JVM.
+    """
+
+    def __init__(
+        self, settings: Settings, positions: Mapping[int, int], *, slots: int, end_jvm: Callable[[], None]
+    ) -> None:
+        self._settings = settings
+        self._slots = slots
+        self._end_jvm = end_jvm
+        alerts = settings.alerts
+        self._dog = Watchdog(positions, alerts.heartbeat_every, alerts.stuck_after, time.monotonic())
+        self._ends: Mapping[int, int] = {}
+        self._stopped = threading.Event()
+        self._broker = _Broker(settings.kafka)
+        self._thread = threading.Thread(target=self._follow, name="alerts-watch", daemon=True)
+        self.problem: GridwatchError | None = None
+
+    def __enter__(self) -> Self:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._stopped.set()
+
+    @property
+    def has_beaten(self) -> bool:
+        """Whether a heartbeat has come."""
+        return bool(self._dog.seen)
+
+    @property
+    def lag(self) -> int:
+        """Records behind the last heartbeats: at most `alerts.heartbeat_every` too many a partition."""
+        return self._dog.lag(self._ends)
+
+    def _follow(self) -> None:
+        while not self._stopped.wait(0.5):
+            try:
+                beats = self._broker.heartbeats()
+                self._ends = self._broker.ends()
+            except KafkaError:
+                self._dog.forget_waiting()
+                continue
+            now = time.monotonic()
+            for partition, offset in beats:
+                self._dog.take(partition, offset, now)
+            self.problem = self._too_few_slots() or self._stuck(now)
+            if self.problem:
+                self._end_jvm()
+                return
+        self._broker.close()
+
+    def _stuck(self, now: float) -> GridwatchError | None:
+        overdue = self._dog.look(self._ends, now)
+        if not overdue:
+            return None
+        return InfrastructureUnavailable(
+            f"the alerts job is stuck: partitions {sorted(overdue)} have not moved for {max(overdue.values()):.0f} s"
+            f" with {self.lag} records waiting (alerts.stuck_after = {self._settings.alerts.stuck_after:g} s); start it"
+            " again, it repeats what it had not committed"
+        )
+
+    def _too_few_slots(self) -> GridwatchError | None:
+        return too_few_slots(self._slots, len(self._ends), self._settings.kafka.topics.readings)
+
+
+def too_few_slots(slots: int, partitions: int, topic: str) -> SettingsError | None:
+    """Every partition holds a slot for the whole batch, and Spark leaves a partition without one unread, silently."""
+    if slots > partitions:
+        return None
+    return SettingsError(
+        f"{slots} task slots for the {partitions} partitions of {topic}: real-time mode needs {partitions + 1} or"
+        f" more; set alerts.master = local[{partitions + 2}], or give spark-submit more cores"
+    )
+
+
+class _Broker:
+    """The heartbeats sent since it was opened, and the ends of the topic of readings."""
+
+    def __init__(self, kafka: Kafka) -> None:
+        self._topic = kafka.topics.readings
+        self._consumer: Any = KafkaConsumer(
+            **client_options(kafka), enable_auto_commit=False, metadata_max_age_ms=30_000
+        )
+        part = TopicPartition(kafka.topics.heartbeats, 0)
+        self._consumer.assign([part])
+        self._consumer.seek_to_end(part)
+        self._consumer.position(part)  # seeks now: whatever is sent from here on is seen
+
+    def heartbeats(self) -> list[tuple[int, int]]:
+        """(partition, offset) of those that came since the last call."""
+        batches = self._consumer.poll(timeout_ms=200, max_records=10_000)
+        said = [json.loads(record.value) for records in batches.values() for record in records]
+        return [(beat["partition"], beat["offset"]) for beat in said]
+
+    def ends(self) -> dict[int, int]:
+        """Next offset of each partition."""
+        numbers = self._consumer.partitions_for_topic(self._topic) or ()
+        found = self._consumer.end_offsets([TopicPartition(self._topic, number) for number in numbers])
+        return {part.partition: end for part, end in found.items()}
+
+    def close(self) -> None:
+        """Leave the broker."""
+        self._consumer.close()

@@ -1,0 +1,100 @@
+"""Readings with anomalies sent by hand, and the anomalies that the micro-batch finds in a topic."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections import defaultdict
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+from kafka import KafkaProducer
+from pyspark.sql import SparkSession
+
+from pipelines.jobs.archive import build
+from pipelines.kafka_options import kafka_client_options
+from pipelines.settings import Settings
+from pipelines.small_tables import as_arrow, replace_rows
+from pipelines.sources import table
+from pipelines.tables import BASELINES, METERS
+from pipelines.transforms.anomalies import encode_anomalies
+from pipelines.transforms.reading_rules import reading_anomalies
+from pipelines.transforms.readings import accepted
+from tests.integration.support import records_of
+
+METER_IDS = tuple(f"m-{number}" for number in range(20))
+VOLTAGES = (230.0, 231.0, 280.0, 229.0, 12.0, 230.5, 242.0, 230.0, 400.0, 230.0)
+"""Normal, spike and overvoltage, interruption, deviation (where a baseline is known), implausible."""
+
+
+def write_reference_tables(settings: Settings, *, baselines: bool) -> None:
+    """Meters, the last of them unknown, and a fresh baseline of 230 V for half of them."""
+    meters = [(meter, "f-1", None, "L1", 230.0, 40.0) for meter in METER_IDS[:-1]]
+    named = [dict(zip(("meter_id", "feeder_id", "transformer_id", "phase"), row, strict=False)) for row in meters]
+    rows = [
+        tuple({**row, "nominal_voltage_v": 230.0, "rated_current_a": 40.0}.get(name) for name in METERS.column_names)
+        for row in named
+    ]
+    replace_rows(as_arrow(rows, METERS), settings, METERS)
+    end = datetime.now(UTC) - timedelta(seconds=30)
+    values = {"mean_v": 230.0, "std_v": 0.5, "n": 24, "window_end": end, "window_start": end - timedelta(seconds=300)}
+    known = METER_IDS[: len(METER_IDS) // 2] if baselines else ()
+    latest = [tuple({"meter_id": m, **values}.get(name) for name in BASELINES.column_names) for m in known]
+    replace_rows(as_arrow(latest, BASELINES), settings, BASELINES)
+
+
+class Sender:
+    """Sends readings, each of another meter and moment than all before, and one in 25 that no parser takes."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._topic = settings.kafka.topics.readings
+        self._producer = KafkaProducer(bootstrap_servers=settings.kafka.bootstrap_servers)
+        self._sent = 0
+        self._since_ms = int(time.time() * 1000)
+
+    def send(self, count: int, *, rate: float = 400.0) -> None:
+        """Send so many, evenly; returns when the broker has them."""
+        started = time.monotonic()
+        for done in range(count):
+            time.sleep(max(0.0, started + done / rate - time.monotonic()))
+            self._producer.send(self._topic, self._value(), key=self._meter().encode())
+            self._sent += 1
+        self._producer.flush()
+
+    def _meter(self) -> str:
+        return METER_IDS[self._sent % len(METER_IDS)]
+
+    def _value(self) -> bytes:
+        if self._sent % 25 == 24:
+            return b'{"meterId":"m-0","voltage":'
+        voltage = VOLTAGES[(self._sent // len(METER_IDS) + self._sent) % len(VOLTAGES)]
+        reading = {
+            "meterId": self._meter(), "timestamp": self._since_ms - 20_000 + self._sent, "voltage": voltage,
+            "current": 5.0, "temperature": 20.0, "status": "OK",
+        }  # fmt: skip
+        return json.dumps(reading).encode()
+
+
+def expected_anomalies(spark: SparkSession, settings: Settings) -> dict[str, dict[str, Any]]:
+    """What the micro-batch's functions find in the whole topic, by id, without the clock of the sending."""
+    reader = spark.read.format("kafka").options(**kafka_client_options(settings.kafka))
+    records = reader.option("subscribe", settings.kafka.topics.readings).load()
+    known = {name: table(spark, settings, name) for name in ("meters", "baselines")}
+    found = encode_anomalies(reading_anomalies(accepted(build(records, settings=settings, **known))))
+    return {event["anomalyId"]: _timeless(event) for event in (json.loads(r["value"]) for r in found.collect())}
+
+
+def sent_anomalies(settings: Settings) -> dict[str, list[dict[str, Any]]]:
+    """What stands in the topic anomalies, by id, in order, without the clock of the sending."""
+    found = defaultdict(list)
+    for record in records_of(settings, settings.kafka.topics.anomalies):
+        event = json.loads(record.value)
+        assert dict(record.headers)["anomaly-id"].decode() == event["anomalyId"]
+        assert record.key.decode() == event["meterId"]
+        found[event["anomalyId"]].append(_timeless(event))
+    return dict(found)
+
+
+def _timeless(event: dict[str, Any]) -> dict[str, Any]:
+    assert event["detectedAt"] >= event["source"]["timestamp"] - 1000
+    return {name: value for name, value in event.items() if name != "detectedAt"}
