@@ -33,10 +33,7 @@ def backtest(spark: SparkSession, settings: Settings, since: datetime, until: da
     live = _between(table(spark, settings, "anomalies"), since, until, "event_date")
     detected = build(readings, table(spark, settings, "meters"), table(spark, settings, "profiles"), settings=settings)
     now = detected.anomalies.where((F.col("event_ts") >= F.lit(since)) & (F.col("event_ts") < F.lit(until)))
-    try:
-        return differences(now, live)
-    finally:
-        detected.release()
+    return differences(now, live)
 
 
 def run_up(settings: Settings) -> timedelta:

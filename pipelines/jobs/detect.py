@@ -13,7 +13,7 @@ from pyspark.sql import functions as F
 
 from pipelines.fleet import read_csv
 from pipelines.jobs.context import Say
-from pipelines.jobs.detection import Detected, build, incidents_of
+from pipelines.jobs.detection import build, incidents_of
 from pipelines.jobs.reading_files import open_readings, write_uniform
 from pipelines.settings import Settings
 from pipelines.small_tables import arrow_schema
@@ -66,7 +66,7 @@ def _detect(
     counted = detected.anomalies.groupBy("anomaly_type").count().orderBy("anomaly_type").collect()
     incidents = incidents_of(detected, settings=settings)
     pq.write_table(pa.Table.from_pylist(incidents, schema=arrow_schema(INCIDENTS)), out / "incidents.parquet")
-    _release(usable, detected)
+    usable.unpersist()
     by_type = {row[0]: row[1] for row in counted}
     alerts = sum(row["alerts"] for row in incidents)
     return Outcome(total, total - kept, repeated, rows, by_type, len(incidents), alerts)
@@ -114,8 +114,3 @@ def _write_frame(frame: DataFrame, path: Path) -> int:
     part.replace(path)
     shutil.rmtree(folder)
     return int(pq.read_metadata(path).num_rows)
-
-
-def _release(usable: DataFrame, detected: Detected) -> None:
-    usable.unpersist()
-    detected.release()

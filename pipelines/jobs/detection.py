@@ -32,12 +32,6 @@ class Detected:
 
     windows: DataFrame
     anomalies: DataFrame
-    kept: tuple[DataFrame, ...] = ()
-
-    def release(self) -> None:
-        """Drop what is kept in memory."""
-        for frame in (self.windows, self.anomalies, *self.kept):
-            frame.unpersist()
 
 
 def build(readings: DataFrame, meters: DataFrame, profiles: DataFrame | None, *, settings: Settings) -> Detected:
@@ -66,7 +60,7 @@ def build(readings: DataFrame, meters: DataFrame, profiles: DataFrame | None, *,
         feeder_anomalies(feeder_findings(with_meters, detection=detection)),
     ]
     anomalies = _computed(found[0].unionByName(found[1]).unionByName(found[2]))
-    return Detected(windows, anomalies, (raw, measured, findings))
+    return Detected(windows, anomalies)
 
 
 def incidents_of(detected: Detected, *, settings: Settings) -> list[dict[str, Any]]:
@@ -79,10 +73,11 @@ def incidents_of(detected: Detected, *, settings: Settings) -> list[dict[str, An
 
 
 def _computed(rows: DataFrame) -> DataFrame:
-    """The same rows, held in memory. Left to be computed when first needed, two jobs would do it at the same time."""
-    kept = rows.persist()
-    kept.count()
-    return kept
+    """The same rows, computed once and held by Spark until nobody refers to them, without the plan they came from.
+
+    With `persist` the plans would nest, and Spark spends longer on comparing them than on the data.
+    """
+    return rows.localCheckpoint()
 
 
 def _latest_of(findings: DataFrame, readings: DataFrame) -> DataFrame:

@@ -111,7 +111,6 @@ def test_stream_and_files_find_the_same(day: Day) -> None:
     streamed = {key: v for key, v in day.sent.items() if v["eventTime"] < day.until.timestamp() * 1000}
     detected = build(run.table("readings"), run.table("meters"), run.table("profiles"), settings=run.settings)
     rows = detected.anomalies.where("stage <> 'reading'").collect()
-    detected.release()
     filed = {row["anomaly_id"]: row for row in rows if row["event_ts"].replace(tzinfo=UTC) < day.until}
     assert {value["anomalyType"] for value in streamed.values()} >= {"stuck_sensor", "meter_silent", "feeder_outage"}
     assert streamed.keys() == filed.keys()
