@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
 from html import escape
 from pathlib import Path
@@ -24,7 +25,8 @@ def draw(run: Run, folder: Path, *, nominal_v: float = 230.0) -> list[Path]:
     counts = run.incidents["meter_id"].dropna().value_counts()
     paths = []
     for meter in list(counts.index[:METERS_DRAWN]):
-        paths.append(folder / f"voltage-{meter}.svg")
+        name = re.sub(r"[^A-Za-z0-9._-]", "_", str(meter))
+        paths.append(folder / f"voltage-{name}.svg")
         paths[-1].write_text(voltage_plot(run, str(meter), nominal_v=nominal_v), encoding="utf-8")
     paths.append(folder / "alarms-per-day.svg")
     paths[-1].write_text(alarms_plot(run), encoding="utf-8")
