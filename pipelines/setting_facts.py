@@ -57,7 +57,7 @@ def _kind(field: Any, kind: Any) -> str:
     if is_duration(field):
         return "duration"
     if get_origin(kind) is tuple:
-        return f"{len(get_args(kind))} numbers"
+        return "list of texts" if get_args(kind)[0] is str else f"{len(get_args(kind))} numbers"
     names = {bool: "true, false", int: "whole number", float: "number", str: "text", SecretStr: "secret"}
     return names[kind]
 

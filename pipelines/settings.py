@@ -5,20 +5,14 @@ from __future__ import annotations
 from datetime import datetime
 from typing import Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, SecretStr, model_validator
+from pydantic import Field, SecretStr, model_validator
 
+from pipelines.detection_settings import AUTO as AUTO
+from pipelines.detection_settings import REFERENCE_VOLTAGE_V as REFERENCE_VOLTAGE_V
+from pipelines.detection_settings import Detection as Detection
+from pipelines.detection_settings import Incidents as Incidents
+from pipelines.detection_settings import Section as Section
 from pipelines.durations import Seconds, format_seconds
-
-REFERENCE_VOLTAGE_V = 230.0
-"""Nominal voltage at which `detection.fixed_voltage_v` is stated (IEC 60038)."""
-
-AUTO: Literal["auto"] = "auto"
-
-
-class Section(BaseModel):
-    """A frozen group of settings that refuses unknown keys."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, validate_default=True, allow_inf_nan=False)
 
 
 class Topics(Section):
@@ -127,119 +121,6 @@ class Input(Section):
     )
 
 
-class Detection(Section):
-    sigma: float = Field(2.5, ge=1.5, le=4.0, description="Standard deviations that make a voltage deviation.")
-    fixed_voltage_v: float = Field(
-        250.0, ge=1, le=1000, description="voltage_spike above this, at Un 230 V; scaled with Un elsewhere."
-    )
-    nominal_voltage_v: float = Field(230.0, ge=50, le=1000, description="Un of meters that `meters` does not know.")
-    cadence_s: float = Field(10.0, ge=1, le=3600, description="Seconds between two readings of a meter.")
-    window: Seconds | Literal["auto"] = Field(
-        AUTO, description="Length of the sliding window; auto = max(5 min, 15 x cadence)."
-    )
-    slide: Seconds | Literal["auto"] = Field(AUTO, description="Distance of two window ends; auto = window / 5.")
-    watermark: Seconds = Field(10, ge=0, description="How late in event time a reading still counts.")
-    baseline_max_age: Seconds | Literal["auto"] = Field(
-        AUTO, description="Oldest baseline a reading is compared with; auto = max(10 min, 2 x window)."
-    )
-    min_history: int = Field(8, ge=3, le=1000, description="Readings a baseline needs before it is used.")
-    std_floor_pu: float = Field(0.005, gt=0, le=0.1, description="Least standard deviation, in units of Un.")
-    min_deviation_pu: float = Field(0.03, gt=0, le=0.5, description="Least voltage deviation, in units of Un.")
-    peers: int = Field(
-        3, ge=1, description="So many feeder peers deviating alike make it the feeder's, not the meter's."
-    )
-    interruption_pu: float = Field(0.10, gt=0, lt=0.5, description="Below: interruption (EN 50160 uses 5 %).")
-    undervoltage_pu: tuple[float, float, float] = Field(
-        (0.90, 0.85, 0.70), description="undervoltage below: WARNING, ERROR, CRITICAL, in units of Un."
-    )
-    overvoltage_pu: tuple[float, float, float] = Field(
-        (1.10, 1.15, 1.20), description="overvoltage above: WARNING, ERROR, CRITICAL, in units of Un."
-    )
-    implausible_pu: float = Field(1.50, gt=1.2, le=10, description="A voltage above this times Un is implausible.")
-    plausible_temperature_c: tuple[float, float] = Field((-40.0, 150.0), description="Plausible temperatures, °C.")
-    over_temperature_c: tuple[float, float, float] = Field(
-        (75.0, 90.0, 110.0), description="over_temperature above: WARNING, ERROR, CRITICAL, °C."
-    )
-    overcurrent_pu: tuple[float, float, float] = Field(
-        (1.0, 1.2, 1.5),
-        description="overcurrent above: WARNING, ERROR, CRITICAL, in units of the rated current.",
-    )
-    sustained_s: Seconds = Field(600, ge=60, description="Mean over this long decides sustained_* (EN 50160: 10 min).")
-    sustained_critical_pu: float = Field(0.85, gt=0.1, lt=0.9, description="sustained_undervoltage is CRITICAL below.")
-    stuck_s: Seconds = Field(900, ge=60, description="A voltage without any change for this long is stuck.")
-    stuck_readings: int = Field(10, ge=3, description="Readings that stuck_sensor needs.")
-    silent_s: Seconds = Field(300, ge=10, description="No reading for max(this, silent_cadences x cadence): silent.")
-    silent_cadences: int = Field(5, ge=2, description="See detection.silent_s.")
-    silent_error_s: Seconds = Field(1800, ge=60, description="meter_silent is ERROR after this long.")
-
-    @property
-    def window_s(self) -> float:
-        """Window length in seconds, with auto resolved."""
-        return max(300.0, 15 * self.cadence_s) if self.window == AUTO else float(self.window)
-
-    @property
-    def slide_s(self) -> float:
-        """Distance of two window ends in seconds, with auto resolved."""
-        return self.window_s / 5 if self.slide == AUTO else float(self.slide)
-
-    @property
-    def baseline_max_age_s(self) -> float:
-        """Oldest usable baseline in seconds, with auto resolved."""
-        return max(600.0, 2 * self.window_s) if self.baseline_max_age == AUTO else float(self.baseline_max_age)
-
-    @property
-    def silent_after_s(self) -> float:
-        """Silence in seconds after which a meter is silent."""
-        return max(self.silent_s, self.silent_cadences * self.cadence_s)
-
-    @property
-    def spike_pu(self) -> float:
-        """`fixed_voltage_v` in units of Un."""
-        return self.fixed_voltage_v / REFERENCE_VOLTAGE_V
-
-    @model_validator(mode="after")
-    def _windows_fit(self) -> Self:
-        window, slide = self.window_s, self.slide_s
-        if slide <= 0 or abs(window / slide - round(window / slide)) > 1e-9 or window / slide < 2:
-            raise ValueError(
-                f"detection.slide = {format_seconds(slide)} must divide detection.window = {format_seconds(window)}"
-                " two times or more"
-            )
-        baseline_readings = int((window - slide) / self.cadence_s)
-        if baseline_readings < self.min_history:
-            raise ValueError(
-                f"detection.window = {format_seconds(window)} less one slide holds {baseline_readings} readings at"
-                f" detection.cadence_s = {self.cadence_s:g}, detection.min_history = {self.min_history} are needed:"
-                " make the window longer"
-            )
-        return self
-
-    @model_validator(mode="after")
-    def _limits_are_ordered(self) -> Self:
-        rising = {
-            "detection.overvoltage_pu": self.overvoltage_pu,
-            "detection.over_temperature_c": self.over_temperature_c,
-            "detection.overcurrent_pu": self.overcurrent_pu,
-            "detection.plausible_temperature_c": self.plausible_temperature_c,
-            "detection.undervoltage_pu (reversed)": self.undervoltage_pu[::-1],
-        }
-        for name, limits in rising.items():
-            if list(limits) != sorted(set(limits)):
-                raise ValueError(f"{name} = {limits}: limits must become more extreme from WARNING to CRITICAL")
-        if not self.interruption_pu < self.undervoltage_pu[2] < 1 < self.overvoltage_pu[0]:
-            raise ValueError("detection.*_pu: interruption < undervoltage < 1 < overvoltage must hold")
-        if self.overvoltage_pu[2] >= self.implausible_pu:
-            raise ValueError("detection.implausible_pu must lie above detection.overvoltage_pu")
-        return self
-
-
-class Incidents(Section):
-    off_delay: Seconds = Field(300, ge=10, description="An incident closes this long after its last anomaly.")
-    silence_heartbeat: Seconds = Field(
-        1800, ge=60, description="A silent meter is reported again this often until it is back."
-    )
-
-
 class Pipeline(Section):
     checkpoint: str = Field("checkpoint", min_length=1, description="Folder of the checkpoints, on a durable volume.")
     starting: str = Field(
@@ -333,6 +214,15 @@ class Settings(Section):
         if self.input.resent_horizon == AUTO:
             return max(600.0, 10 * self.detection.watermark)
         return float(self.input.resent_horizon)
+
+    @property
+    def session_rules(self) -> Incidents:
+        """`incidents` as it works at the cadence: an off delay of at least one and a half slides.
+
+        With readings every 15 min a rule speaks every 45 min; 300 s would close every incident in between.
+        """
+        off_delay = max(self.incidents.off_delay, 1.5 * self.detection.slide_s)
+        return self.incidents.model_copy(update={"off_delay": off_delay})
 
     @model_validator(mode="after")
     def _skew_below_watermark(self) -> Self:

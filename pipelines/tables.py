@@ -149,6 +149,11 @@ METER_WINDOWS = Table(
         ),
         Column("tested_min_v", _DOUBLE, "V", "Least plausible voltage of the tested part."),
         Column("tested_max_v", _DOUBLE, "V", "Largest plausible voltage of the tested part."),
+        Column("tested_out_ts", _TIME, "UTC", "Earliest plausible out-of-band reading of the tested part."),
+        Column("base_mean_current_a", _DOUBLE, "A", "Mean current of the in-band readings of the baseline part."),
+        Column("tested_min_current_a", _DOUBLE, "A", "Least plausible current of the tested part."),
+        Column("tested_max_current_a", _DOUBLE, "A", "Largest plausible current of the tested part."),
+        Column("tested_max_temperature_c", _DOUBLE, "°C", "Largest plausible temperature of the tested part."),
         Column("plausible_n", _LONG, "count", "Plausible readings in the window."),
         Column("mean_v", _DOUBLE, "V", "Mean of the plausible voltages of the window."),
         Column("std_v", _DOUBLE, "V", "Sample standard deviation of the plausible voltages of the window."),
@@ -163,6 +168,14 @@ METER_WINDOWS = Table(
             "UTC",
             "Event time of the meter's latest reading up to the end of the window.",
         ),
+        Column(
+            "residual_v",
+            _DOUBLE,
+            "V",
+            "tested_mean_v minus the median of the feeder's meters (of one phase where three are known), less what the"
+            " meter's own current explains; null without three such meters.",
+        ),
+        Column("feeder_std_v", _DOUBLE, "V", "Median of tested_std_v of the same meters."),
         Column("window_date", _DATE, "UTC", "Date of window_end."),
     ),
     ("window_date",),
@@ -225,6 +238,22 @@ METERS = Table(
     ),
 )
 
+PROFILES = Table(
+    "profiles",
+    "one meter and full day",
+    "profiles",
+    (
+        Column("meter_id", _STRING, None, "Identifier of the meter."),
+        Column("profile_date", _DATE, "UTC", "The day described; rules use it from the next day on."),
+        Column("windows", _LONG, "count", "Window ends of the day that the figures rest on."),
+        Column("p99_deviation_v", _DOUBLE, "V", "p99 of the deviation of the tested part, unexplained by the feeder."),
+        Column("p99_noise_v", _DOUBLE, "V", "p99 of the spread that noisy_sensor judges."),
+        Column("residual_offset_v", _DOUBLE, "V", "Median of residual_v: where the meter lies against its feeder."),
+        Column("cadence_s", _DOUBLE, "s", "Seconds between two readings: window length by median readings a window."),
+    ),
+    ("profile_date",),
+)
+
 LABELS = Table(
     "labels",
     "one labelled fault of the generator",
@@ -246,7 +275,7 @@ LABELS = Table(
 TABLES = {
     table.name: table
     for table in (
-        READINGS, REJECTED, AUDIT, METER_WINDOWS, BASELINES, ANOMALIES, INCIDENTS, METERS, LABELS,
+        READINGS, REJECTED, AUDIT, METER_WINDOWS, BASELINES, ANOMALIES, INCIDENTS, METERS, PROFILES, LABELS,
     )
 }  # fmt: skip
 

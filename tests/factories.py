@@ -12,6 +12,7 @@ from pyspark.sql import types as T
 
 from pipelines.settings import Settings
 from pipelines.tables import ANOMALIES, METER_WINDOWS, METERS, READINGS
+from pipelines.transforms.profiles import KNOWN
 
 NOON = datetime(2026, 3, 1, 12, 0)
 """Naive means UTC: what PySpark hands out."""
@@ -29,9 +30,11 @@ KAFKA_SCHEMA = T.StructType(
 )
 TOPOLOGY_FIELDS = [
     T.StructField("feeder_id", T.StringType()),
+    T.StructField("phase", T.StringType()),
     T.StructField("nominal_voltage_v", T.DoubleType()),
     T.StructField("rated_current_a", T.DoubleType()),
 ]
+PROFILE_FIELDS = [T.StructField(name, T.DoubleType()) for name in KNOWN]
 READING = {
     "meterId": "m1",
     "timestamp": NOON_MS,
@@ -132,7 +135,7 @@ def windows_frame(
 ) -> DataFrame:
     """Rows of meter_windows ending at `end` (seconds after noon), full of ordinary readings by default.
 
-    `placed` adds the topology, as `attach_meters` does.
+    `placed` adds topology and profile, as `attach_meters` and `attach_profiles` do.
     """
     ordinary = {
         "meter_id": "m1", "n": 30, "base_n": 24, "base_mean_v": 230.0, "base_std_v": 0.5, "tested_n": 6,
@@ -143,7 +146,8 @@ def windows_frame(
     }  # fmt: skip
     if placed:
         ordinary |= {"feeder_id": "f1", "nominal_voltage_v": 230.0, "rated_current_a": 40.0}
-    schema = T.StructType([*METER_WINDOWS.schema.fields, *(TOPOLOGY_FIELDS if placed else [])])
+    added = [*TOPOLOGY_FIELDS, *PROFILE_FIELDS] if placed else []
+    schema = T.StructType([*METER_WINDOWS.schema.fields, *added])
     return frame(spark, schema, [_window(row, window_s) for row in rows], {**ordinary, **defaults})
 
 

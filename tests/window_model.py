@@ -67,7 +67,8 @@ def _features(meter_id: str, end: int, rows: list[Reading], window_ms: int, slid
     base = [r.voltage_v for r in rows if r.is_in_band and r.event_ms < end - slide_ms]
     last_slide = [r for r in rows if r.event_ms >= end - slide_ms]
     tested = [r.voltage_v for r in last_slide if r.is_in_band]
-    seen = [r.voltage_v for r in last_slide if r.is_plausible]
+    heard = [r for r in last_slide if r.is_plausible]
+    seen = [r.voltage_v for r in heard]
     usable = [r for r in rows if r.is_plausible]
     volts = [r.voltage_v for r in usable]
     degrees = [r.temperature_c for r in usable]
@@ -85,6 +86,11 @@ def _features(meter_id: str, end: int, rows: list[Reading], window_ms: int, slid
         "tested_std_v": _std(tested),
         "tested_min_v": min(seen, default=None),
         "tested_max_v": max(seen, default=None),
+        "tested_out_ts": min((r.event_ms for r in heard if not r.is_in_band), default=None),
+        "base_mean_current_a": _mean([r.current_a for r in rows if r.is_in_band and r.event_ms < end - slide_ms]),
+        "tested_min_current_a": min((r.current_a for r in heard), default=None),
+        "tested_max_current_a": max((r.current_a for r in heard), default=None),
+        "tested_max_temperature_c": max((r.temperature_c for r in heard), default=None),
         "plausible_n": None if is_silent else len(usable),
         "mean_v": _mean(volts),
         "std_v": _std(volts),
@@ -94,6 +100,8 @@ def _features(meter_id: str, end: int, rows: list[Reading], window_ms: int, slid
         "min_temperature_c": min(degrees, default=None),
         "max_temperature_c": max(degrees, default=None),
         "last_event_ts": max((r.event_ms for r in rows), default=None),
+        "residual_v": None,
+        "feeder_std_v": None,
         "window_date": end // 86_400_000,
     }
 

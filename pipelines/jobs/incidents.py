@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -13,13 +13,14 @@ from pyspark.sql import functions as F
 from pyspark.sql.streaming.query import StreamingQuery
 
 from pipelines.jobs.context import Run
-from pipelines.jobs.known_incidents import KnownIncidents
+from pipelines.jobs.known_incidents import KnownIncidents, key_of
 from pipelines.sinks import BatchId, send
 from pipelines.small_tables import append_rows_once, arrow_schema, merge_rows, moment, read_rows
 from pipelines.sources import kafka_stream
 from pipelines.tables import ANOMALIES, INCIDENTS
 from pipelines.transforms.anomalies import decode_anomalies, encode_events
-from pipelines.transforms.incidents import NEEDED, Anomaly, Key, incident_key, sessionise
+from pipelines.transforms.incident_relations import relate
+from pipelines.transforms.incidents import NEEDED, Anomaly, Key, incident_key, sessions
 
 QUERY = "incidents"
 _NEVER = datetime.max.replace(tzinfo=UTC)
@@ -89,9 +90,17 @@ class IncidentsBatch:
         touched = _first_of_each_key(events.select(NEEDED).to_pylist())
         known = KnownIncidents.read(settings, touched, before)
         since = known.reach_back(touched)
-        fresh = sessionise(self._anomalies_since(since), clock=clock, settings=settings.incidents)
+        rules, steps = settings.session_rules, settings.detection.steps_s
+        back = timedelta(seconds=(rules.warning_n - 1) * max(steps))
+        anomalies = self._anomalies_since({key: at - back for key, at in since.items()})
+        found = sessions(anomalies, clock=clock, settings=rules, step_s=steps)
+        # What lies before a key's moment was read to count k of n, and belongs to earlier incidents.
+        fresh = [row for row in found if row["opened_at"] >= since[key_of(row)]]
         gone = known.vanished(since, fresh)
-        rows = [*fresh, *known.closed_by(clock, before, since)]
+        closed = known.closed_by(clock, before, since)
+        related = relate(fresh, known.others(fresh, gone, closed), settings=rules, lead_s=steps[1])
+        decided = {row["incident_id"] for row in related}
+        rows = [*related, *(row for row in closed if row["incident_id"] not in decided)]
         if rows or gone:
             changed = pa.Table.from_pylist(rows, schema=arrow_schema(INCIDENTS))
             merge_rows(changed, gone, settings, INCIDENTS, key="incident_id")

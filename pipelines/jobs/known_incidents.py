@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from pipelines.settings import Incidents, Settings
@@ -28,19 +28,20 @@ class KnownIncidents:
     @classmethod
     def read(cls, settings: Settings, touched: Mapping[Key, datetime], before: datetime | None) -> KnownIncidents:
         """From the table: what is open, what was closed since `before`, and what ended no longer ago than the
-        batch's earliest anomaly reaches."""
+        batch's earliest anomaly reaches. Also the incidents of feeders: a meter's may outlive its parent."""
         closed_since = before or datetime.fromtimestamp(0, UTC)
-        where = f"status = 'open' OR closed_at > {moment(closed_since)}"
+        rules = settings.session_rules
+        where = f"status = 'open' OR scope = 'feeder' OR closed_at > {moment(closed_since)}"
         if touched:
-            earliest = min(touched.values()) - 2 * off_delay("silence", settings.incidents)
+            earliest = min(touched.values()) - 2 * off_delay("silence", rules) - timedelta(seconds=rules.renotify)
             where += f" OR last_anomaly_at >= {moment(earliest)}"
-        return cls(read_rows(settings, INCIDENTS, where=where).to_pylist(), settings.incidents)
+        return cls(read_rows(settings, INCIDENTS, where=where).to_pylist(), rules)
 
     def reach_back(self, touched: Mapping[Key, datetime]) -> dict[Key, datetime]:
         """The opening of the earliest incident that a key's anomalies may continue, or their own first event time."""
         since = dict(touched)
         for row in self.rows:
-            key = _key_of(row)
+            key = key_of(row)
             if key in touched and self._over_at(row) >= touched[key]:
                 since[key] = min(since[key], row["opened_at"])
         return since
@@ -56,6 +57,12 @@ class KnownIncidents:
         left_alone = [row for row in self.rows if not _is_remade(row, since)]
         return [self._close(row) for row in left_alone if self._is_due(row, clock, before)]
 
+    def others(self, fresh: Iterable[Row], gone: Iterable[str], closed: Iterable[Row]) -> list[Row]:
+        """What stays of the known incidents beside new sessions, the closed ones as they are now."""
+        newest = {row["incident_id"]: row for row in (*self.rows, *closed)}
+        replaced = {*gone, *(row["incident_id"] for row in fresh)}
+        return [row for name, row in newest.items() if name not in replaced]
+
     def _is_due(self, row: Row, clock: datetime | None, before: datetime | None) -> bool:
         if row["status"] == "open":
             return clock is not None and self._over_at(row) <= clock
@@ -70,9 +77,10 @@ class KnownIncidents:
 
 
 def _is_remade(row: Row, since: Mapping[Key, datetime]) -> bool:
-    key = _key_of(row)
+    key = key_of(row)
     return key in since and bool(row["opened_at"] >= since[key])
 
 
-def _key_of(row: Row) -> Key:
+def key_of(row: Row) -> Key:
+    """The key whose sessions hold the incident."""
     return row["scope"], row["meter_id"] if row["scope"] == "meter" else row["feeder_id"], row["family"]

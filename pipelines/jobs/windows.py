@@ -12,11 +12,14 @@ from pyspark.sql.streaming.query import StreamingQuery
 from pipelines.jobs.context import Run
 from pipelines.settings import Settings
 from pipelines.sinks import append_once, send
-from pipelines.small_tables import replace_rows_once
+from pipelines.small_tables import read_rows, replace_rows_once
 from pipelines.sources import table_stream
-from pipelines.tables import BASELINES, METER_WINDOWS
+from pipelines.tables import BASELINES, METER_WINDOWS, PROFILES
 from pipelines.transforms.anomalies import encode_anomalies, encode_events
+from pipelines.transforms.feeder_rules import feeder_anomalies, feeder_findings
+from pipelines.transforms.profiles import DAYS, attach_profiles
 from pipelines.transforms.readings import attach_meters
+from pipelines.transforms.topology import compare_with_feeder
 from pipelines.transforms.window_rules import span_needed_s, window_anomalies, window_findings
 from pipelines.transforms.windows import complete_fleet, countable, latest_baselines, summarise_windows
 
@@ -62,12 +65,14 @@ class WindowsBatch:
         latest = self.run.latest_window_end(before=ends[0])
         history = self._history(ends[0], latest)
         earlier = history.where(F.col("window_end") == F.lit(latest))
-        windows = complete_fleet(closed, earlier, self.run.meters).persist()
+        complete = complete_fleet(closed, earlier, self.run.meters)
+        placed = attach_meters(complete, self.run.meters, detection=settings.detection)
+        windows = compare_with_feeder(placed, detection=settings.detection).persist()
         try:
             append_once(windows.coalesce(1), settings, METER_WINDOWS, batch)
-            baselines = latest_baselines(windows.where("n > 0")).select(*BASELINES.column_names)
-            replace_rows_once(baselines.toArrow(), settings, BASELINES, batch)
-            self._send_anomalies(windows, history)
+            known = attach_profiles(windows, self._profiles(ends[0])).where("n > 0")
+            replace_rows_once(latest_baselines(known).toArrow(), settings, BASELINES, batch)
+            self._send_anomalies(windows, history, ends[0])
             send(self._ticks(ends), settings, settings.kafka.topics.ticks)
         finally:
             windows.unpersist()
@@ -81,12 +86,13 @@ class WindowsBatch:
         since = min(latest, first_end - timedelta(seconds=span_needed_s(self.run.settings.detection)))
         return rows.where((F.col("window_date") >= F.lit(since.date())) & (F.col("window_end") >= F.lit(since)))
 
-    def _send_anomalies(self, windows: DataFrame, history: DataFrame) -> None:
+    def _send_anomalies(self, windows: DataFrame, history: DataFrame, first_end: datetime) -> None:
         settings = self.run.settings
         placed = attach_meters(windows, self.run.meters, detection=settings.detection)
-        findings = window_findings(
-            placed, history, detection=settings.detection, incidents=settings.incidents
-        ).persist()
+        known = attach_profiles(placed, self._profiles(first_end))
+        findings = window_findings(known, history, detection=settings.detection, incidents=settings.incidents).persist()
+        feeders = feeder_anomalies(feeder_findings(placed, detection=settings.detection))
+        send(encode_anomalies(feeders), settings, settings.kafka.topics.anomalies)
         try:
             since, until = findings.agg(F.min("last_event_ts"), F.max("last_event_ts")).head()  # type: ignore[misc]
             if since is not None:
@@ -94,6 +100,11 @@ class WindowsBatch:
                 send(encode_anomalies(anomalies), settings, settings.kafka.topics.anomalies)
         finally:
             findings.unpersist()
+
+    def _profiles(self, first_end: datetime) -> DataFrame:
+        oldest = (first_end - timedelta(days=DAYS)).date()
+        rows = read_rows(self.run.settings, PROFILES, where=f"profile_date >= '{oldest}'")
+        return self.run.spark.createDataFrame(rows, PROFILES.schema)
 
     def _readings_between(self, since: datetime, until: datetime) -> DataFrame:
         readings = self.run.table("readings")

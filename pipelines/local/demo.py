@@ -197,7 +197,7 @@ class Demo:
         # The last ticks have arrived when nothing is open any more that the newest window end closes.
         incidents = read_rows(settings, INCIDENTS, where="status = 'open'").to_pylist()
         return not any(
-            row["last_anomaly_at"] + timedelta(seconds=settings.incidents.off_delay) <= newest
+            row["last_anomaly_at"] + timedelta(seconds=settings.session_rules.off_delay) <= newest
             for row in incidents
             if row["family"] != "silence"
         )

@@ -48,17 +48,20 @@ def graded(value: Column, limits: tuple[float, float, float] | tuple[Column, ...
     return F.when(critical, "CRITICAL").when(error, "ERROR").when(warning, "WARNING")
 
 
-def identify(found: DataFrame, *, stage: str) -> DataFrame:
+def identify(found: DataFrame, *, stage: str, place: Column | None = None) -> DataFrame:
     """Anomaly events of one finding a row.
 
     In: `finding` (struct of `finding()`), meter_id, feeder_id, event_ts, baseline, original_event, source.
     Out: the columns of the contract; detected_at is null until the event is sent. anomaly_id depends only on
-    stage, rule, scope and event time, so the same anomaly always has the same id.
+    stage, rule, scope and event time, so the same anomaly always has the same id. `place` narrows the scope of a
+    feeder (its phase; null for all).
     """
     said = F.col("finding")
     scope = F.when(F.col("meter_id").isNotNull(), F.concat(F.lit("meter|"), "meter_id")).otherwise(
         F.concat(F.lit("feeder|"), "feeder_id")
     )
+    if place is not None:
+        scope = F.concat_ws("/", scope, place)
     identity = F.concat_ws("|", F.lit(stage), said["anomaly_type"], scope, F.unix_millis("event_ts"))
     values = {
         "anomaly_id": F.sha2(identity, 256),

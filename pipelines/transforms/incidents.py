@@ -14,6 +14,7 @@ from itertools import groupby
 from typing import Any
 
 from pipelines.settings import Incidents
+from pipelines.transforms.incident_relations import RANKS, relate
 from pipelines.transforms.rules import FAMILIES, NEVER_OPEN
 
 Anomaly = Mapping[str, Any]
@@ -21,22 +22,23 @@ Key = tuple[str, str, str]
 """Scope (meter | feeder), scope id, family."""
 
 NEEDED = (
-    "anomaly_id", "meter_id", "feeder_id", "anomaly_type", "severity", "event_ts", "observed", "score", "message",
+    "anomaly_id", "meter_id", "feeder_id", "anomaly_type", "severity", "stage", "event_ts", "observed", "score",
+    "message",
 )  # fmt: skip
 """Columns of the table anomalies that incidents are made of."""
 
 IMPLAUSIBLE_SPAN = timedelta(seconds=900)
 IMPLAUSIBLE_TIMES = 3
-_RANKS = {"WARNING": 1, "ERROR": 2, "CRITICAL": 3}
 
 
 def incident_key(anomaly: Anomaly) -> Key | None:
     """The key of the incident that an anomaly opens, continues or ends; None when it does none of these.
 
-    INFO and rules that never open an incident touch none, but for "back", the INFO that ends a silence.
+    INFO and rules that never open an incident touch none, but for "back", the INFO that ends a silence, and for
+    the hysteresis of the band, INFO of stage window that keeps an incident open.
     """
     family = FAMILIES.get(anomaly["anomaly_type"])
-    if family is None or not (_opens(anomaly) or _ends(anomaly)):
+    if family is None or not (_opens(anomaly) or _ends(anomaly) or _holds(anomaly)):
         return None
     if anomaly["meter_id"] is not None:
         return "meter", anomaly["meter_id"], family
@@ -48,22 +50,37 @@ def off_delay(family: str, settings: Incidents) -> timedelta:
     return timedelta(seconds=settings.off_delay + (settings.silence_heartbeat if family == "silence" else 0))
 
 
-def sessionise(anomalies: Iterable[Anomaly], *, clock: datetime | None, settings: Incidents) -> list[dict[str, Any]]:
-    """Incidents of all given anomalies, as rows of the table incidents.
+def sessionise(
+    anomalies: Iterable[Anomaly],
+    *,
+    clock: datetime | None,
+    settings: Incidents,
+    step_s: tuple[float, float] = (10.0, 60.0),
+) -> list[dict[str, Any]]:
+    """Incidents of all given anomalies, as rows of the table incidents, with parents and notifications decided.
 
     In: rows with the columns NEEDED, all of each key from some incident's opening on. `clock` is the latest closed
-    window end: an incident whose last anomaly is further back than the off delay is closed. Any order and
-    repetition of the anomalies gives the same rows.
+    window end: an incident whose last anomaly is further back than the off delay is closed. `step_s`: seconds
+    between two evaluations of a rule, of stage reading and of the others. Any order and repetition of the anomalies
+    gives the same rows.
     """
+    rows = sessions(anomalies, clock=clock, settings=settings, step_s=step_s)
+    return relate(rows, settings=settings, lead_s=step_s[1])
+
+
+def sessions(
+    anomalies: Iterable[Anomaly], *, clock: datetime | None, settings: Incidents, step_s: tuple[float, float]
+) -> list[dict[str, Any]]:
+    """The same without parents, as if everything were notified: what `relate` starts from."""
     by_key: dict[Key, dict[str, Anomaly]] = {}
     for anomaly in anomalies:
         if (key := incident_key(anomaly)) is not None:
             by_key.setdefault(key, {})[anomaly["anomaly_id"]] = anomaly
     return [
-        _describe(key, session, clock=clock, settings=settings)
+        _describe(key, session[first:], clock=clock, settings=settings)
         for key, unique in sorted(by_key.items())
         for session in _sessions(sorted(unique.values(), key=_in_order), off_delay(key[2], settings))
-        if not _ends(session[0])
+        if (first := _opening(session, settings, step_s)) is not None
     ]
 
 
@@ -72,11 +89,37 @@ def _in_order(anomaly: Anomaly) -> tuple[datetime, str]:
 
 
 def _opens(anomaly: Anomaly) -> bool:
-    return anomaly["severity"] != "INFO" and anomaly["anomaly_type"] not in NEVER_OPEN
+    return bool(anomaly["severity"] != "INFO" and anomaly["anomaly_type"] not in NEVER_OPEN)
 
 
 def _ends(anomaly: Anomaly) -> bool:
     return bool(anomaly["severity"] == "INFO" and anomaly["anomaly_type"] == "meter_silent")
+
+
+def _holds(anomaly: Anomaly) -> bool:
+    band = anomaly["anomaly_type"] in ("undervoltage", "overvoltage")
+    return bool(band and anomaly["severity"] == "INFO" and anomaly["stage"] == "window")
+
+
+def _opening(session: Sequence[Anomaly], settings: Incidents, step_s: tuple[float, float]) -> int | None:
+    """Index of the anomaly that opens the incident; None when none does.
+
+    Worse than WARNING opens at once; a WARNING when it is the k-th of its rule within n evaluations.
+    """
+    for index, anomaly in enumerate(session):
+        if _opens(anomaly) and (anomaly["severity"] != "WARNING" or _is_kth(session[: index + 1], settings, step_s)):
+            return index
+    return None
+
+
+def _is_kth(session: Sequence[Anomaly], settings: Incidents, step_s: tuple[float, float]) -> bool:
+    if settings.warning_k == 1:
+        return True
+    last = session[-1]
+    # Half a step more: readings come with jitter.
+    span = timedelta(seconds=(settings.warning_n - 0.5) * step_s[last["stage"] != "reading"])
+    alike = (a for a in session if a["anomaly_type"] == last["anomaly_type"] and _opens(a))
+    return len([a for a in alike if last["event_ts"] - a["event_ts"] < span]) >= settings.warning_k
 
 
 def _sessions(ordered: Sequence[Anomaly], longest_gap: timedelta) -> Iterator[list[Anomaly]]:
@@ -93,8 +136,9 @@ def _sessions(ordered: Sequence[Anomaly], longest_gap: timedelta) -> Iterator[li
 
 def _describe(key: Key, session: list[Anomaly], *, clock: datetime | None, settings: Incidents) -> dict[str, Any]:
     scope, scope_id, family = key
-    found = [anomaly for anomaly in session if not _ends(anomaly)]
-    opened_at, last_at = found[0]["event_ts"], found[-1]["event_ts"]
+    found = [anomaly for anomaly in session if _opens(anomaly)]
+    opened_at = session[0]["event_ts"]
+    last_at = max(anomaly["event_ts"] for anomaly in session if not _ends(anomaly))
     closed_at = _closed_at(session, last_at + off_delay(family, settings), clock)
     steps = _escalations(found)
     latest, severity = steps[-1]
@@ -120,6 +164,7 @@ def _describe(key: Key, session: list[Anomaly], *, clock: datetime | None, setti
             for step, graded in steps
         ],
         "parent_id": None,
+        "muted": None,
     }
 
 
@@ -139,9 +184,10 @@ def _escalations(found: Sequence[Anomaly]) -> list[tuple[Anomaly, str]]:
     steps: list[tuple[Anomaly, str]] = []
     highest = 0
     for _, together in groupby(found, key=lambda anomaly: anomaly["event_ts"]):
-        worst = max(((anomaly, _severity(anomaly, implausible)) for anomaly in together), key=lambda s: _RANKS[s[1]])
-        if _RANKS[worst[1]] > highest:
-            highest = _RANKS[worst[1]]
+        graded = ((anomaly, _severity(anomaly, implausible)) for anomaly in together)
+        worst = max(graded, key=lambda step: (RANKS[step[1]], *_badness(step[0])))
+        if RANKS[worst[1]] > highest:
+            highest = RANKS[worst[1]]
             steps.append(worst)
     return steps
 

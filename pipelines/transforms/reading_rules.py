@@ -12,7 +12,7 @@ from pyspark.sql import functions as F
 
 from pipelines.settings import Detection
 from pipelines.transforms.anomalies import finding, graded, identify, original_event, source_coordinates
-from pipelines.transforms.readings import is_plausible
+from pipelines.transforms.readings import is_plausible, lowest_plausible_v
 
 
 def attach_baseline(readings: DataFrame, baselines: DataFrame, *, max_age_s: float) -> DataFrame:
@@ -85,9 +85,9 @@ def voltage_spike(d: Detection) -> Column:
 
 
 def interruption(d: Detection) -> Column:
-    """0 <= v < 0.10 Un: CRITICAL (EN 50160 supply interruption)."""
+    """0 <= v < 0.10 Un: CRITICAL (EN 50160 supply interruption); also slightly below 0, the noise of a dead line."""
     limit = _un() * d.interruption_pu
-    severity = F.when((_v() >= 0) & (_v() < limit), "CRITICAL")
+    severity = F.when((_v() >= lowest_plausible_v(d)) & (_v() < limit), "CRITICAL")
     return _voltage_finding("interruption", severity, limit, "below the interruption limit of")
 
 
@@ -144,13 +144,16 @@ def equipment_failure() -> Column:
 
 
 def implausible_value(d: Detection) -> Column:
-    """v < 0 or > 1.5 Un, i < 0, or temperature outside its range: WARNING, and no other limit rule speaks."""
+    """v < 0 (beyond the noise of a dead line) or > 1.5 Un, i < 0, or temperature outside its range: WARNING.
+
+    No other limit rule speaks of the reading.
+    """
     highest_v = _un() * d.implausible_pu
     coldest, hottest = (F.lit(limit) for limit in d.plausible_temperature_c)
     zero, current, temperature = F.lit(0.0), F.col("current_a"), F.col("temperature_c")
     crossed = (
         F.when(_v() > highest_v, _crossed(_v(), highest_v, "V"))
-        .when(_v() < 0, _crossed(_v(), zero, "V"))
+        .when(_v() < lowest_plausible_v(d), _crossed(_v(), zero, "V"))
         .when(current < 0, _crossed(current, zero, "A"))
         .when(temperature > hottest, _crossed(temperature, hottest, "°C"))
         .when(temperature < coldest, _crossed(temperature, coldest, "°C"))
@@ -170,14 +173,17 @@ def implausible_value(d: Detection) -> Column:
 
 
 def voltage_deviation(d: Detection) -> Column:
-    """|v - mean| > sigma x max(std, floor) and >= 3 % Un against the latest closed window: INFO, an early flag.
+    """|v - mean| > sigma x max(std, floor), >= 3 % Un and >= 2.2 x own p99 against the latest closed window: INFO.
+
+    An early flag of the window rule, which knows the feeder and the meter's own load.
 
     Silent ("no baseline") without a closed window of at least `min_history` readings that is fresh enough.
     """
     baseline = F.col("baseline")
     deviation = _v() - baseline["mean"]
     floor = _un() * d.std_floor_pu
-    allowed = F.greatest(F.lit(d.sigma) * F.greatest(baseline["std"], floor), _un() * d.min_deviation_pu)
+    own_p99 = F.lit(d.profile_factor) * F.col("p99_deviation_v")
+    allowed = F.greatest(F.lit(d.sigma) * F.greatest(baseline["std"], floor), _un() * d.min_deviation_pu, own_p99)
     judged = (baseline["n"] >= d.min_history) & (F.abs(deviation) >= allowed)
     return finding(
         "voltage_deviation",

@@ -9,7 +9,7 @@ from pipelines.settings import Detection, InputFields
 from pipelines.tables import READINGS
 from pipelines.transforms.decode import extra_fields
 
-TOPOLOGY = ("feeder_id", "nominal_voltage_v", "rated_current_a")
+TOPOLOGY = ("feeder_id", "phase", "nominal_voltage_v", "rated_current_a")
 """What `attach_meters` adds to a reading."""
 
 
@@ -47,9 +47,9 @@ def accepted(typed: DataFrame) -> DataFrame:
 
 
 def attach_meters(readings: DataFrame, meters: DataFrame, *, detection: Detection) -> DataFrame:
-    """Adds feeder_id, nominal_voltage_v (V) and rated_current_a (A) of the meter.
+    """Adds feeder_id, phase, nominal_voltage_v (V) and rated_current_a (A) of the meter.
 
-    A meter that `meters` does not know gets the default nominal voltage, no feeder and no rated current.
+    A meter that `meters` does not know gets the default nominal voltage, no feeder, no phase and no rated current.
     """
     known = F.broadcast(meters.select("meter_id", *TOPOLOGY))
     default = F.lit(detection.nominal_voltage_v)
@@ -71,14 +71,23 @@ def flag_readings(readings: DataFrame, *, detection: Detection) -> DataFrame:
 
 
 def is_plausible(detection: Detection) -> Column:
-    """Whether all measurements are physically possible: 0 <= v <= 1.5 Un, i >= 0, temperature in its range."""
+    """Whether all measurements are physically possible: 0 <= v <= 1.5 Un (down to -zero_tolerance_pu
+    Un: noise of a dead line), i >= 0, temperature in its range.
+
+    A current or temperature that a file does not have says nothing against the reading.
+    """
     coldest, hottest = detection.plausible_temperature_c
     highest_v = F.col("nominal_voltage_v") * F.lit(detection.implausible_pu)
     return (
-        F.col("voltage_v").between(F.lit(0.0), highest_v)
-        & (F.col("current_a") >= 0)
-        & F.col("temperature_c").between(F.lit(coldest), F.lit(hottest))
+        F.col("voltage_v").between(lowest_plausible_v(detection), highest_v)
+        & F.coalesce(F.col("current_a") >= 0, F.lit(True))
+        & F.coalesce(F.col("temperature_c").between(F.lit(coldest), F.lit(hottest)), F.lit(True))
     )
+
+
+def lowest_plausible_v(detection: Detection) -> Column:
+    """The lowest voltage (V) that a dead line shows."""
+    return F.col("nominal_voltage_v") * F.lit(-detection.zero_tolerance_pu)
 
 
 def mark_late(readings: DataFrame, *, highest_before_ms: int | None, watermark_s: float) -> DataFrame:

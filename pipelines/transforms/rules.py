@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-RULE_VERSION = "1"
+RULE_VERSION = "2"
 """Sent with every anomaly; raise it when a rule's condition, not its limit, changes."""
 
 
@@ -31,8 +31,20 @@ RULES = (
     Rule("sustained_overvoltage", "voltage-high", "window"),
     Rule("sustained_undervoltage", "voltage-low", "window"),
     Rule("stuck_sensor", "health", "window"),
+    Rule("noisy_sensor", "health", "window"),
+    Rule("voltage_step", "deviation", "window"),
+    Rule("voltage_drift", "deviation", "window"),
+    Rule("temperature_rise", "thermal", "window"),
     Rule("meter_silent", "silence", "window"),
+    Rule("feeder_undervoltage", "feeder-supply", "feeder"),
+    Rule("feeder_overvoltage", "feeder-supply", "feeder"),
+    Rule("feeder_outage", "feeder-supply", "feeder"),
 )
+"""voltage_deviation, undervoltage and overvoltage also speak at stage window: the first as a WARNING, the others to
+keep an incident open (hysteresis)."""
+
+EXPLAINED_BY_FEEDER = frozenset({"voltage-low", "voltage-high", "deviation", "silence"})
+"""Families of meter incidents that an incident of the meter's feeder explains."""
 
 FAMILIES = {rule.anomaly_type: rule.family for rule in RULES}
 NEVER_OPEN = frozenset(rule.anomaly_type for rule in RULES if not rule.opens)

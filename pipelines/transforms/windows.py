@@ -6,6 +6,7 @@ from pyspark.sql import Column, DataFrame, Window
 from pyspark.sql import functions as F
 
 from pipelines.tables import BASELINES, METER_WINDOWS
+from pipelines.transforms.profiles import without_profiles
 
 
 def countable(readings: DataFrame) -> DataFrame:
@@ -18,7 +19,8 @@ def summarise_windows(readings: DataFrame, *, window_s: float, slide_s: float) -
 
     In: countable readings with meter_id, event_ts, the measurements, is_plausible and is_in_band. Windows are
     [window_start, window_end), every `slide_s`, aligned to the epoch. The last slide of a window is its tested
-    part, what lies before is its baseline part. State on a stream: one row of numbers a meter and open window.
+    part, what lies before is its baseline part; residual_v and feeder_std_v are null until `compare_with_feeder`.
+    State on a stream: one row of numbers a meter and open window.
     """
     bounds = F.window("event_ts", _interval(window_s), _interval(slide_s))
     placed = readings.withColumn("bounds", bounds)
@@ -29,6 +31,8 @@ def summarise_windows(readings: DataFrame, *, window_s: float, slide_s: float) -
         F.col("bounds")["start"].alias("window_start"),
         F.col("bounds")["end"].alias("window_end"),
         F.col("bounds")["end"].cast("date").alias("window_date"),
+        F.lit(None).cast("double").alias("residual_v"),
+        F.lit(None).cast("double").alias("feeder_std_v"),
     ).select(*METER_WINDOWS.column_names)
 
 
@@ -62,8 +66,10 @@ def complete_fleet(windows: DataFrame, earlier: DataFrame, meters: DataFrame) ->
 def latest_baselines(windows: DataFrame) -> DataFrame:
     """The baseline a reading is compared with, one row a meter: the in-band readings of its latest window.
 
-    Mean and standard deviation of both parts are combined exactly (Chan, Golub, LeVeque 1979).
+    Mean and standard deviation of both parts are combined exactly (Chan, Golub, LeVeque 1979). p99_deviation_v is
+    that of `attach_profiles`, null without.
     """
+    windows = without_profiles(windows)
     newest = windows.groupBy("meter_id").agg(F.max("window_end").alias("window_end"))
     latest = windows.join(newest, ["meter_id", "window_end"])
     n = F.col("base_n") + F.col("tested_n")
@@ -75,13 +81,14 @@ def latest_baselines(windows: DataFrame) -> DataFrame:
         n.alias("n"),
         mean.alias("mean_v"),
         F.sqrt(F.greatest(_combined_squares() / F.greatest(n - 1, F.lit(1)), F.lit(0.0))).alias("std_v"),
+        "p99_deviation_v",
     )
-    return combined.withColumn("p99_deviation_v", F.lit(None).cast("double")).select(*BASELINES.column_names)
+    return combined.select(*BASELINES.column_names)
 
 
 def _features() -> list[Column]:
     plausible, in_band, tested = F.col("is_plausible"), F.col("is_in_band"), F.col("is_tested")
-    voltage, temperature = F.col("voltage_v"), F.col("temperature_c")
+    voltage, current, temperature = F.col("voltage_v"), F.col("current_a"), F.col("temperature_c")
     base, tested_in_band = F.when(in_band & ~tested, voltage), F.when(in_band & tested, voltage)
     tested_plausible, usable = F.when(plausible & tested, voltage), F.when(plausible, voltage)
     return [
@@ -94,12 +101,17 @@ def _features() -> list[Column]:
         F.stddev_samp(tested_in_band).alias("tested_std_v"),
         F.min(tested_plausible).alias("tested_min_v"),
         F.max(tested_plausible).alias("tested_max_v"),
+        F.min(F.when(plausible & tested & ~in_band, F.col("event_ts"))).alias("tested_out_ts"),
+        F.avg(F.when(in_band & ~tested, current)).alias("base_mean_current_a"),
+        F.min(F.when(plausible & tested, current)).alias("tested_min_current_a"),
+        F.max(F.when(plausible & tested, current)).alias("tested_max_current_a"),
+        F.max(F.when(plausible & tested, temperature)).alias("tested_max_temperature_c"),
         F.count(usable).alias("plausible_n"),
         F.avg(usable).alias("mean_v"),
         F.stddev_samp(usable).alias("std_v"),
         F.min(usable).alias("min_v"),
         F.max(usable).alias("max_v"),
-        F.max(F.when(plausible, F.col("current_a"))).alias("max_current_a"),
+        F.max(F.when(plausible, current)).alias("max_current_a"),
         F.min(F.when(plausible, temperature)).alias("min_temperature_c"),
         F.max(F.when(plausible, temperature)).alias("max_temperature_c"),
         F.max("event_ts").alias("last_event_ts"),

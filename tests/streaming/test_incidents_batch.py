@@ -75,12 +75,12 @@ def test_incident_lives_through_its_batches(run: Run, outbox: Outbox) -> None:
         (records(run, [], (420,)), [("closed", "ERROR", 0, 100, 400, 2, 2)], 1),
         (
             records(run, [a(800)]),
-            [("closed", "ERROR", 0, 100, 400, 2, 2), ("open", "WARNING", 800, 800, None, 1, 1)],
+            [("closed", "ERROR", 0, 100, 400, 2, 2), ("open", "WARNING", 800, 800, None, 1, 0)],
             1,
         ),
         (
             records(run, [a(900)]),
-            [("closed", "ERROR", 0, 100, 400, 2, 2), ("open", "WARNING", 800, 900, None, 2, 1)],
+            [("closed", "ERROR", 0, 100, 400, 2, 2), ("open", "WARNING", 800, 900, None, 2, 0)],
             1,
         ),
     ]

@@ -44,7 +44,7 @@ CASES: dict[str, tuple[Anomalies, list[tuple[Any, ...]]]] = {
         [a(0), a(300.001)],
         [
             ("voltage-low", "WARNING", 0, 0, 300, 1, 1),
-            ("voltage-low", "WARNING", 300.001, 300.001, 600.001, 1, 1),
+            ("voltage-low", "WARNING", 300.001, 300.001, 600.001, 1, 0),
         ],
     ),
     "a worse one escalates and notifies": (
@@ -110,7 +110,7 @@ CASES: dict[str, tuple[Anomalies, list[tuple[Any, ...]]]] = {
     ),
     "silent again after back is a new incident": (
         [a(0, SILENT), a(180, SILENT, "INFO"), a(600, SILENT)],
-        [("silence", "WARNING", 0, 0, 180, 1, 1), ("silence", "WARNING", 600, 600, 2700, 1, 1)],
+        [("silence", "WARNING", 0, 0, 180, 1, 1), ("silence", "WARNING", 600, 600, 2700, 1, 0)],
     ),
     "back without a silence is nothing": ([a(0, SILENT, "INFO")], []),
     "an INFO of another rule ends nothing": (

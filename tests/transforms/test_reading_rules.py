@@ -65,7 +65,8 @@ CASES: list[Case] = [
     ("23 V is the last undervoltage", volts(23.0), said("undervoltage CRITICAL")),
     ("22.9 V is an interruption", volts(22.9), said("interruption CRITICAL")),
     ("0 V is an interruption", volts(0.0), said("interruption CRITICAL")),
-    ("-0.1 V is implausible, no interruption", volts(-0.1), said(IMPLAUSIBLE)),
+    ("-0.1 V is the noise of a dead line", volts(-0.1), said("interruption CRITICAL")),
+    ("-1 V is implausible, no interruption", volts(-1.0), said(IMPLAUSIBLE)),
     ("120 V meter: 130.4 V is below the scaled limit", volts(130.4, nominal_voltage_v=120.0), said()),
     ("120 V meter: 130.5 V is above it", volts(130.5, nominal_voltage_v=120.0), said("voltage_spike INFO")),
     (

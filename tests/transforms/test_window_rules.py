@@ -9,6 +9,7 @@ import pytest
 from pyspark.sql import Row, SparkSession
 
 from pipelines.settings import Settings
+from pipelines.transforms.profiles import KNOWN
 from pipelines.transforms.window_rules import span_needed_s, window_anomalies, window_findings
 from tests.factories import SILENT_WINDOW, at, ms, readings_frame, windows_frame
 from tests.factories import settings as configured
@@ -59,6 +60,24 @@ def varying(mean: float, *ends: int, **more: Any) -> Windows:
     return [{"end": end, **around, **tested, **more} for end in ends]
 
 
+def current(before_a: float, tested_a: float) -> dict[str, float]:
+    """Currents of the baseline part and of the tested part."""
+    return {"base_mean_current_a": before_a, "tested_min_current_a": tested_a, "tested_max_current_a": tested_a}
+
+
+def scattered(std_v: float, *ends: int, **more: Any) -> Windows:
+    """Windows whose tested part has this spread."""
+    return [{"end": end, "tested_std_v": std_v, **more} for end in ends or (0,)]
+
+
+def apart(residual_v: float, *ends: int, **more: Any) -> Windows:
+    """Windows whose tested part lies this far off the feeder."""
+    return [{"end": end, "residual_v": residual_v, **more} for end in ends or (0,)]
+
+
+HALF_HOUR = tuple(range(-60, -1800, -60))
+NOISE, STEP, DRIFT = {"m noisy_sensor WARNING"}, {"m voltage_step WARNING"}, {"m voltage_drift WARNING"}
+RISE = {"m temperature_rise WARNING"}
 NONE: set[str] = set()
 DEVIATION = {"m voltage_deviation WARNING"}
 CASES: list[Case] = [
@@ -100,16 +119,17 @@ CASES: list[Case] = [
     ),
     (
         "a feeder whose median moved less",
-        [moved(10.0), *(moved(4.9, meter_id=f"q{i}") for i in range(4))],
+        [moved(10.0), *(moved(3.2, meter_id=f"q{i}") for i in range(4))],
         [],
         DEVIATION,
     ),
-    ("the only meter of a feeder", [moved(10.0)], [], DEVIATION),
-    ("one of two meters of a feeder", [moved(10.0), moved(0.0, meter_id="q")], [], DEVIATION),
-    ("both meters of a feeder", [moved(10.0), moved(6.0, meter_id="q")], [], NONE),
+    ("the only meter of a feeder", [moved(12.0)], [], DEVIATION),
+    ("the only meter of a feeder, by less than 5 %", [moved(11.4)], [], NONE),
+    ("one of two meters of a feeder", [moved(12.0), moved(0.0, meter_id="q")], [], DEVIATION),
+    ("both meters of a feeder", [moved(12.0), moved(7.0, meter_id="q")], [], NONE),
     (
         "meters without a feeder do not vouch for each other",
-        [moved(10.0, feeder_id=None, meter_id=f"{m}") for m in ("m", "n", "o", "p")],
+        [moved(12.0, feeder_id=None, meter_id=f"{m}") for m in ("m", "n", "o", "p")],
         [],
         {f"{m} voltage_deviation WARNING" for m in ("m", "n", "o", "p")},
     ),
@@ -207,7 +227,57 @@ CASES: list[Case] = [
         steady(23.1, -300, -600),
         {"m sustained_undervoltage CRITICAL", "m stuck_sensor WARNING"},
     ),
-]
+    ("three peers a third as far off make it the feeder's", [blip(9.0), *peers(3, 3.0)], [], NONE),
+    ("its own current explains 0.4 ohm of a drop", [blip(-10.0, **current(0.0, 8.0))], [], NONE),
+    ("but not all of it", [blip(-10.5, **current(0.0, 8.0))], [], DEVIATION),
+    ("a load switched off explains a rise", [blip(10.0, **current(8.0, 0.0))], [], NONE),
+    ("a load switched on explains no rise", [blip(10.0, **current(0.0, 8.0))], [], DEVIATION),
+    ("2.2 times its own p99 are allowed", [blip(8.7, p99_deviation_v=4.0)], [], NONE),
+    ("more are not", [blip(8.9, p99_deviation_v=4.0)], [], DEVIATION),
+    ("five scattered slides", scattered(2.4), scattered(2.4, -60, -120, -180, -240), NOISE),
+    ("spread of just 1 %", scattered(2.3), scattered(2.3, -60, -120, -180, -240), NONE),
+    ("one of them quiet", scattered(2.6), [*scattered(2.6, -60, -120, -180), *scattered(0.3, -240)], NONE),
+    ("one of them with a step", scattered(0.3), [*scattered(0.3, -60, -120, -180), *scattered(9.0, -240)], NONE),
+    ("a slide missing", scattered(5.0), scattered(5.0, -60, -120, -180), NONE),
+    (
+        "the feeder scatters as much",
+        scattered(2.6, feeder_std_v=1.3),
+        scattered(2.6, -60, -120, -180, -240, feeder_std_v=1.3),
+        NONE,
+    ),
+    (
+        "twice its own p99 noise",
+        scattered(2.9, p99_noise_v=1.5),
+        scattered(2.9, -60, -120, -180, -240),
+        NONE,
+    ),
+    ("5 min beyond 3.5 %", apart(8.1), apart(8.1, -60, -120, -180, -240), STEP),
+    ("the other way", apart(-8.1), apart(-8.1, -60, -120, -180, -240), STEP),
+    ("exactly 3.5 % of Un", apart(8.05), apart(8.05, -60, -120, -180, -240), NONE),
+    ("4 min are no step", apart(9.0), [*apart(9.0, -60, -120, -180), *apart(1.0, -240)], NONE),
+    ("from one side to the other", apart(9.0), [*apart(9.0, -60, -120), *apart(-9.0, -180, -240)], NONE),
+    ("a slide without a feeder to compare with", apart(9.0), apart(9.0, -60, -120, -180), NONE),
+    ("30 min off the day before", apart(6.0, residual_offset_v=0.0), apart(6.0, *HALF_HOUR), DRIFT),
+    ("no history", apart(6.0), apart(6.0, *HALF_HOUR), NONE),
+    ("it was like that the day before", apart(6.0, residual_offset_v=1.0), apart(6.0, *HALF_HOUR), NONE),
+    ("it left where it was", apart(0.0, residual_offset_v=6.0), apart(0.0, *HALF_HOUR), DRIFT),
+    ("12 min of 30", apart(6.0, residual_offset_v=0.0), apart(6.0, *HALF_HOUR[:11]), NONE),
+    ("20 °C within 15 min", [{"end": 0, "tested_max_temperature_c": 40.0}], [{"end": -300}, {"end": -600}], RISE),
+    ("19.9 °C", [{"end": 0, "tested_max_temperature_c": 39.9}], [{"end": -300}, {"end": -600}], NONE),
+    ("it was cold 20 min ago", [{"end": 0, "tested_max_temperature_c": 40.0, "min_temperature_c": 25.0}],
+     [{"end": -300, "min_temperature_c": 25.0}, {"end": -600, "min_temperature_c": 25.0}, {"end": -900}], NONE),
+    ("a fall", [{"end": 0, "max_temperature_c": 60.0, "tested_max_temperature_c": 20.0}], [], NONE),
+    ("back in the band, by less than 2 %", [blip(-20.0, min_v=200.0, base_n=0)], [], {"m undervoltage INFO"}),
+    ("back by more", [blip(-18.0, min_v=200.0, base_n=0)], [], NONE),
+    ("still out of the band", [blip(-30.0, min_v=200.0, base_n=0)], [], NONE),
+    ("never out of it", [blip(-20.0, min_v=210.0, base_n=0)], [], NONE),
+    ("high, and back by less than 2 %", [blip(20.0, max_v=260.0, base_n=0)], [], {"m overvoltage INFO"}),
+]  # fmt: skip
+
+
+FEW = ("the only meter of a feeder", "one of two meters of a feeder", "both meters of a feeder")
+COMPANY = [{"end": 0, "meter_id": f"c{i}"} for i in range(3)]
+"""Quiet neighbours: without two of them the rules know less."""
 
 
 def own(case: int, windows: Windows) -> Windows:
@@ -221,9 +291,13 @@ def own(case: int, windows: Windows) -> Windows:
 @pytest.fixture(scope="module")
 def findings(spark: SparkSession) -> dict[int, list[Row]]:
     """What the rules say, by number of the case."""
-    judged = [w for i, (_, windows, _, _) in enumerate(CASES) for w in own(i, windows)]
+    judged = [
+        w
+        for i, (name, windows, _, _) in enumerate(CASES)
+        for w in own(i, [*windows, *([] if name.startswith(FEW) else COMPANY)])
+    ]
     before = [w for i, (_, _, windows, _) in enumerate(CASES) for w in own(i, windows)]
-    history = windows_frame(spark, before).drop("feeder_id", "nominal_voltage_v", "rated_current_a")
+    history = windows_frame(spark, before).drop("feeder_id", "phase", "nominal_voltage_v", "rated_current_a", *KNOWN)
     said = window_findings(
         windows_frame(spark, judged), history, detection=SETTINGS.detection, incidents=SETTINGS.incidents
     )
@@ -272,9 +346,9 @@ def test_sustained_voltage_states_mean_and_limit(findings: dict[int, list[Row]])
     assert "10-minute mean" in said["message"]
 
 
-def test_history_reaches_back_two_windows_and_the_previous_end() -> None:
-    assert span_needed_s(SETTINGS.detection) == 2 * 300 + 60
-    assert span_needed_s(SLOW.detection) == 180
+def test_history_reaches_back_as_far_as_the_slowest_rule_looks() -> None:
+    assert span_needed_s(SETTINGS.detection) == 1800
+    assert span_needed_s(SLOW.detection) == 1800
 
 
 def test_a_window_of_15_minutes_needs_no_other(spark: SparkSession) -> None:
@@ -329,6 +403,8 @@ def silence(
         [{**SILENT_WINDOW, "meter_id": m, "end": e, "last": t} for m, ends in some.items() for e, t in ends]
         for some in (meters, history)
     )
+    # The rest of the fleet reports: silence of all would say nothing of one.
+    rows += [{"meter_id": f"awake{i}", "end": e, "last": e - 10} for e in {r["end"] for r in rows} for i in range(3)]
     said = window_findings(
         windows_frame(spark, rows),
         windows_frame(spark, before, placed=False),
@@ -383,7 +459,7 @@ def test_later_windows_never_change_an_earlier_verdict(spark: SparkSession) -> N
 def test_window_anomaly_carries_the_latest_countable_reading(spark: SparkSession) -> None:
     """A re-sent copy of the latest reading neither doubles the anomaly nor takes its place."""
     findings = window_findings(
-        windows_frame(spark, [*varying(230.0, 0, last=-10, meter_id="fine"), {**blip(7.0), "last": -10}]),
+        windows_frame(spark, [*varying(230.0, 0, last=-10, meter_id="fine"), {**blip(12.0), "last": -10}]),
         windows_frame(spark, [], placed=False),
         detection=SETTINGS.detection,
         incidents=SETTINGS.incidents,

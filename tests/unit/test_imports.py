@@ -18,11 +18,12 @@ ROOT = Path(__file__).parents[2]
 
 LEVELS: tuple[tuple[str, ...], ...] = (
     ("pipelines.errors", "pipelines.durations", "pipelines.conf_files"),
+    ("pipelines.detection_settings",),
     ("pipelines.settings", "pipelines.contract", "pipelines.setting_facts", "pipelines.package"),
     ("pipelines.settings_load", "pipelines.tables", "pipelines.kafka_options"),
     ("pipelines.transforms", "pipelines.sources", "pipelines.sinks", "pipelines.observe", "pipelines.topics",
      "pipelines.lake_sql", "pipelines.lake_probe", "pipelines.verify_report", "pipelines.local"),
-    ("pipelines.small_tables", "pipelines.session"),
+    ("pipelines.small_tables", "pipelines.session", "pipelines.evaluation"),
     ("pipelines.fleet", "pipelines.verify", "pipelines.lake_spark"),
     ("pipelines.jobs",),
     ("pipelines.describe", "pipelines.local.demo", "pipelines.local.demo_report"),

@@ -1,0 +1,186 @@
+"""Commands of detection beside the stream: detect, evaluate, profiles, backtest."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from datetime import UTC, date, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from pipelines.cli.arguments import Commands, add_command, settings_of
+from pipelines.cli.output import say, say_timed, show
+from pipelines.cli.render import as_table
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from pipelines.settings import Settings
+    from pipelines.settings_load import Loaded
+
+FIRST_COMPILER = "-XX:TieredStopAtLevel=1"
+FEW_READINGS = 1_000_000
+"""Below, the run is over before the second compiler's work has paid (docs/adr/0005)."""
+
+
+def register(commands: Commands) -> None:
+    """Add the commands."""
+    parser = add_command(
+        commands,
+        "detect",
+        "The whole detection over files: writes windows.parquet, anomalies.parquet and incidents.parquet."
+        " The cadence is measured unless detection.cadence_s is set by --set or the environment.",
+        detect,
+    )
+    parser.add_argument(
+        "--readings", metavar="FILE", type=Path, required=True,
+        help="parquet or csv: meter_id, ts (UTC), voltage_v[, current_a, temperature_c, status]",
+    )  # fmt: skip
+    parser.add_argument(
+        "--fleet", metavar="FILE", type=Path,
+        help="csv: meter_id[, feeder_id, phase, transformer_id, nominal_voltage_v, rated_current_a]",
+    )  # fmt: skip
+    parser.add_argument("--out", metavar="DIR", type=Path, required=True, help="folder for the results")
+    scored = add_command(
+        commands,
+        "evaluate",
+        "Score the results of detect against labelled events, beside the plain 2.5 sigma + 250 V rule.",
+        evaluate,
+        with_settings=False,
+    )
+    scored.add_argument("--results", metavar="DIR", type=Path, required=True, help="what detect --out wrote")
+    scored.add_argument("--readings", metavar="FILE", type=Path, required=True, help="the readings of that detect")
+    scored.add_argument("--fleet", metavar="FILE", type=Path, required=True, help="csv: meter_id, feeder_id")
+    scored.add_argument(
+        "--labels", metavar="FILE", type=Path,
+        help="csv: kind, scope, meter_id, start, end[, feeder_id, expected_types]; without it all is false",
+    )  # fmt: skip
+    scored.add_argument("--report", metavar="FILE", type=Path, help="also write all figures there as JSON")
+    scored.add_argument("--plots", metavar="DIR", type=Path, help="also draw there, as SVG")
+
+    profiles_parser = add_command(
+        commands,
+        "profiles",
+        "Compute the profiles of one full day from meter_windows; rules use them from the next day on.",
+        profiles,
+    )
+    profiles_parser.add_argument(
+        "--day", metavar="DATE", type=date.fromisoformat, help="default: the day before the latest window"
+    )
+    again = add_command(
+        commands,
+        "backtest",
+        "Detection over the archive with these settings, against what was found live: same, new, gone.",
+        backtest,
+    )
+    for name, text in (("--from", "first event time, ISO, UTC"), ("--to", "end of the event times")):
+        again.add_argument(name, metavar="TIME", type=_moment, required=True, dest=name.strip("-") + "_ts", help=text)
+
+
+def profiles(args: argparse.Namespace) -> int:
+    """Write the profiles of a day."""
+    from pipelines.jobs.profiles import update_profiles
+    from pipelines.session import build_session
+
+    settings = settings_of(args).settings
+    spark = build_session(settings, app_name="gridwatch-profiles")
+    try:
+        update_profiles(spark, settings, args.day, say_timed)
+    finally:
+        spark.stop()
+    return 0
+
+
+def backtest(args: argparse.Namespace) -> int:
+    """Print the differences by type."""
+    from pipelines.errors import SettingsError
+    from pipelines.jobs.backtest import backtest as run
+    from pipelines.session import build_session
+
+    if args.from_ts >= args.to_ts:
+        raise SettingsError(f"--from {args.from_ts} must lie before --to {args.to_ts}")
+    settings = settings_of(args).settings
+    spark = build_session(settings, app_name="gridwatch-backtest")
+    try:
+        found = run(spark, settings, args.from_ts, args.to_ts)
+    finally:
+        spark.stop()
+    rows = [[one.anomaly_type, one.same, one.new, one.gone] for one in found]
+    show(as_table(["anomaly type", "same", "new", "gone"], rows))
+    return 0
+
+
+def _moment(text: str) -> datetime:
+    at = datetime.fromisoformat(text)
+    return at if at.tzinfo else at.replace(tzinfo=UTC)
+
+
+def detect(args: argparse.Namespace) -> int:
+    """Detect, and print what was found by type."""
+    from pipelines.jobs.detect import detect as run
+    from pipelines.jobs.reading_files import open_readings
+    from pipelines.session import build_session, end_jvm
+
+    settings = with_measured_cadence(settings_of(args), args.readings)
+    is_short = open_readings(args.readings).count_rows() < FEW_READINGS
+    spark = build_session(settings, app_name="gridwatch-detect", jvm_options=FIRST_COMPILER if is_short else "")
+    try:
+        outcome = run(spark, settings, readings=args.readings, fleet=args.fleet, out=args.out, say=say_timed)
+    finally:
+        end_jvm(spark)
+    show(as_table(["anomaly type", "anomalies"], [list(item) for item in outcome.anomalies.items()]))
+    say_timed(f"{outcome.incidents:,} incidents, {outcome.notifications:,} notifications: {args.out}")
+    return 0
+
+
+def evaluate(args: argparse.Namespace) -> int:
+    """Print the figures by kind, and write them."""
+    import pandas as pd
+
+    from pipelines.evaluation.evaluate import evaluate as run
+    from pipelines.evaluation.evaluate import read_run
+    from pipelines.evaluation.plots import draw
+    from pipelines.evaluation.report import tables
+    from pipelines.jobs.reading_files import open_readings
+
+    fleet = _read_fleet(args.fleet)
+    readings = open_readings(args.readings).to_table(columns=["meter_id", "ts", "voltage_v"]).to_pandas()
+    readings["ts"] = pd.to_datetime(readings["ts"])
+    evaluated = read_run(args.results, readings, fleet, args.labels)
+    figures = run(evaluated)
+    for names, rows in tables(figures):
+        show(as_table(names, rows) + "\n")
+    if args.report:
+        args.report.write_text(json.dumps(figures, indent=2, default=str) + "\n", encoding="utf-8")
+    if args.plots:
+        say(f"drawn: {', '.join(str(path) for path in draw(evaluated, args.plots))}")
+    return 0
+
+
+def _read_fleet(path: Path) -> pd.DataFrame:
+    import pandas as pd
+
+    from pipelines.errors import SettingsError
+
+    try:
+        fleet = pd.read_csv(path, dtype=str)
+    except (OSError, pd.errors.ParserError) as error:
+        raise SettingsError(f"--fleet {path}: {error}; name a csv file with meter_id and feeder_id") from None
+    if "meter_id" not in fleet.columns:
+        raise SettingsError(f"--fleet {path}: no column meter_id")
+    return fleet if "feeder_id" in fleet.columns else fleet.assign(feeder_id=None)
+
+
+def with_measured_cadence(loaded: Loaded, readings: Path) -> Settings:
+    """The settings, with the cadence of the file unless someone set it for this run."""
+    from pipelines.jobs.reading_files import cadence_of, open_readings
+    from pipelines.settings import Settings
+
+    name = "detection.cadence_s"
+    if loaded.sources.get(name) in ("--set", "environment"):
+        return loaded.settings
+    cadence = cadence_of(open_readings(readings), readings)
+    say(f"cadence: {cadence:g} s, measured; --set {name}=... overrides it")
+    document = loaded.settings.model_dump()
+    document["detection"]["cadence_s"] = cadence
+    return Settings.model_validate(document)

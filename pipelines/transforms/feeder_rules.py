@@ -1,0 +1,109 @@
+"""Rules over all meters of a feeder, or of one of its phases, at one window end.
+
+One voltage event at the transformer is one finding, not one of every meter behind it.
+"""
+
+from __future__ import annotations
+
+from pyspark.sql import Column, DataFrame, Window
+from pyspark.sql import functions as F
+
+from pipelines.contract import BASELINE_STRUCT, COORDINATES_STRUCT, READING_STRUCT
+from pipelines.settings import Detection
+from pipelines.transforms.anomalies import finding, identify
+from pipelines.transforms.window_rules.measures import awake_part
+
+DAY_MS = 86_400_000
+
+
+def feeder_findings(windows: DataFrame, *, detection: Detection) -> DataFrame:
+    """What the feeder rules say: feeder_id, phase (null for all phases), event_ts, finding.
+
+    In: complete rows of meter_windows with the columns of `attach_meters`. Counted are meters whose tested part has a
+    plausible reading below 0.90 Un, above 1.10 Un, or below 0.10 Un (or that fell silent within one slide of two
+    others); needed are max(`feeder_meters`, `feeder_share` of the reporting ones). Event time is the moment at which
+    the last of the needed ones left the band, for silent meters window_end. A phase speaks only where its feeder as
+    a whole is silent, and of three rules on one feeder the worst speaks. Silent for meters without a feeder, and
+    for feeders of fewer meters than are needed.
+    """
+    states = _states(windows.where(F.col("feeder_id").isNotNull()), detection)
+    whole = _counted(states.withColumn("phase", F.lit(None).cast("string")), detection)
+    phases = _counted(states.where(F.col("phase").isNotNull()), detection)
+    said = whole.unionByName(phases).where(F.col("finding").isNotNull())
+    by_feeder = Window.partitionBy("feeder_id", "window_end")
+    is_covered = F.col("phase").isNotNull() & (F.count_if(F.col("phase").isNull()).over(by_feeder) > 0)
+    return said.withColumn("is_covered", is_covered).where(~F.col("is_covered")).drop("is_covered", "window_end")
+
+
+def feeder_anomalies(findings: DataFrame) -> DataFrame:
+    """Anomalies of stage feeder, in the columns of the contract: no meter, no baseline, no reading."""
+    nothing = {
+        "meter_id": F.lit(None).cast("string"),
+        "baseline": F.lit(None).cast(BASELINE_STRUCT),
+        "original_event": F.lit(None).cast(READING_STRUCT),
+        "source": F.lit(None).cast(COORDINATES_STRUCT),
+    }
+    return identify(findings.withColumns(nothing), stage="feeder", place=F.col("phase"))
+
+
+def _states(windows: DataFrame, d: Detection) -> DataFrame:
+    """One row a meter: is_reporting, low_ts, high_ts, dark_ts (when it left the band that way, else null)."""
+    un, low_v, high_v = F.col("nominal_voltage_v"), F.col("tested_min_v"), F.col("tested_max_v")
+    silence_ms = F.unix_millis("window_end") - F.unix_millis("last_event_ts")
+    is_silent = (silence_ms >= d.silent_after_s * 1000) & (silence_ms <= DAY_MS)
+    last_s = F.unix_seconds("last_event_ts")
+    slide = int(d.slide_s)
+    together = Window.partitionBy("feeder_id", "window_end").orderBy(last_s).rangeBetween(-slide, slide)
+    many = F.count_if(is_silent).over(together) >= d.feeder_meters
+    fell_silent = is_silent & many & (awake_part(d) >= d.min_reporting)
+    out_ts = F.col("tested_out_ts")
+    dark = F.when(low_v < un * d.interruption_pu, out_ts).when(fell_silent, F.col("window_end"))
+    return windows.select(
+        "feeder_id",
+        "phase",
+        "window_end",
+        (low_v.isNotNull() | fell_silent).alias("is_reporting"),
+        F.when(low_v < un * d.undervoltage_pu[0], out_ts).alias("low_ts"),
+        F.when(high_v > un * d.overvoltage_pu[0], out_ts).alias("high_ts"),
+        dark.alias("dark_ts"),
+    )
+
+
+def _counted(states: DataFrame, d: Detection) -> DataFrame:
+    """One row a feeder, phase and window end, with the worst that can be said of it."""
+    moments = {name: F.sort_array(F.collect_list(name)) for name in ("dark_ts", "low_ts", "high_ts")}
+    grouped = states.groupBy("feeder_id", "phase", "window_end").agg(
+        F.count_if("is_reporting").alias("reporting"), *(value.alias(name) for name, value in moments.items())
+    )
+    needed = F.greatest(F.lit(d.feeder_meters), F.ceil(F.col("reporting") * d.feeder_share).cast("int"))
+    counted = grouped.withColumn("needed", needed)
+    low, high = d.undervoltage_pu[0], d.overvoltage_pu[0]
+    said = F.coalesce(
+        _said("feeder_outage", "dark_ts", "without voltage, or silent since the same moment,"),
+        _said("feeder_undervoltage", "low_ts", f"below {low:.2f} Un"),
+        _said("feeder_overvoltage", "high_ts", f"above {high:.2f} Un"),
+    )
+    return counted.withColumn("said", said).select(
+        "feeder_id", "phase", "window_end", F.col("said")["event_ts"].alias("event_ts"),
+        F.col("said")["finding"].alias("finding"),
+    )  # fmt: skip
+
+
+def _said(anomaly_type: str, moments: str, what: str) -> Column:
+    count, needed = F.size(moments), F.col("needed")
+    is_met = count >= needed
+    place = F.coalesce(F.concat(F.lit(", phase "), "phase"), F.lit(""))
+    found = finding(
+        anomaly_type,
+        severity=F.when(is_met, "CRITICAL"),
+        observed=count,
+        threshold=needed,
+        deviation=count - needed,
+        score=count / needed,
+        text=F.format_string(
+            f"Feeder %s%s: %d of %d reporting meters are {what} at once; %d make it the feeder's.",
+            "feeder_id", place, count, "reporting", needed,
+        ),
+    )  # fmt: skip
+    moment = F.try_element_at(F.col(moments), needed)
+    return F.when(is_met, F.struct(moment.alias("event_ts"), found.alias("finding")))

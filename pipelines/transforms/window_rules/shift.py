@@ -1,0 +1,64 @@
+"""voltage_step and voltage_drift: a meter leaves its feeder while the feeder stays where it is."""
+
+from __future__ import annotations
+
+from functools import reduce
+
+from pyspark.sql import Column
+from pyspark.sql import functions as F
+
+from pipelines.settings import Detection
+from pipelines.transforms.anomalies import finding
+from pipelines.transforms.window_rules.measures import slides_in
+
+
+def voltage_step(d: Detection) -> Column:
+    """Distance to the feeder's median (residual_v) beyond 3.5 % Un, the same way for 5 min: WARNING.
+
+    All tested parts of the span must lie beyond, less what the meter's own current explains. Silent without three
+    meters to compare with, and while a part of the span has no in-band reading.
+    """
+    parts = [F.col(f"residual_v_s{k}") for k in range(slides_in(d.step_s, d))]
+    limit = F.col("nominal_voltage_v") * d.step_pu
+    complete = reduce(Column.__and__, [part.isNotNull() for part in parts])
+    above = reduce(Column.__and__, [part > limit for part in parts])
+    below = reduce(Column.__and__, [part < -limit for part in parts])
+    value = parts[0]
+    minutes = int(len(parts) * d.slide_s // 60)
+    return finding(
+        "voltage_step",
+        severity=F.when(complete & (above | below), "WARNING"),
+        observed=F.col("tested_mean_v"),
+        threshold=limit,
+        deviation=value,
+        score=F.abs(value) / limit,
+        text=F.format_string(
+            f"Meter %s: its mean of %.1f V has been %+.1f V off its feeder for {minutes} minutes; %.1f V are allowed.",
+            "meter_id", "tested_mean_v", value, limit,
+        ),
+    )  # fmt: skip
+
+
+def voltage_drift(d: Detection) -> Column:
+    """Median distance to the feeder over 30 min, beyond 2.5 % Un of the last full day's residual_offset: WARNING.
+
+    Silent without a profile of the day before ("no history"), without three meters to compare with, and when fewer
+    than half of the span's tested parts have a distance.
+    """
+    expected = F.col("residual_offset_v")
+    value = F.col("residual_median_v") - expected
+    enough = F.col("residual_n") * 2 >= slides_in(d.drift_s, d)
+    limit = F.col("nominal_voltage_v") * d.drift_pu
+    return finding(
+        "voltage_drift",
+        severity=F.when(enough & (F.abs(value) > limit), "WARNING"),
+        observed=F.col("residual_median_v"),
+        threshold=limit,
+        deviation=value,
+        score=F.abs(value) / limit,
+        text=F.format_string(
+            f"Meter %s: over {int(d.drift_s // 60)} minutes it lies %+.1f V off its feeder, the day before %+.1f V;"
+            " %.1f V of change are allowed.",
+            "meter_id", "residual_median_v", expected, limit,
+        ),
+    )  # fmt: skip

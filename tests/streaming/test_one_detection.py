@@ -1,0 +1,147 @@
+"""The stream and the detection over files find the same in the same readings: a day of them, with faults."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pytest
+from pyspark.sql import DataFrame, SparkSession
+
+from generator.faults import STATUSES
+from generator.plan import make_plan
+from generator.scenario import Scenario, build_scenario, readings_between
+from pipelines.jobs import windows
+from pipelines.jobs.backtest import Difference, backtest, differences
+from pipelines.jobs.context import Run
+from pipelines.jobs.detection import build
+from pipelines.jobs.profiles import update_profiles
+from pipelines.jobs.windows import WindowsBatch
+from pipelines.jobs.windows import build as build_windows
+from pipelines.settings import Settings
+from pipelines.small_tables import as_arrow, create_tables, read_rows, replace_rows
+from pipelines.sources import table_stream
+from pipelines.tables import METERS, PROFILES
+from pipelines.transforms.readings import attach_meters, flag_readings
+from tests.factories import readings_frame
+from tests.streaming.conftest import Outbox
+
+DAY_MS = 86_400_000
+START = datetime(2026, 3, 2, tzinfo=UTC)
+PARTS = 3
+
+
+def scenario() -> Scenario:
+    """Nine meters of one feeder for a day, a reading a minute."""
+    start_ms = int(START.timestamp() * 1000)
+    options = {"meters": 9, "cadence_s": 60.0, "seed": 5, "faults": "all", "meters_per_feeder": 9}
+    return build_scenario(make_plan(0, paced=False, start_ms=start_ms, end_ms=start_ms + DAY_MS, **options))
+
+
+def part(spark: SparkSession, made: Scenario, number: int, settings: Settings) -> DataFrame:
+    """One part of the day, as the archive would have stored it."""
+    step = DAY_MS // PARTS
+    since = made.plan.start_ms + number * step
+    block = readings_between(made, since, since + step)
+    rows = [
+        {
+            "meter_id": made.network.meter_id[block.meter[i]], "voltage_v": float(block.voltage_v[i]),
+            "event_ts": datetime.fromtimestamp(int(block.ts[i]) / 1000, UTC).replace(tzinfo=None),
+            "current_a": float(block.current_a[i]), "temperature_c": float(block.temperature_c[i]),
+            "status": STATUSES[block.status[i]], "kafka_offset": i + 100_000 * number,
+        }
+        for i in range(len(block))
+    ]  # fmt: skip
+    plain = readings_frame(spark, rows)
+    meters = spark.createDataFrame(as_arrow(fleet(made), METERS))
+    flagged = flag_readings(attach_meters(plain, meters, detection=settings.detection), detection=settings.detection)
+    return flagged.select(*plain.columns)
+
+
+def fleet(made: Scenario) -> list[tuple[object, ...]]:
+    """Rows of the table meters."""
+    return [tuple(row[name] for name in METERS.column_names) for row in made.fleet.to_dict("records")]
+
+
+@dataclass(frozen=True)
+class Day:
+    """A day that went through the stream: the lake it left behind, and what was sent."""
+
+    run: Run
+    sent: dict[str, dict[str, Any]]
+    until: datetime
+
+
+@pytest.fixture(scope="module")
+def day(spark: SparkSession, tmp_path_factory: pytest.TempPathFactory) -> Day:
+    """
+    stream   part 0 | stop | part 1 | stop | part 2 | stop      windows close by the watermark, history from the lake
+    """
+    folder, box = tmp_path_factory.mktemp("day"), Outbox()
+    settings = Settings.model_validate(
+        {
+            "lake": {"root": str(folder / "lake")},
+            "pipeline": {"checkpoint": str(folder / "checkpoint")},
+            "detection": {"cadence_s": 60},
+        }
+    )
+    create_tables(settings)
+    made = scenario()
+    replace_rows(as_arrow(fleet(made), METERS), settings, METERS)
+    run = Run(spark, settings, "generation", lambda line: None)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(windows, "send", box.send)
+        for number in range(PARTS):
+            target = f"{settings.lake.root}/readings"
+            part(spark, made, number, settings).coalesce(1).write.format("delta").mode("append").save(target)
+            stream = build_windows(table_stream(spark, settings, "readings"), settings).writeStream
+            writer = stream.outputMode("append").foreachBatch(WindowsBatch(run).write)
+            query = writer.option("checkpointLocation", run.checkpoint("windows")).trigger(availableNow=True).start()
+            query.awaitTermination()
+    topics = settings.kafka.topics
+    ticks = max(value["windowEnd"] for _, value in box.take(topics.ticks))
+    # The last slides are still open on the stream.
+    until = datetime.fromtimestamp(ticks / 1000, UTC) - timedelta(seconds=settings.detection.slide_s)
+    return Day(run, {value["anomalyId"]: value for _, value in box.take(topics.anomalies)}, until)
+
+
+def test_stream_and_files_find_the_same(day: Day) -> None:
+    run = day.run
+    streamed = {key: v for key, v in day.sent.items() if v["eventTime"] < day.until.timestamp() * 1000}
+    detected = build(run.table("readings"), run.table("meters"), run.table("profiles"), settings=run.settings)
+    rows = detected.anomalies.where("stage <> 'reading'").collect()
+    filed = {row["anomaly_id"]: row for row in rows if row["event_ts"].replace(tzinfo=UTC) < day.until}
+    assert {value["anomalyType"] for value in streamed.values()} >= {"stuck_sensor", "meter_silent", "feeder_outage"}
+    assert streamed.keys() == filed.keys()
+    for key, value in streamed.items():
+        assert value["severity"] == filed[key]["severity"]
+        assert value["observed"] == pytest.approx(filed[key]["observed"])
+
+
+def test_profiles_of_a_day_can_be_made_again(day: Day) -> None:
+    run = day.run
+    written = [update_profiles(run.spark, run.settings, START.date(), run.say) for _ in range(2)]
+    rows = read_rows(run.settings, PROFILES).to_pylist()
+    assert written == [len(rows)] * 2
+    assert len(rows) >= 7
+    assert {row["profile_date"] for row in rows} == {START.date()}
+    for row in rows:
+        assert 0 < row["p99_noise_v"] < 5
+        assert 0 < row["p99_deviation_v"] < 10
+        assert abs(row["residual_offset_v"]) < 5
+        assert row["cadence_s"] == pytest.approx(60, rel=0.1)
+
+
+def test_backtest_counts_same_new_and_gone(day: Day) -> None:
+    """Nothing was archived as found live, so all is new; against itself all is the same."""
+    run, until = day.run, START + timedelta(hours=6)
+    found = backtest(run.spark, run.settings, START, until)
+    assert found
+    assert all((one.same, one.gone) == (0, 0) and one.new for one in found)
+    one = run.spark.createDataFrame(
+        [("a", "undervoltage", "reading"), ("b", "undervoltage", "window"), ("c", "voltage_deviation", "reading")],
+        "anomaly_id string, anomaly_type string, stage string",
+    )
+    assert differences(one, one.where("anomaly_id <> 'b'")) == [Difference("undervoltage", 1, 1, 0)]
+    assert differences(one.where("anomaly_id = 'a'"), one) == [Difference("undervoltage", 1, 0, 1)]

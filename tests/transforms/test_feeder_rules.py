@@ -1,0 +1,113 @@
+"""Feeder rules on rows of meter_windows: one feeder a case, all cases judged in one frame."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from pyspark.sql import Row, SparkSession
+
+from pipelines.settings import Settings
+from pipelines.tables import ANOMALIES
+from pipelines.transforms.feeder_rules import feeder_anomalies, feeder_findings
+from tests.factories import SILENT_WINDOW, at, windows_frame
+
+DETECTION = Settings().detection
+Windows = list[dict[str, Any]]
+
+
+def fine(count: int, **more: Any) -> Windows:
+    """Meters with ordinary windows."""
+    return [{"end": 0, "meter_id": f"fine{i}", "phase": "ABC"[i % 3], **more} for i in range(count)]
+
+
+def low(count: int, volts: float = 190.0, **more: Any) -> Windows:
+    """Meters whose tested part was low, the i-th from second i - 50 on."""
+    return [
+        {
+            "end": 0, "meter_id": f"low{i}", "phase": "ABC"[i % 3], "tested_min_v": volts, "tested_out_ts": at(i - 50),
+            **more,
+        }
+        for i in range(count)
+    ]  # fmt: skip
+
+
+def silent(count: int, *, since: int = -310, apart: int = 0) -> Windows:
+    """Silent meters, the i-th `apart` seconds earlier than the one before."""
+    return [
+        {**SILENT_WINDOW, "end": 0, "meter_id": f"gone{i}", "phase": "ABC"[i % 3], "last": since - i * apart}
+        for i in range(count)
+    ]
+
+
+CASES: list[tuple[str, Windows, list[tuple[str, str | None, float]]]] = [
+    # name, windows of the feeder, (rule, phase, event second)
+    ("nothing out of the ordinary", fine(20), []),
+    ("3 of 10 are the feeder's", [*fine(7), *low(3)], [("feeder_undervoltage", None, -48)]),
+    ("2 of 10 are not, though 20 %", [*fine(8), *low(2)], []),
+    ("a fifth of 20", [*fine(16), *low(4)], [("feeder_undervoltage", None, -47)]),
+    ("less than a fifth of 20", [*fine(17), *low(3)], []),
+    ("exactly 0.90 Un is in the band", [*fine(5), *low(5, volts=207.0)], []),
+    (
+        "high",
+        [*fine(5), *[{**w, "tested_min_v": 230.0, "tested_max_v": 260.0} for w in low(5)]],
+        [("feeder_overvoltage", None, -48)],
+    ),
+    ("dark", [*fine(5), *low(5, volts=2.0)], [("feeder_outage", None, -48)]),
+    ("dark and low is an outage", [*fine(5), *low(5, volts=2.0), *low(0)], [("feeder_outage", None, -48)]),
+    ("silent since the same moment", [*fine(7), *silent(3)], [("feeder_outage", None, 0)]),
+    ("silent since different moments", [*fine(7), *silent(3, apart=90)], []),
+    ("not silent for long enough", [*fine(7), *silent(3, since=-290)], []),
+    ("silent and interrupted add up", [*fine(8), *silent(3)[:3]], [("feeder_outage", None, 0)]),
+    (
+        "a phase of which a fifth is low, not of the feeder",
+        [*fine(20, phase="A"), *low(4, phase="B"), *fine(0)],
+        [("feeder_undervoltage", "B", -48)],
+    ),
+    ("the whole feeder covers its phases", [*fine(2, phase="A"), *low(6)], [("feeder_undervoltage", None, -48)]),
+    ("a feeder of one meter", low(1), []),
+    ("a feeder of two meters", low(2), []),
+    ("meters of different nominal voltage", [*fine(3), *low(3, volts=105.0, nominal_voltage_v=120.0)],
+     [("feeder_undervoltage", None, -48)]),
+]  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def findings(spark: SparkSession) -> dict[str, list[Row]]:
+    """What is said of each case's feeder."""
+    rows = [
+        {**w, "meter_id": f"{i}/{w['meter_id']}", "feeder_id": f"f{i}"}
+        for i, (_, windows, _) in enumerate(CASES)
+        for w in windows
+    ]
+    nobody = [{**w, "feeder_id": None, "meter_id": f"no/{w['meter_id']}"} for w in low(6)]
+    said = feeder_findings(windows_frame(spark, [*rows, *nobody]), detection=DETECTION).collect()
+    assert all(row["feeder_id"] for row in said)
+    return {name: [r for r in said if r["feeder_id"] == f"f{i}"] for i, (name, *_) in enumerate(CASES)}
+
+
+@pytest.mark.parametrize("name", [name for name, *_ in CASES])
+def test_feeder_rule(findings: dict[str, list[Row]], name: str) -> None:
+    expected = next(said for case, _, said in CASES if case == name)
+    found = [
+        (r["finding"]["anomaly_type"], r["phase"], (r["event_ts"] - at(0)).total_seconds()) for r in findings[name]
+    ]
+    assert found == expected
+
+
+def test_feeder_finding_counts_in_words(findings: dict[str, list[Row]]) -> None:
+    (row,) = findings["3 of 10 are the feeder's"]
+    said = row["finding"]
+    assert (said["severity"], said["observed"], said["threshold_used"]) == ("CRITICAL", 3.0, 3.0)
+    assert "3 of 10 reporting meters are below 0.90 Un at once" in said["message"]
+
+
+def test_feeder_anomaly_has_the_contracts_columns_and_an_id_with_its_phase(spark: SparkSession) -> None:
+    others = [{**w, "meter_id": f"x{w['meter_id']}"} for w in low(4, phase="C")]
+    windows = [*fine(40, phase="A"), *low(4, phase="B"), *others]
+    rows = feeder_anomalies(feeder_findings(windows_frame(spark, windows), detection=DETECTION))
+    contract = [name for name in ANOMALIES.column_names if not name.startswith("kafka_") and name != "event_date"]
+    assert rows.columns == contract
+    found = rows.collect()
+    assert [(r["stage"], r["meter_id"], r["feeder_id"]) for r in found] == [("feeder", None, "f1")] * len(found)
+    assert len({r["anomaly_id"] for r in found}) == len(found) == 2

@@ -1,0 +1,76 @@
+"""Files of readings: any of the documented shapes becomes one uniform file; anything else is one clear error."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from pipelines.errors import SettingsError
+from pipelines.jobs.reading_files import SCHEMA, cadence_of, open_readings, write_uniform
+
+NOON = datetime(2026, 3, 2, 12, tzinfo=UTC)
+
+
+def uniform(path: Path, target: Path) -> list[dict[str, object]]:
+    """The rows that Spark would see."""
+    write_uniform(open_readings(path), target)
+    table = pq.read_table(target)
+    assert table.schema.equals(SCHEMA)
+    return table.to_pylist()
+
+
+def test_nanoseconds_without_a_zone_and_single_precision(tmp_path: Path) -> None:
+    frame = pd.DataFrame({"meter_id": ["m"], "ts": [pd.Timestamp("2026-03-02 12:00")], "voltage_v": [230.5]})
+    frame = frame.astype({"voltage_v": "float32", "meter_id": "category"})
+    frame.to_parquet(tmp_path / "in.parquet")
+    (row,) = uniform(tmp_path / "in.parquet", tmp_path / "out.parquet")
+    assert (row["meter_id"], row["ts"], row["voltage_v"], row["current_a"]) == ("m", NOON, 230.5, None)
+
+
+def test_csv_with_more_columns_than_needed(tmp_path: Path) -> None:
+    path = tmp_path / "in.csv"
+    path.write_text("ts,meter_id,voltage_v,status,owner\n2026-03-02T12:00:00Z,m,230,OK,x\n2026-03-02T12:00:01Z,m,,,y\n")
+    rows = uniform(path, tmp_path / "out.parquet")
+    assert [(r["ts"], r["voltage_v"], r["status"], r["row_number"]) for r in rows] == [
+        (NOON, 230.0, "OK", 0),
+        (NOON.replace(second=1), None, "", 1),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        ("meter_id,ts\nm,2026-03-02T12:00:00Z\n", "no column voltage_v"),
+        ("meter_id,ts,voltage_v\nm,yesterday,230\n", "column ts"),
+        ("meter_id,ts,voltage_v\nm,2026-03-02T12:00:00Z,high\n", "column voltage_v"),
+    ],
+)
+def test_what_is_no_reading_is_one_clear_error(tmp_path: Path, content: str, said: str) -> None:
+    path = tmp_path / "in.csv"
+    path.write_text(content)
+    with pytest.raises(SettingsError, match=said):
+        uniform(path, tmp_path / "out.parquet")
+
+
+def test_a_missing_or_foreign_file_is_one_clear_error(tmp_path: Path) -> None:
+    with pytest.raises(SettingsError, match="no such file"):
+        open_readings(tmp_path / "none.parquet")
+    (tmp_path / "text.parquet").write_text("no parquet")
+    with pytest.raises(SettingsError, match="name a parquet or csv file"):
+        open_readings(tmp_path / "text.parquet")
+
+
+def test_cadence_is_the_median_gap_of_a_meter(tmp_path: Path) -> None:
+    seconds = [0, 60, 121, 180, 540, 600]
+    times = pa.array([NOON.replace(minute=s // 60, second=s % 60) for s in seconds], pa.timestamp("us", tz="UTC"))
+    table = pa.table({"meter_id": ["m"] * 6, "ts": times, "voltage_v": [230.0] * 6})
+    pq.write_table(table, tmp_path / "in.parquet")
+    assert cadence_of(open_readings(tmp_path / "in.parquet"), tmp_path) == 60.0
+    pq.write_table(table.slice(0, 1), tmp_path / "one.parquet")
+    with pytest.raises(SettingsError, match="no meter has two readings"):
+        cadence_of(open_readings(tmp_path / "one.parquet"), tmp_path)
