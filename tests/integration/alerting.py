@@ -11,7 +11,7 @@ from typing import Any
 from kafka import KafkaProducer
 from pyspark.sql import SparkSession
 
-from pipelines.jobs.archive import build
+from pipelines.jobs import archive
 from pipelines.kafka_options import kafka_client_options
 from pipelines.settings import Settings
 from pipelines.small_tables import as_arrow, replace_rows
@@ -79,8 +79,9 @@ def expected_anomalies(spark: SparkSession, settings: Settings) -> dict[str, dic
     """What the micro-batch's functions find in the whole topic, by id, without the clock of the sending."""
     reader = spark.read.format("kafka").options(**kafka_client_options(settings.kafka))
     records = reader.option("subscribe", settings.kafka.topics.readings).load()
-    known = {name: table(spark, settings, name) for name in ("meters", "baselines")}
-    found = encode_anomalies(reading_anomalies(accepted(build(records, settings=settings, **known))))
+    flagged = archive.build(records, meters=table(spark, settings, "meters"), settings=settings)
+    judged = archive.judge(flagged, table(spark, settings, "baselines"), settings=settings)
+    found = encode_anomalies(reading_anomalies(accepted(judged)))
     return {event["anomalyId"]: _timeless(event) for event in (json.loads(r["value"]) for r in found.collect())}
 
 
