@@ -157,7 +157,9 @@ def test_every_closed_window_stands_once_and_equals_the_plain_model(killed: Plac
 
 def table_windows(place: Place) -> dict[tuple[str, int], dict[str, Any]]:
     """Rows of meter_windows as the model writes them, without those of silent meters."""
-    times = ", ".join(f"epoch_ms({name}) AS {name}" for name in ("window_start", "window_end", "last_event_ts"))
+    times = ", ".join(
+        f"epoch_ms({name}) AS {name}" for name in ("window_start", "window_end", "tested_out_ts", "last_event_ts")
+    )
     days = "window_date - DATE '1970-01-01' AS window_date"
     with_names = f"SELECT * REPLACE ({times}, {days}) FROM meter_windows WHERE n > 0"
     doubled = place.ask("SELECT meter_id, window_end FROM meter_windows GROUP BY ALL HAVING count(*) > 1 LIMIT 3")
