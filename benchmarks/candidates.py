@@ -109,7 +109,9 @@ def run_gridwatch(place: Place, load: Load, mode: str, **more: str) -> Timing:
 
 def product_environment(bootstrap: str, folder: Path, *, readings: str, suffix: str) -> dict[str, str]:
     """Settings of one run of the product: topics, tables and a checkpoint of its own."""
-    topics = {name: f"{name.lower()}-{suffix}" for name in ("ANOMALIES", "TICKS", "INCIDENTS", "DEAD_LETTERS")}
+    topics = {
+        name: f"{name.lower()}-{suffix}" for name in ("ANOMALIES", "HEARTBEATS", "TICKS", "INCIDENTS", "DEAD_LETTERS")
+    }
     return {
         "GRIDWATCH_KAFKA__BOOTSTRAP_SERVERS": bootstrap,
         "GRIDWATCH_KAFKA__TOPICS__READINGS": readings,

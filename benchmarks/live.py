@@ -8,8 +8,6 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from importlib import import_module
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -18,20 +16,18 @@ from benchmarks.candidates import Place, product_environment
 from benchmarks.load import PARTITIONS, SEED, Load, start_paced, write_fleet
 from benchmarks.measure import Outlet, engine_environment
 from pipelines.errors import GridwatchError, InfrastructureUnavailable
-from pipelines.jobs.pipeline import READY
+from pipelines.jobs import alerts, pipeline
 from pipelines.lake_sql import open_lake
-from pipelines.local.processes import Child, LocalParts, wait_until
-from pipelines.settings import Settings
+from pipelines.local.processes import Child, LocalParts, log_text, wait_until
+from pipelines.settings import REALTIME, Settings
 from pipelines.settings_load import load_settings
 from pipelines.topics import create_topics, topic_offsets
 
 _READY_LIMIT_S = 240.0
-ALERTS = "pipelines.jobs.alerts"
-
-
-def has_alerts() -> bool:
-    """Whether this gridwatch has the real-time job; without it the pipeline sends the anomalies of readings."""
-    return find_spec(ALERTS) is not None
+JOBS = {"run": "pipeline", "alerts": "alerts"}
+"""The jobs of a deployment: command and name, in the order of their start."""
+_READY = {"run": pipeline.READY, "alerts": alerts.READY}
+"""What a job says when it reads, by its command."""
 
 
 @dataclass(frozen=True)
@@ -70,11 +66,11 @@ class Live:
     def start_job(self, parts: LocalParts, name: str) -> None:
         """Start `run` or `alerts` and wait until it reads. The job ends with `parts`."""
         log = self.folder / f"{name}.log"
-        before = _text(log).count(_ready(name))
+        before = log_text(log).count(_READY[name])
         command = [sys.executable, "-m", "pipelines", name]
         child: Child = parts.start(name, command, log=log, env=engine_environment(**self.environment))
         self.jobs[name] = child
-        self.wait(lambda: _text(log).count(_ready(name)) > before, _READY_LIMIT_S, f"{name} to read")
+        self.wait(lambda: log_text(log).count(_READY[name]) > before, _READY_LIMIT_S, f"{name} to read")
 
     def start_traffic(self, parts: LocalParts) -> None:
         """Start the producer."""
@@ -105,7 +101,7 @@ class Live:
     def start_ms(self) -> int:
         """When the producer sent its first reading, epoch ms."""
         assert self.producer is not None
-        for line in _text(self.producer.log).splitlines():
+        for line in log_text(self.producer.log).splitlines():
             if line.startswith("start "):
                 return int(line.split()[1])
         raise InfrastructureUnavailable(f"the producer has not started; see {self.producer.log}")
@@ -163,16 +159,9 @@ def deployment(place: Place, name: str, traffic: Traffic) -> Iterator[tuple[Live
     environment = product_environment(place.bootstrap, folder, readings=f"readings-{name}", suffix=name)
     environment["GRIDWATCH_DETECTION__CADENCE_S"] = f"{traffic.meters / traffic.rate:g}"
     environment["GRIDWATCH_KAFKA__PARTITIONS"] = str(PARTITIONS)
+    environment["GRIDWATCH_ALERTS__MODE"] = REALTIME
     write_fleet(folder / "fleet.csv", Load(traffic.meters, meters=traffic.meters))
     settings = load_settings(environment=environment).settings
     create_topics(settings)
     with LocalParts() as parts:
         yield Live(place, traffic, folder, environment, settings), parts
-
-
-def _ready(name: str) -> str:
-    return str(getattr(import_module(ALERTS), "READY", READY)) if name == "alerts" else READY
-
-
-def _text(log: Path) -> str:
-    return log.read_text(encoding="utf-8", errors="replace") if log.exists() else ""

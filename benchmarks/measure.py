@@ -17,7 +17,7 @@ from benchmarks.cpu import tree_cpu_s
 from benchmarks.load import Load
 from pipelines.errors import GridwatchError, InfrastructureUnavailable
 from pipelines.local import Say
-from pipelines.local.processes import Child
+from pipelines.local.processes import Child, log_text
 
 READY = "BENCH READY"
 """An engine says this right before it begins to read."""
@@ -102,7 +102,7 @@ def time_engine(
     began = time.monotonic()
     child = start()
     try:
-        _await(child, engine, lambda: READY in _text(child.log), _START_LIMIT_S, say)
+        _await(child, engine, lambda: READY in log_text(child.log), _START_LIMIT_S, say)
         ready, ready_cpu_s = time.monotonic(), tree_cpu_s(child.pid)
         _await(child, engine, is_done, limit_s, say)
         seconds, cpu_s = time.monotonic() - ready, tree_cpu_s(child.pid) - ready_cpu_s
@@ -126,10 +126,6 @@ def _await(child: Child, engine: str, condition: Callable[[], bool], limit_s: fl
             told = now
             say(f"{engine}: still at work, {deadline - now:.0f} s left")
         time.sleep(_POLL_S)
-
-
-def _text(log: Path) -> str:
-    return log.read_text(encoding="utf-8", errors="replace") if log.exists() else ""
 
 
 class Outlet:

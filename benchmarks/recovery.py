@@ -7,7 +7,7 @@ from typing import Any
 
 from benchmarks.candidates import Place
 from benchmarks.latency import Record, check_anomalies, first_of_each
-from benchmarks.live import Live, Traffic, deployment, has_alerts
+from benchmarks.live import JOBS, Live, Traffic, deployment
 from pipelines.verify import verify
 
 _LIMIT_S = 300.0
@@ -16,25 +16,24 @@ _AFTER_S = 120
 _USUAL_MS = 20_000
 _IN_FLIGHT_MS = 200
 """What a producer had sent before it was killed may still be appended so long after."""
-NAMES = {"pipeline": "run", "alerts": "alerts"}
 
 
 def recovery(place: Place, *, rate: int, warm_s: int) -> dict[str, Any]:
-    """Each job killed once, in a deployment of its own; a job this gridwatch does not have is left out."""
-    return {name: _kill(place, name, rate, warm_s) for name in NAMES if name == "pipeline" or has_alerts()}
+    """Each job killed once, in a deployment of its own."""
+    return {name: _kill(place, name, command, rate, warm_s) for command, name in JOBS.items()}
 
 
-def _kill(place: Place, name: str, rate: int, warm_s: int) -> dict[str, Any]:
+def _kill(place: Place, name: str, command: str, rate: int, warm_s: int) -> dict[str, Any]:
     with deployment(place, f"recovery-{name}", Traffic(rate, warm_s + _AFTER_S)) as (live, parts):
-        for job in ["run", *(["alerts"] if has_alerts() else [])]:
+        for job in JOBS:
             live.start_job(parts, job)
         live.start_traffic(parts)
         assert live.producer is not None
         usual_lag = _usual_lag(live, warm_s)
         place.say(f"recovery: kill -9 of the {name} at {rate:,} readings/s, usual lag {usual_lag:,}")
         before, killed_ms = live.archived(), time.time() * 1000
-        live.jobs.pop(NAMES[name]).kill()
-        live.start_job(parts, NAMES[name])
+        live.jobs.pop(command).kill()
+        live.start_job(parts, command)
         figures: dict[str, Any] = {"ready_s": _since(killed_ms)}
         if name == "pipeline":
             figures |= _archive_times(live, killed_ms, before, usual_lag)

@@ -8,7 +8,7 @@ from typing import Any
 from benchmarks.candidates import Place
 from benchmarks.cpu import Cores
 from benchmarks.latency import check_anomalies, first_of_each, reading_latencies, sent_latencies, window_latencies
-from benchmarks.live import Live, Traffic, deployment, has_alerts
+from benchmarks.live import JOBS, Live, Traffic, deployment
 from benchmarks.measure import WrongAnswer
 from pipelines.local.processes import LocalParts
 from pipelines.verify import verify
@@ -25,9 +25,8 @@ def steady(place: Place, traffic: Traffic, broker: int) -> dict[str, Any]:
     """
     warm_s = min(WARM_UP_S, traffic.seconds // 3)
     with deployment(place, "steady", traffic) as (live, parts):
-        live.start_job(parts, "run")
-        if has_alerts():
-            live.start_job(parts, "alerts")
+        for job in JOBS:
+            live.start_job(parts, job)
         cores, lag_end = _watch(live, parts, broker, warm_s)
         drain_s = live.drain(_DRAIN_LIMIT_S)
         time.sleep(2)  # what the alerts job found last is on its way
@@ -44,8 +43,7 @@ def _watch(live: Live, parts: LocalParts, broker: int, warm_s: int) -> tuple[dic
     live.start_traffic(parts)
     assert live.producer is not None
     began, told, used = time.monotonic(), 0.0, dict[str, float]()
-    names = {"run": "pipeline", "alerts": "alerts"}
-    pids = {names[name]: child.pid for name, child in live.jobs.items()}
+    pids = {JOBS[command]: child.pid for command, child in live.jobs.items()}
     cores: Cores | None = None
     while live.producer.is_running():
         passed = time.monotonic() - began
@@ -78,7 +76,6 @@ def _figures(live: Live, warm_s: int) -> dict[str, Any]:
         "reading_from_due_ms": sent_latencies(unique, since, storm),
         "window_ms": window_latencies(live, [r for r in unique if r[0]["eventTime"] < storm], since),
         "repeated": len(records) - len(unique),
-        "sent_by": "alerts" if has_alerts() else "pipeline",
     }
     if t.storm_s:
         figures["storm"] = {"seconds": t.storm_s, "reading_ms": reading_latencies(unique, storm, end)}

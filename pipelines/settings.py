@@ -160,6 +160,10 @@ class Pipeline(Section):
         return self
 
 
+REALTIME, MICROBATCH = "realtime", "microbatch"
+"""Values of alerts.mode."""
+
+
 class Alerts(Section):
     mode: Literal["realtime", "microbatch"] = Field(
         "microbatch",

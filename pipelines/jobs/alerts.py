@@ -22,7 +22,7 @@ from pyspark.sql.streaming.query import StreamingQuery
 
 from pipelines.errors import DataRefused, GridwatchError, InfrastructureUnavailable, SettingsError
 from pipelines.jobs import archive
-from pipelines.jobs.alerts_mode import REALTIME, Change, alerts_checkpoint, latest_change
+from pipelines.jobs.alerts_mode import Change, alerts_checkpoint, latest_change
 from pipelines.jobs.alerts_offsets import Offsets, committed_offsets, first_offsets, positions
 from pipelines.jobs.alerts_watch import Watch, too_few_slots
 from pipelines.jobs.context import Say
@@ -30,7 +30,7 @@ from pipelines.jobs.live_table import LiveTable
 from pipelines.jobs.pipeline import explain_failure, stop_session
 from pipelines.kafka_options import kafka_client_options
 from pipelines.session import build_session
-from pipelines.settings import AUTO, Settings
+from pipelines.settings import AUTO, REALTIME, Settings
 from pipelines.small_tables import STORE_ERRORS, wait_for_lake
 from pipelines.sources import kafka_stream
 from pipelines.tables import BASELINES, METERS

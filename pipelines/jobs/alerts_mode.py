@@ -14,13 +14,11 @@ from pyspark.sql import functions as F
 
 from pipelines.jobs.alerts_offsets import Offsets, committed_offsets, published_by_archive
 from pipelines.jobs.archive import judge, place
-from pipelines.jobs.context import Run, hadoop_file, read_text, write_text
-from pipelines.settings import Settings
+from pipelines.jobs.context import Run, checkpoint_path, hadoop_file, read_text, write_text
+from pipelines.settings import MICROBATCH, REALTIME, Settings
 from pipelines.sinks import send
 from pipelines.transforms.anomalies import encode_anomalies
 from pipelines.transforms.reading_rules import reading_anomalies
-
-REALTIME, MICROBATCH = "realtime", "microbatch"
 
 
 @dataclass(frozen=True)
@@ -34,7 +32,7 @@ class Change:
 
 def alerts_checkpoint(settings: Settings, change: Change) -> str:
     """Checkpoint folder of the alerts job since a change to realtime."""
-    return f"{settings.pipeline.checkpoint.rstrip('/')}/alerts-{change.number}"
+    return checkpoint_path(settings, f"alerts-{change.number}")
 
 
 def latest_change(spark: SparkSession, settings: Settings) -> Change:
@@ -91,7 +89,7 @@ def _is_open(since: Offsets) -> Column:
 
 
 def _path(settings: Settings, number: int) -> str:
-    return f"{settings.pipeline.checkpoint.rstrip('/')}/alerts-mode/{number}.json"
+    return checkpoint_path(settings, f"alerts-mode/{number}.json")
 
 
 def _exists(spark: SparkSession, path: str) -> bool:

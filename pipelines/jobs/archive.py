@@ -11,7 +11,7 @@ from pipelines.jobs.archive_past import Past, recall
 from pipelines.jobs.batch_facts import BatchFacts
 from pipelines.jobs.context import Run
 from pipelines.jobs.recent_keys import Longs
-from pipelines.settings import Settings
+from pipelines.settings import REALTIME, Settings
 from pipelines.sinks import BatchId, append_once, send
 from pipelines.small_tables import append_rows_once, arrow_schema, as_arrow, read_rows
 from pipelines.sources import kafka_stream
@@ -106,7 +106,7 @@ class ArchiveBatch:
 
     def _judge(self, flagged: DataFrame) -> DataFrame:
         settings = self._run.settings
-        if settings.alerts.mode == "realtime":
+        if settings.alerts.mode == REALTIME:
             return flagged.withColumn("findings", F.lit(None).cast("string"))
         return judge(flagged, self._as_frame(read_rows(settings, BASELINES)), settings=settings)
 

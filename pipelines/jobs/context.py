@@ -58,7 +58,7 @@ class Run:
 
     def checkpoint(self, query: str) -> str:
         """Checkpoint folder of a query."""
-        return f"{self.settings.pipeline.checkpoint.rstrip('/')}/{query}"
+        return checkpoint_path(self.settings, query)
 
 
 def identify_run(spark: SparkSession, settings: Settings) -> str:
@@ -67,7 +67,7 @@ def identify_run(spark: SparkSession, settings: Settings) -> str:
     Raises DataRefused when the tables hold batches but the checkpoint is gone: going on would read the topic
     again and store every reading twice.
     """
-    path = f"{settings.pipeline.checkpoint.rstrip('/')}/{RUN_RECORD}"
+    path = checkpoint_path(settings, RUN_RECORD)
     file_system, hadoop_path = hadoop_file(spark, path)
     if file_system.exists(hadoop_path):
         return str(json.loads(read_text(spark, file_system, hadoop_path))["generation"])
@@ -81,13 +81,20 @@ def identify_run(spark: SparkSession, settings: Settings) -> str:
     return generation
 
 
+def checkpoint_path(settings: Settings, name: str) -> str:
+    """A file or folder below `pipeline.checkpoint`."""
+    return f"{settings.pipeline.checkpoint.rstrip('/')}/{name}"
+
+
 def hadoop_file(spark: SparkSession, path: str) -> tuple[Any, Any]:
+    """Hadoop's file system of a path, and the path: a checkpoint may lie in an object store."""
     jvm: Any = spark.sparkContext._jvm
     hadoop_path = jvm.org.apache.hadoop.fs.Path(path)
     return hadoop_path.getFileSystem(spark.sparkContext._jsc.hadoopConfiguration()), hadoop_path
 
 
 def read_text(spark: SparkSession, file_system: Any, path: Any) -> str:
+    """The text of a file of `hadoop_file`."""
     jvm: Any = spark.sparkContext._jvm
     stream = file_system.open(path)
     try:
@@ -97,6 +104,7 @@ def read_text(spark: SparkSession, file_system: Any, path: Any) -> str:
 
 
 def write_text(file_system: Any, path: Any, text: str) -> None:
+    """Write a new file of `hadoop_file`; an existing one is an error."""
     stream = file_system.create(path, False)
     stream.write(bytearray(text.encode()))
     stream.close()

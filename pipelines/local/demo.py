@@ -26,7 +26,7 @@ from pipelines.local.cache import pinned
 from pipelines.local.demo_report import DemoReport, build_report
 from pipelines.local.java import require_java
 from pipelines.local.objectstore import start_objectstore
-from pipelines.local.processes import Child, LocalParts, run_logged
+from pipelines.local.processes import Child, LocalParts, log_text, run_logged
 from pipelines.local.spark_kit import spark_kit
 from pipelines.settings import Settings
 from pipelines.settings_load import load_settings
@@ -153,7 +153,7 @@ class Demo:
             jobs.append(parts.start(name, argv, log=self._dir / f"{name}.log", env=self._child_environment()))
         deadline = time.monotonic() + _READY_LIMIT_S
         for job, (name, _, ready) in zip(jobs, _JOBS, strict=True):
-            while ready not in _text(job.log):
+            while ready not in log_text(job.log):
                 self._require_running(jobs)
                 if time.monotonic() > deadline:
                     raise InfrastructureUnavailable(
@@ -264,10 +264,6 @@ def _versions() -> dict[str, str]:
     return {name: version(name) for name in names} | parts
 
 
-def _text(log: Path) -> str:
-    return log.read_text(encoding="utf-8", errors="replace") if log.exists() else ""
-
-
 def _last_line(log: Path) -> str:
-    lines = [line for line in _text(log).splitlines() if line.strip()]
+    lines = [line for line in log_text(log).splitlines() if line.strip()]
     return lines[-1] if lines else "it said nothing"

@@ -209,6 +209,11 @@ def wait_until(condition: Callable[[], bool], timeout_s: float, *, poll_s: float
     return condition()
 
 
+def log_text(path: Path) -> str:
+    """All of a log; empty when it is not there yet."""
+    return path.read_text(encoding="utf-8", errors="replace") if path.exists() else ""
+
+
 def tail(path: Path, lines: int = 15) -> str:
     """The last lines of a text file; empty when it is not there."""
     if not path.exists():
