@@ -76,7 +76,7 @@ def _store_problem(settings: Settings) -> str | None:
         DeltaTable(_uri(settings, AUDIT), storage_options=options | _QUICK)
     except TableNotFoundError:
         return None
-    except (OSError, DeltaError) as error:
+    except STORE_ERRORS as error:
         return str(error)
     return None
 
@@ -216,7 +216,7 @@ def _is_there(settings: Settings, table: Table) -> bool:
         _open(settings, table)
     except TableNotFoundError:
         return False
-    except (OSError, DeltaError) as error:
+    except STORE_ERRORS as error:
         raise _unreachable(settings, error) from None
     return True
 
@@ -232,7 +232,7 @@ def _create(settings: Settings, table: Table) -> None:
             configuration={"delta.dataSkippingStatsColumns": ",".join(table.skip_by)} if table.skip_by else None,
             storage_options=_options(settings),
         )
-    except (OSError, DeltaError) as error:
+    except STORE_ERRORS as error:
         raise _unreachable(settings, error) from None
 
 

@@ -6,8 +6,8 @@ from dataclasses import dataclass
 
 import pandas as pd
 
-NEVER_OPEN = ("voltage_spike",)
-RANKS = {"WARNING": 1, "ERROR": 2, "CRITICAL": 3}
+from pipelines.transforms.rules import NEVER_OPEN, RANKS
+
 REPEATED = pd.Timedelta(minutes=30)
 
 

@@ -9,9 +9,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from pipelines.evaluation.alarms import alarms_of
 from pipelines.evaluation.evaluate import Run
-from pipelines.evaluation.plain_rule import plain_alarms
 
 WIDTH, HEIGHT, MARGIN = 1000, 320, 48
 COLOURS = {"WARNING": "#e0a800", "ERROR": "#d9480f", "CRITICAL": "#b00020"}
@@ -66,8 +64,8 @@ def voltage_plot(run: Run, meter: str, *, nominal_v: float) -> str:
 
 def alarms_plot(run: Run) -> str:
     """Alarms per day of gridwatch (left bar) and of the plain rule (right bar)."""
-    ours = _by_day(alarms_of(run.anomalies, slide_s=run.slide_s)["ts"])
-    plain = _by_day(plain_alarms(run.readings)["ts"])
+    ours = _by_day(run.alarms["ts"])
+    plain = _by_day(run.plain_alarms["ts"])
     days = sorted({*ours.index, *plain.index})
     highest = max([1, *ours, *plain])
     width = (WIDTH - 2 * MARGIN) / max(1, len(days))

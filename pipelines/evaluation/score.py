@@ -9,7 +9,7 @@ from typing import Any
 import pandas as pd
 
 from pipelines.evaluation.alarms import Episode
-from pipelines.evaluation.labels import Label
+from pipelines.evaluation.labels import GRACE, Label
 
 OUT_OF_BAND = frozenset(
     {"sag", "swell", "spike", "interruption", "feeder_sag", "feeder_swell", "feeder_outage", "feeder_interruption",
@@ -69,8 +69,7 @@ def _is_true(episode: Episode, by_meter: dict[str, list[Label]], by_feeder: dict
     near = (
         by_feeder.get(episode.feeder_id or "", []) if episode.meter_id is None else by_meter.get(episode.meter_id, [])
     )
-    grace = pd.Timedelta(minutes=5)
-    return any(episode.start <= label.end + grace and episode.end >= label.start for label in near)
+    return any(episode.start <= label.end + GRACE and episode.end >= label.start for label in near)
 
 
 def _is_found(label: Label, episodes: Sequence[Episode], *, strict: bool) -> bool:
@@ -90,7 +89,7 @@ def _delays(labels: Sequence[Label], alarms: pd.DataFrame) -> dict[int, float]:
     for label in labels:
         known = by_feeder.get(label.feeder_id or "") if label.is_feeder else by_meter.get(next(iter(label.meters)))
         if known is not None:
-            after = known[(known >= label.start) & (known <= label.until + pd.Timedelta(minutes=5))]
+            after = known[(known >= label.start) & (known <= label.until + GRACE)]
             if len(after):
                 found[id(label)] = (after.min() - label.start).total_seconds()
     return found

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
-from pyspark.sql import DataFrame, SparkSession
+from pyspark.sql import Column, DataFrame, SparkSession
 from pyspark.sql import functions as F
 
 from pipelines.jobs.detection import build
@@ -29,10 +29,10 @@ def backtest(spark: SparkSession, settings: Settings, since: datetime, until: da
     Readings from `run_up` before are read, so that the first windows are whole. The early flags are left out: they
     depend on when the stream closed its windows.
     """
-    readings = _between(table(spark, settings, "readings"), since - run_up(settings), until, "event_date")
-    live = _between(table(spark, settings, "anomalies"), since, until, "event_date")
+    readings = _between(table(spark, settings, "readings"), since - run_up(settings), until)
+    live = _between(table(spark, settings, "anomalies"), since, until)
     detected = build(readings, table(spark, settings, "meters"), table(spark, settings, "profiles"), settings=settings)
-    now = detected.anomalies.where((F.col("event_ts") >= F.lit(since)) & (F.col("event_ts") < F.lit(until)))
+    now = detected.anomalies.where(_is_between(since, until))
     return differences(now, live)
 
 
@@ -60,6 +60,10 @@ def _ids(anomalies: DataFrame, name: str) -> DataFrame:
     return anomalies.where(~is_flag).select("anomaly_id", "anomaly_type", F.lit(True).alias(name))
 
 
-def _between(rows: DataFrame, since: datetime, until: datetime, day: str) -> DataFrame:
-    days = F.col(day).between(F.lit(since.date()), F.lit(until.date()))
-    return rows.where(days & (F.col("event_ts") >= F.lit(since)) & (F.col("event_ts") < F.lit(until)))
+def _between(rows: DataFrame, since: datetime, until: datetime) -> DataFrame:
+    days = F.col("event_date").between(F.lit(since.date()), F.lit(until.date()))
+    return rows.where(days & _is_between(since, until))
+
+
+def _is_between(since: datetime, until: datetime) -> Column:
+    return (F.col("event_ts") >= F.lit(since)) & (F.col("event_ts") < F.lit(until))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -13,17 +13,16 @@ from pyspark.sql import functions as F
 from pyspark.sql.streaming.query import StreamingQuery
 
 from pipelines.jobs.context import Run
-from pipelines.jobs.known_incidents import KnownIncidents, key_of
+from pipelines.jobs.known_incidents import KnownIncidents
 from pipelines.sinks import BatchId, send
 from pipelines.small_tables import append_rows_once, arrow_schema, merge_rows, moment, read_rows
 from pipelines.sources import kafka_stream
 from pipelines.tables import ANOMALIES, INCIDENTS
 from pipelines.transforms.anomalies import decode_anomalies, encode_events
-from pipelines.transforms.incident_relations import relate
-from pipelines.transforms.incidents import NEEDED, Anomaly, Key, incident_key, sessions
+from pipelines.transforms.incident_relations import Key, key_of, relate
+from pipelines.transforms.incidents import NEEDED, Anomaly, incident_key, sessions
 
 QUERY = "incidents"
-_NEVER = datetime.max.replace(tzinfo=UTC)
 
 
 def start_incidents(run: Run) -> StreamingQuery:
@@ -120,7 +119,7 @@ class IncidentsBatch:
         return [
             row
             for row in stored.filter(concerned).to_pylist()
-            if (key := incident_key(row)) is not None and row["event_ts"] >= since.get(key, _NEVER)
+            if (key := incident_key(row)) is not None and key in since and row["event_ts"] >= since[key]
         ]
 
     def _as_records(self, rows: pa.Table, gone: list[str]) -> DataFrame:

@@ -10,7 +10,8 @@ from typing import Any
 from pipelines.settings import Incidents, Settings
 from pipelines.small_tables import moment, read_rows
 from pipelines.tables import INCIDENTS
-from pipelines.transforms.incidents import Key, off_delay
+from pipelines.transforms.incident_relations import Key, key_of
+from pipelines.transforms.incidents import off_delay
 
 Row = dict[str, Any]
 
@@ -79,8 +80,3 @@ class KnownIncidents:
 def _is_remade(row: Row, since: Mapping[Key, datetime]) -> bool:
     key = key_of(row)
     return key in since and bool(row["opened_at"] >= since[key])
-
-
-def key_of(row: Row) -> Key:
-    """The key whose sessions hold the incident."""
-    return row["scope"], row["meter_id"] if row["scope"] == "meter" else row["feeder_id"], row["family"]

@@ -70,9 +70,9 @@ class WindowsBatch:
         windows = compare_with_feeder(placed, detection=settings.detection).persist()
         try:
             append_once(windows.coalesce(1), settings, METER_WINDOWS, batch)
-            known = attach_profiles(windows, self._profiles(ends[0])).where("n > 0")
-            replace_rows_once(latest_baselines(known).toArrow(), settings, BASELINES, batch)
-            self._send_anomalies(windows, history, ends[0])
+            known = attach_profiles(windows, self._profiles(ends[0]))
+            replace_rows_once(latest_baselines(known.where("n > 0")).toArrow(), settings, BASELINES, batch)
+            self._send_anomalies(known, history)
             send(self._ticks(ends), settings, settings.kafka.topics.ticks)
         finally:
             windows.unpersist()
@@ -86,18 +86,16 @@ class WindowsBatch:
         since = min(latest, first_end - timedelta(seconds=span_needed_s(self.run.settings.detection)))
         return rows.where((F.col("window_date") >= F.lit(since.date())) & (F.col("window_end") >= F.lit(since)))
 
-    def _send_anomalies(self, windows: DataFrame, history: DataFrame, first_end: datetime) -> None:
-        settings = self.run.settings
-        placed = attach_meters(windows, self.run.meters, detection=settings.detection)
-        known = attach_profiles(placed, self._profiles(first_end))
-        findings = window_findings(known, history, detection=settings.detection, incidents=settings.incidents).persist()
-        feeders = feeder_anomalies(feeder_findings(placed, detection=settings.detection))
-        send(encode_anomalies(feeders), settings, settings.kafka.topics.anomalies)
+    def _send_anomalies(self, windows: DataFrame, history: DataFrame) -> None:
+        settings, detection = self.run.settings, self.run.settings.detection
+        placed = attach_meters(windows, self.run.meters, detection=detection)
+        findings = window_findings(placed, history, detection=detection, incidents=settings.incidents).persist()
+        anomalies = feeder_anomalies(feeder_findings(placed, detection=detection))
         try:
             since, until = findings.agg(F.min("last_event_ts"), F.max("last_event_ts")).head()  # type: ignore[misc]
             if since is not None:
-                anomalies = window_anomalies(findings, self._readings_between(since, until))
-                send(encode_anomalies(anomalies), settings, settings.kafka.topics.anomalies)
+                anomalies = anomalies.unionByName(window_anomalies(findings, self._readings_between(since, until)))
+            send(encode_anomalies(anomalies), settings, settings.kafka.topics.anomalies)
         finally:
             findings.unpersist()
 

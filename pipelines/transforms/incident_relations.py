@@ -10,11 +10,17 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from pipelines.settings import Incidents
-from pipelines.transforms.rules import EXPLAINED_BY_FEEDER
+from pipelines.transforms.rules import EXPLAINED_BY_FEEDER, RANKS
 
 Row = Mapping[str, Any]
 
-RANKS = {"WARNING": 1, "ERROR": 2, "CRITICAL": 3}
+Key = tuple[str, str, str]
+"""Scope (meter | feeder), scope id, family."""
+
+
+def key_of(row: Row) -> Key:
+    """The key whose sessions hold an incident."""
+    return row["scope"], row["meter_id"] if row["scope"] == "meter" else row["feeder_id"], row["family"]
 
 
 def relate(
@@ -32,9 +38,9 @@ def relate(
     adopted = [other for other in others if parents.of(other) != other["parent_id"]]
     open_ids = {row["incident_id"] for row in (*fresh, *adopted)}
     decided = {row["incident_id"]: {**row, "parent_id": parents.of(row)} for row in (*fresh, *adopted)}
-    notified: dict[tuple[Any, ...], tuple[datetime, int]] = {}
+    notified: dict[Key, tuple[datetime, int]] = {}
     for row in sorted((*fresh, *others), key=lambda row: (row["opened_at"], row["incident_id"])):
-        key = row["scope"], row["meter_id"] or row["feeder_id"], row["family"]
+        key = key_of(row)
         if row["incident_id"] in open_ids:
             _notify(decided[row["incident_id"]], notified, key, settings)
         elif row["alerts"]:
@@ -65,8 +71,8 @@ class _Parents:
 
 def _notify(
     row: dict[str, Any],
-    notified: dict[tuple[Any, ...], tuple[datetime, int]],
-    key: tuple[Any, ...],
+    notified: dict[Key, tuple[datetime, int]],
+    key: Key,
     settings: Incidents,
 ) -> None:
     """Sets alerts, and muted: why a step did not notify. A child notifies nobody."""

@@ -14,13 +14,10 @@ from itertools import groupby
 from typing import Any
 
 from pipelines.settings import Incidents
-from pipelines.transforms.incident_relations import RANKS, relate
-from pipelines.transforms.rules import FAMILIES, NEVER_OPEN
+from pipelines.transforms.incident_relations import Key, relate
+from pipelines.transforms.rules import FAMILIES, NEVER_OPEN, RANKS
 
 Anomaly = Mapping[str, Any]
-Key = tuple[str, str, str]
-"""Scope (meter | feeder), scope id, family."""
-
 NEEDED = (
     "anomaly_id", "meter_id", "feeder_id", "anomaly_type", "severity", "stage", "event_ts", "observed", "score",
     "message",
