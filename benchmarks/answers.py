@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -39,7 +40,8 @@ class Answer:
     deviating: Mapping[Key, Flagged]
     """Windows whose last minute leaves the baseline before it: what the peers send."""
     alone: Mapping[Key, Flagged]
-    """Those of them that fewer than three meters of the feeder share: what gridwatch calls voltage_deviation."""
+    """Those of them that stay in the band and that fewer than three meters of the feeder share: what gridwatch calls
+    voltage_deviation."""
     readings_low: int
     """Readings below the band: one anomaly each, undervoltage."""
     readings_high: int
@@ -47,20 +49,20 @@ class Answer:
 
 
 def answer(load: Load) -> Answer:
-    """The answer of a load. Normal readings lie within 4 V of 230 V and odd ones 30 V and more away from it, so no
+    """The answer of a load. Between the voltages of normal, shifted and out-of-band minutes lie 10 V and more, so no
     limit of any rule is near a value and rounding decides nothing."""
-    minute = minute_words(load.seed, load.meters, load.start_ms // _MINUTE_MS, load.minutes)
-    odd, low = is_odd(minute), is_low(minute)
-    counts = _readings_a_minute(load)
-    deviates, alone = deviations(odd, low, np.broadcast_to(counts, odd.shape))
-    details = {key: _flagged(load, minute, odd, key) for key in keys(load.start_ms, deviates)}
-    per_meter = np.where(odd, counts, 0)
+    first = load.start_ms // _MINUTE_MS
+    minutes = Minutes.of(load.seed, load.meters, first, load.minutes)
+    counts = np.broadcast_to(_readings_a_minute(load), minutes.words.shape)
+    deviates, alone = deviations(minutes, counts)
+    details = {key: _flagged(load, minutes, key) for key in keys(load.start_ms, deviates)}
+    per_meter = np.where(minutes.out, counts, 0)
     return Answer(
         windows=load.meters * load.window_ends,
         deviating=details,
         alone={key: details[key] for key in keys(load.start_ms, alone)},
-        readings_low=int(per_meter[low].sum()),
-        readings_high=int(per_meter[~low].sum()),
+        readings_low=int(per_meter[minutes.low].sum()),
+        readings_high=int(per_meter[~minutes.low].sum()),
     )
 
 
@@ -76,44 +78,72 @@ class PacedAnswer:
 def paced_answer(start_ms: int, readings: int, *, rate: int, meters: int, seed: int, storm_from: int) -> PacedAnswer:
     """The answer of paced traffic: window anomalies of the ends before the storm, readings out of band of the whole."""
     first_minute = start_ms // _MINUTE_MS
-    minutes = (start_ms + (readings - 1) * 1000 // rate) // _MINUTE_MS - first_minute + 1
-    words = minute_words(seed, meters, first_minute, minutes)
-    counts, low_high = np.zeros((meters, minutes), np.int64), [0, 0]
+    count = (start_ms + (readings - 1) * 1000 // rate) // _MINUTE_MS - first_minute + 1
+    minutes = Minutes.of(seed, meters, first_minute, count)
+    counts, low_high = np.zeros((meters, count), np.int64), [0, 0]
     for begin in range(0, readings, _CHUNK):
         number = np.arange(begin, min(begin + _CHUNK, readings))
         meter, minute = number % meters, (start_ms + number * 1000 // rate) // _MINUTE_MS - first_minute
         np.add.at(counts, (meter, minute), 1)
-        word = words[meter, minute]
-        odd = is_odd(word) | (number >= storm_from)
-        low_high[0] += int((odd & is_low(word)).sum())
-        low_high[1] += int((odd & ~is_low(word)).sum())
-    _, alone = deviations(is_odd(words), is_low(words), counts)
+        out, low = minutes.out[meter, minute] | (number >= storm_from), minutes.low[meter, minute]
+        low_high[0] += int((out & low).sum())
+        low_high[1] += int((out & ~low).sum())
+    _, alone = deviations(minutes, counts)
     calm_until = (start_ms + storm_from * 1000 // rate) // _MINUTE_MS * _MINUTE_MS
     ends = keys(first_minute * _MINUTE_MS, alone)
     return PacedAnswer(frozenset(key for key in ends if key[1] <= calm_until), low_high[0], low_high[1])
 
 
-def deviations(odd: Flags, low: Flags, counts: NDArray[np.int64]) -> tuple[Flags, Flags]:
-    """By meter and minute: whether the window that ends with the minute deviates, and whether it does so alone.
+@dataclass(frozen=True)
+class Minutes:
+    """What every meter does in every minute of a load; arrays of meters x minutes."""
 
-    `counts`: readings of each meter and minute.
+    words: Words
+    """The random words from which the readings follow."""
+    out: Flags
+    """Out of band: one minute of two hundred."""
+    shifted: Flags
+    """In the band, but far off the minutes before: one of two hundred as well. A meter is at most once in five
+    minutes, so that the baseline of a shifted minute is a clean one."""
+    low: Flags
+    """Out or shifted to the low side; else to the high one."""
+
+    @classmethod
+    def of(cls, seed: int, meters: int, first_minute: int, count: int) -> Self:
+        """The first `count` minutes of a load that begins in `first_minute` (minutes since the epoch)."""
+        words = minute_words(seed, meters, first_minute, count)
+        dice = words >> np.uint64(33)
+        number = np.arange(count)
+        turn = (np.arange(meters)[:, None] + first_minute + number) % _PANES == 0
+        shifted = (dice % np.uint64(40) == 1) & turn & (number >= _PANES - 1)
+        return cls(words, dice % np.uint64(200) == 0, shifted, words & np.uint64(1) == 0)
+
+    def tenths(self, meter: int, minute: int, times_ms: Words) -> Words:
+        """Voltages of a meter's readings at `times_ms` of one of its minutes, in tenths of a volt."""
+        dice = mix(self.words[meter, minute] + times_ms) >> np.uint64(33)
+        low = self.low[meter, minute]
+        if self.out[meter, minute]:
+            return np.uint64(1400 if low else 2800) + dice % np.uint64(400)
+        if self.shifted[meter, minute]:
+            return np.uint64(2110 if low else 2430) + dice % np.uint64(60)
+        return np.uint64(2260) + dice % np.uint64(81)
+
+
+def deviations(minutes: Minutes, counts: NDArray[np.int64]) -> tuple[Flags, Flags]:
+    """By meter and minute: whether the window that ends with the minute deviates, and whether it does so in the band
+    and alone.
+
+    `counts`: readings of each meter and minute. A normal minute deviates from a baseline that is all shifted, the
+    other way.
     """
-    base_n = _base_counts(np.where(odd, 0, counts))
-    deviates = odd & (counts > 0) & (base_n >= MIN_HISTORY)
-    shared = np.where(low, _others_alike(deviates & low), _others_alike(deviates & ~low)) >= PEERS
-    return deviates, deviates & ~shared
-
-
-def is_odd(word: Words) -> Flags:
-    """Whether a meter is out of band in a minute: one of a hundred."""
-    odd: Flags = (word >> np.uint64(33)) % np.uint64(100) == 0
-    return odd
-
-
-def is_low(word: Words) -> Flags:
-    """Whether it is then below the band; else above."""
-    low: Flags = word & np.uint64(1) == 0
-    return low
+    base_n = _base_counts(np.where(minutes.out, 0, counts))
+    base_shifted = _base_counts(np.where(minutes.shifted, counts, 0))
+    judged = (counts > 0) & (base_n >= MIN_HISTORY)
+    returns = ~minutes.out & ~minutes.shifted & (base_shifted == base_n)
+    deviates = judged & (minutes.out | minutes.shifted | returns)
+    low = np.where(returns, _base_counts(np.where(minutes.shifted & minutes.low, 1, 0)) == 0, minutes.low)
+    alike = np.where(low, _others_alike(deviates & low), _others_alike(deviates & ~low))
+    return deviates, deviates & ~minutes.out & (alike < PEERS)
 
 
 def minute_words(seed: int, meters: int, first_minute: int, minutes: int) -> Words:
@@ -164,16 +194,15 @@ def keys(start_ms: int, flags: Flags) -> list[Key]:
     return list(zip(meters.tolist(), ends.tolist(), strict=True))
 
 
-def _flagged(load: Load, minute: Words, odd: Flags, key: Key) -> Flagged:
+def _flagged(load: Load, minutes: Minutes, key: Key) -> Flagged:
     meter, end_ms = key
     tested = (end_ms - load.start_ms) // _MINUTE_MS - 1
     cadence_ms, tenths, count = load.cadence_s * 1000, 0, 0
     for number in range(max(0, tested - _PANES + 1), tested):
-        if odd[meter, number]:
+        if minutes.out[meter, number]:
             continue
         first = load.start_ms + number * _MINUTE_MS + meter * cadence_ms // load.meters
         times = np.arange(first, first - first % _MINUTE_MS + _MINUTE_MS, cadence_ms, dtype=np.uint64)
-        words = mix(minute[meter, number] + times)
-        tenths += int((2260 + (words >> np.uint64(33)) % np.uint64(81)).sum())
+        tenths += int(minutes.tenths(meter, number, times).sum())
         count += len(times)
     return Flagged(count, tenths / 10 / count)

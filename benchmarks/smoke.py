@@ -8,11 +8,11 @@ from benchmarks.candidates import Place, run_gridwatch, run_peer, run_plain
 from benchmarks.load import Load
 from benchmarks.peers import engines
 
-TINY = Load(60_000, meters=200)
+TINY = Load(120_000, meters=200)
 
 
 def smoke(place: Place) -> dict[str, Any]:
-    """gridwatch from Kafka and with its archive, the plain build and Kafka Streams over 60,000 readings.
+    """gridwatch from Kafka and with its archive, the plain build and Kafka Streams over 120,000 readings.
 
     Raises WrongAnswer when one finds something else than the model.
     """

@@ -9,13 +9,15 @@ import org.apache.kafka.common.serialization.ByteArraySerializer;
  * Fills a topic with readings, in event-time order inside each partition; benchmarks/answers.py computes the same
  * readings by itself.
  *
- * Every meter is read once a cadence, meter m at m / meters of it. A meter is out of band for a whole minute at a
- * time, in one minute of a hundred. With a rate the readings are sent open-loop: the event time of a reading is
- * the moment at which it is due, and it is sent then or, when the broker is slow, later. Without one they are sent as
- * fast as possible, from `startMs` on, and each partition ends with a reading far enough ahead to close all windows.
+ * Every meter is read once a cadence, meter m at m / meters of it. A meter is odd for a whole minute at a time, in one
+ * minute of a hundred: half of them out of band, half in it but far off the minutes before (Minutes of answers.py says
+ * which). With a rate the readings are sent open-loop: the event time of a reading is the moment at which it is due,
+ * and it is sent then or, when the broker is slow, later. Without one they are sent as fast as possible, from
+ * `startMs` on, and each partition ends with a reading far enough ahead to close all windows.
  */
 public final class Load {
     private static final long MINUTE = 60_000;
+    private static final int PANES = 5;
 
     private final String topic;
     private final int partitions;
@@ -25,6 +27,7 @@ public final class Load {
     private final byte[][] keys;
     private final byte[] line = new byte[256];
     private final KafkaProducer<byte[], byte[]> producer;
+    private long firstMinute;
     private final AtomicReference<Exception> failure = new AtomicReference<>();
 
     private Load(Properties given) {
@@ -60,6 +63,7 @@ public final class Load {
     }
 
     private void atOnce(long readings, long startMs, String closeMs) {
+        firstMinute = startMs / MINUTE;
         long shown = System.nanoTime();
         for (long i = 0; i < readings; i++) {
             int meter = (int) (i % meters);
@@ -79,6 +83,7 @@ public final class Load {
 
     private void paced(long readings, long rate, long stormFrom) throws InterruptedException {
         long startMs = System.currentTimeMillis();
+        firstMinute = startMs / MINUTE;
         System.out.println("start " + startMs);
         for (long i = 0; i < readings; i++) {
             long dueMs = startMs + i * 1000 / rate;
@@ -90,23 +95,30 @@ public final class Load {
     }
 
     private void send(int meter, int partition, byte[] key, long eventMs, boolean storm) {
-        long minute = mix(seed * 0x9E3779B97F4A7C15L + meter * 0xD1B54A32D192ED03L + eventMs / MINUTE);
-        long one = mix(minute + eventMs);
-        boolean odd = storm || (minute >>> 33) % 100 == 0;
-        int voltage = !odd
-            ? 2260 + (int) ((one >>> 33) % 81)
-            : ((minute & 1) == 0 ? 1600 : 2600) + (int) ((one >>> 33) % 400);
+        long number = eventMs / MINUTE;
+        long word = mix(seed * 0x9E3779B97F4A7C15L + meter * 0xD1B54A32D192ED03L + number);
+        long dice = mix(word + eventMs);
+        boolean turn = (meter + number) % PANES == 0 && number - firstMinute >= PANES - 1;
+        int voltage = voltage(word, dice, storm, turn);
         int at = text(0, "{\"meterId\":\"");
         System.arraycopy(key, 0, line, at, key.length);
         at = number(text(at + key.length, "\",\"timestamp\":"), eventMs);
         at = tenths(text(at, ",\"voltage\":"), voltage);
-        at = tenths(text(at, ",\"current\":"), 50 + (int) ((one >>> 3) & 63));
-        at = tenths(text(at, ",\"temperature\":"), 150 + (int) ((one >>> 12) & 127));
+        at = tenths(text(at, ",\"current\":"), 50 + (int) ((dice >>> 3) & 63));
+        at = tenths(text(at, ",\"temperature\":"), 150 + (int) ((dice >>> 12) & 127));
         at = text(at, ",\"status\":\"OK\"}");
         byte[] value = java.util.Arrays.copyOf(line, at);
         producer.send(new ProducerRecord<>(topic, partition, key, value), (done, error) -> {
             if (error != null) failure.compareAndSet(null, error);
         });
+    }
+
+    /** In tenths of a volt; `turn`: whether the meter may be shifted in this minute. */
+    private static int voltage(long word, long dice, boolean storm, boolean turn) {
+        boolean low = (word & 1) == 0;
+        if (storm || (word >>> 33) % 200 == 0) return (low ? 1400 : 2800) + (int) ((dice >>> 33) % 400);
+        if (turn && (word >>> 33) % 40 == 1) return (low ? 2110 : 2430) + (int) ((dice >>> 33) % 60);
+        return 2260 + (int) ((dice >>> 33) % 81);
     }
 
     /** The finaliser of splitmix64. */
