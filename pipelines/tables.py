@@ -124,6 +124,12 @@ AUDIT = Table(
         Column("resent", _LONG, "count", "Accepted readings flagged is_resent."),
         Column("max_event_ts", _TIME, "UTC", "Largest accepted event time of the batch in the partition."),
         Column("max_kafka_ts", _TIME, "UTC", "Largest broker time of the batch in the partition."),
+        Column(
+            "skipped_because",
+            _STRING,
+            None,
+            "Null for a batch. Else these offsets were given up (batch_id -1), and this is why.",
+        ),
     ),
 )
 
