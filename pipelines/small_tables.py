@@ -86,7 +86,7 @@ def create_tables(settings: Settings) -> list[str]:
 
     Raises InfrastructureUnavailable when the folder or the bucket cannot be written.
     """
-    missing = [table for table in TABLES.values() if not _is_there(settings, table)]
+    missing = [table for table in TABLES.values() if not table_is_there(settings, table)]
     for table in missing:
         _create(settings, table)
     return [table.name for table in missing]
@@ -214,7 +214,8 @@ def open_table(settings: Settings, table: Table) -> DeltaTable:
     return DeltaTable(_uri(settings, table), storage_options=_options(settings))
 
 
-def _is_there(settings: Settings, table: Table) -> bool:
+def table_is_there(settings: Settings, table: Table) -> bool:
+    """Whether the table exists. Raises InfrastructureUnavailable when nobody can say."""
     try:
         open_table(settings, table)
     except TableNotFoundError:

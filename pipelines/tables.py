@@ -278,10 +278,25 @@ LABELS = Table(
     ),
 )
 
+REPLAYS = Table(
+    "replays",
+    "one step of one replayed record",
+    "the command dlq replay",
+    (
+        Column("replay_id", _STRING, None, "The call of the command."),
+        Column("step", _STRING, None, "claimed before it is sent, sent once Kafka has acknowledged it."),
+        Column("at", _TIME, "UTC", "When."),
+        Column("reason", _STRING, None, "Why the record was rejected."),
+        Column("digest", _STRING, None, "SHA-256 of its key and value: the same bytes are never replayed twice."),
+        *_COORDINATES[:3],
+    ),
+)
+
 TABLES = {
     table.name: table
     for table in (
         READINGS, REJECTED, AUDIT, METER_WINDOWS, BASELINES, ANOMALIES, INCIDENTS, METERS, PROFILES, LABELS,
+        REPLAYS,
     )
 }  # fmt: skip
 

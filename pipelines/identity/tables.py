@@ -12,7 +12,7 @@ from deltalake.exceptions import DeltaError, TableNotFoundError
 from pipelines.errors import DataRefused
 from pipelines.settings import Settings
 from pipelines.sinks import BatchId
-from pipelines.small_tables import open_table, read_rows
+from pipelines.small_tables import open_table, read_rows, table_is_there
 from pipelines.tables import AUDIT, TABLES, Table
 
 OWNER = "gridwatch.generation"
@@ -21,16 +21,9 @@ OWNER = "gridwatch.generation"
 
 def table_ids(settings: Settings) -> dict[str, str]:
     """Delta's id of each table that is there."""
-    return {name: str(open_table(settings, t).metadata().id) for name, t in TABLES.items() if is_there(settings, t)}
-
-
-def is_there(settings: Settings, table: Table) -> bool:
-    """Whether the table exists."""
-    try:
-        open_table(settings, table)
-    except TableNotFoundError:
-        return False
-    return True
+    return {
+        name: str(open_table(settings, t).metadata().id) for name, t in TABLES.items() if table_is_there(settings, t)
+    }
 
 
 def owner_of(settings: Settings) -> str | None:
@@ -113,7 +106,7 @@ def add_columns(settings: Settings, *, but: Sequence[Table] = ()) -> list[str]:
 
     Returns `table.column` of each. Raises DataRefused as `missing_columns` does, before anything is changed.
     """
-    tables = [table for table in TABLES.values() if table not in but and is_there(settings, table)]
+    tables = [table for table in TABLES.values() if table not in but and table_is_there(settings, table)]
     missing = {table: missing_columns(settings, table) for table in tables}
     for table, fields in missing.items():
         if fields:

@@ -11,7 +11,8 @@ from pathlib import Path
 import pytest
 
 from pipelines.errors import DataRefused
-from pipelines.identity.lock import CheckpointLock, holder_of
+from pipelines.identity.lock import CheckpointLock, _is_java, holder_of
+from pipelines.local.processes import wait_until
 from tests.unit.identity.lakes import settings_in
 
 HOLD = """
@@ -61,6 +62,7 @@ def test_the_next_holder_waits_for_the_java_of_the_last_one(tmp_path: Path, monk
     java.symlink_to("/bin/sleep")
     left = subprocess.Popen([java, "30"])
     try:
+        assert wait_until(lambda: _is_java(left.pid), 5)
         lock = CheckpointLock(settings, "gridwatch run").acquire()
         lock.note_jvm(left.pid)
         assert lock._file is not None
