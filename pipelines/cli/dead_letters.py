@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING, Any
 from pipelines.cli.arguments import Commands, add_command, settings_of
 from pipelines.cli.output import say, show
 from pipelines.cli.render import FORMATS, render
-from pipelines.contract import rejection_reasons
 from pipelines.errors import SettingsError
 
 if TYPE_CHECKING:
@@ -98,9 +97,8 @@ def replay_records(args: argparse.Namespace) -> int:
 
 def _add_selection(parser: Any) -> None:
     parser.add_argument(
-        "--reason", action="append", default=[], choices=rejection_reasons(), metavar="NAME",
-        help="only this reason; may be given again",
-    )  # fmt: skip
+        "--reason", action="append", default=[], metavar="NAME", help="only this reason; may be given again"
+    )
     parser.add_argument("--since", metavar="TIME", help="only records appended at or after this ISO time (UTC)")
     parser.add_argument("--until", metavar="TIME", help="only records appended before this ISO time (UTC)")
     parser.add_argument("--partition", metavar="P", type=int, help="only this partition")
@@ -108,8 +106,11 @@ def _add_selection(parser: Any) -> None:
 
 
 def _selection(args: argparse.Namespace) -> Selection:
+    from pipelines.contract import rejection_reasons
     from pipelines.dead_letters import Selection
 
+    if unknown := sorted(set(args.reason) - set(rejection_reasons())):
+        raise SettingsError(f"--reason {unknown[0]} is no reason; they are {', '.join(rejection_reasons())}")
     since, until = _moment("--since", args.since), _moment("--until", args.until)
     return Selection(args.reason, since, until, args.partition, args.offset)
 

@@ -56,6 +56,14 @@ def register(commands: Commands) -> None:
         "The pipeline must be stopped. Only offsets that Kafka no longer has can be skipped, from where the tables\n"
         "end. `gridwatch run` prints the command when it finds such a range."
     )
+    upkeep = add_command(
+        commands,
+        "maintain",
+        "OPTIMIZE, VACUUM and retention of all tables now; the running pipeline does it itself.",
+        maintain,
+    )
+    upkeep.add_argument("--json", action="store_true", help="print the figures as JSON")
+    upkeep.epilog = "The pipeline must be stopped: its lock keeps a second writer out."
 
 
 def doctor(args: argparse.Namespace) -> int:
@@ -132,6 +140,31 @@ def skip_range(args: argparse.Namespace) -> int:
         _wait_for_parts(settings)
         generation.skip_ranges(settings, ranges, why=args.why, say=say)
     show(f"noted in audit: {' '.join(args.ranges)}; start `gridwatch run`")
+    return 0
+
+
+def maintain(args: argparse.Namespace) -> int:
+    """Look after every table; under the lock."""
+    from pipelines.identity.check import require_own_tables
+    from pipelines.identity.lock import CheckpointLock
+    from pipelines.small_tables import table_is_there, wait_for_lake
+    from pipelines.tables import TABLES
+    from pipelines.upkeep import look_after
+
+    settings = settings_of(args).settings
+    done = []
+    with CheckpointLock(settings, "gridwatch maintain"):
+        wait_for_lake(settings, say)
+        require_own_tables(settings)
+        for table in TABLES.values():
+            if table_is_there(settings, table):
+                say(f"looking after {table.name}")
+                done.append(asdict(look_after(settings, table, thorough=True)))
+    if args.json:
+        show(json.dumps(done, indent=2))
+    else:
+        names = ["table", "files", "bytes", "compacted_files", "expired_files", "vacuumed_files"]
+        show(as_table(names, [[row[name] for name in names] for row in done]))
     return 0
 
 

@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from pipelines.errors import DataRefused
 from pipelines.identity.batches import Batches
 from pipelines.identity.files import CheckpointFiles
+from pipelines.identity.lost import NEW_GENERATION, REBUILD_COMMAND, Offsets, lost_findings, lost_records
 from pipelines.identity.record import (
     REBUILD,
     RUN_RECORD,
@@ -19,17 +20,13 @@ from pipelines.identity.record import (
     write_record,
 )
 from pipelines.identity.tables import audited, audited_ends, claim, newest_batch, owner_of, table_ids
+from pipelines.lake_sql import no_tables
 from pipelines.settings import Settings
+from pipelines.small_tables import table_is_there
 from pipelines.tables import ANOMALIES, AUDIT, BASELINES, METER_WINDOWS, READINGS, REJECTED, Table
 from pipelines.topics import topic_ids, topic_offsets
 
 Say = Callable[[str], None]
-Offsets = Mapping[int, tuple[int, int]]
-"""First available and next offset of each partition."""
-
-NEW_GENERATION = "`gridwatch checkpoint new-generation --from-offsets tables`"
-REBUILD_COMMAND = "`gridwatch checkpoint new-generation --rebuild`"
-
 ARCHIVE = "archive"
 WRITTEN: dict[str, tuple[Table, ...]] = {
     ARCHIVE: (READINGS, REJECTED, AUDIT),
@@ -81,6 +78,23 @@ def examine(settings: Settings) -> list[str]:
     return list(problems(files, settings, record, gather(settings)))
 
 
+def require_own_tables(settings: Settings) -> None:
+    """For a command that writes by hand and needs no Kafka: whether this checkpoint's pipeline owns the tables.
+
+    Raises DataRefused when it does not, SettingsError when there are none.
+    """
+    files = CheckpointFiles(settings)
+    record, owner = read_record(files), owner_of(settings)
+    if owner is None and not table_is_there(settings, AUDIT):
+        raise no_tables(settings.lake.root)
+    if owner is not None and (record is None or record.generation != owner):
+        raise DataRefused(
+            f"lake.root = {settings.lake.root} belongs to generation {owner}, and {files.root} is"
+            f" {record.generation if record else 'no checkpoint'}: name the pipeline.checkpoint of that pipeline, which"
+            " must be stopped"
+        )
+
+
 def gather(settings: Settings) -> Facts:
     """Ask Kafka and the tables."""
     topics = settings.kafka.topics
@@ -108,10 +122,10 @@ def problems(files: CheckpointFiles, settings: Settings, record: RunRecord, fact
     archive = Batches.read(files, record.folder(ARCHIVE))
     if not list(archive.damage()):
         yield from _older_tables(settings, record, archive)
-        yield from _lost_records(settings, facts, archive)
+        yield from lost_records(settings, facts.there, archive)
     incidents = Batches.read(files, record.folder("incidents"))
     if not list(incidents.damage()):
-        yield from _lost_findings(facts, incidents)
+        yield from lost_findings(facts.there, incidents)
 
 
 def changed_shape(recorded: Mapping[str, str], now: Mapping[str, str]) -> Iterator[str]:
@@ -218,55 +232,6 @@ def _older_tables(settings: Settings, record: RunRecord, archive: Batches) -> It
                 f" from the tables with {NEW_GENERATION}"
             )
             return
-
-
-def _lost_records(settings: Settings, facts: Facts, archive: Batches) -> Iterator[str]:
-    topic = settings.kafka.topics.readings
-    needed = (archive.next_offsets() or {}).get(topic, {})
-    there = facts.there[topic]
-    beyond = [p for p, offset in needed.items() if p not in there or offset > there[p][1]]
-    if beyond:
-        p = min(beyond)
-        end = there[p][1] if p in there else "nothing"
-        yield (
-            f"partition {p} of topic {topic} ends at {end}, the checkpoint at {needed[p]}: records were deleted"
-            " or this is"
-            " another cluster; restore the topic, or begin with a lake.root and a pipeline.checkpoint of its own"
-        )
-        return
-    if not [p for p, offset in needed.items() if offset < there[p][0]]:
-        return
-    stored = audited_ends(settings)
-    gone = {p: (max(o, stored.get(p, o)), there[p][0] - 1) for p, o in needed.items() if o < there[p][0]}
-    ranges = [f"{p}:{first}-{last}" for p, (first, last) in sorted(gone.items()) if first <= last]
-    if not ranges:
-        yield f"topic {topic} has lost records of a batch that is stored but not finished: go on with {NEW_GENERATION}"
-        return
-    listed = ", ".join(f"partition {p}: offsets {a} to {b}" for p, (a, b) in sorted(gone.items()) if a <= b)
-    yield (
-        f"topic {topic} has lost records before they were read (retention was shorter than the downtime):"
-        f" {listed}; record"
-        f" the loss and go on with `gridwatch skip-range {' '.join(ranges)}`"
-    )
-
-
-def _lost_findings(facts: Facts, incidents: Batches) -> Iterator[str]:
-    for topic, needed in (incidents.next_offsets() or {}).items():
-        for partition, offset in sorted(needed.items()):
-            first, end = facts.there.get(topic, {}).get(partition, (0, offset))
-            if offset > end:
-                yield (
-                    f"partition {partition} of topic {topic} ends at {end}, the checkpoint at {offset}: records were"
-                    f" deleted; go on with {NEW_GENERATION}"
-                )
-                return
-            if offset < first:
-                yield (
-                    f"topic {topic} has lost anomalies before they were stored: partition {partition}: offsets"
-                    f" {offset} to"
-                    f" {first - 1}; go on with {NEW_GENERATION}, or compute them again with {REBUILD_COMMAND}"
-                )
-                return
 
 
 def complete(record: RunRecord, facts: Facts) -> RunRecord:

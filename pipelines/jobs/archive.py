@@ -104,6 +104,7 @@ class ArchiveBatch:
                 past.take_in(facts)
         finally:
             kept.unpersist()
+        self._run.keep_up(READINGS, REJECTED, AUDIT)
 
     def _judge(self, flagged: DataFrame) -> DataFrame:
         settings = self._run.settings

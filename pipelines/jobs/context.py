@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -16,9 +17,10 @@ from pipelines.identity.record import RunRecord, Start, new_record, read_record,
 from pipelines.jobs.ending import BatchNotBegun
 from pipelines.settings import Settings
 from pipelines.sinks import BatchId
-from pipelines.small_tables import highest_value
+from pipelines.small_tables import STORE_ERRORS, highest_value
 from pipelines.sources import table
-from pipelines.tables import METER_WINDOWS
+from pipelines.tables import METER_WINDOWS, Table
+from pipelines.upkeep import look_after
 
 Say = Callable[[str], None]
 
@@ -35,6 +37,7 @@ class Run:
     folder: Callable[[str], str] = str
     """Checkpoint folder of a query, relative to `pipeline.checkpoint`."""
     _ends: list[Callable[[], bool]] = field(default_factory=list)
+    _kept_up: dict[str, float] = field(default_factory=dict)
 
     @classmethod
     def of(cls, spark: SparkSession, settings: Settings, record: RunRecord, say: Say) -> Run:
@@ -55,6 +58,24 @@ class Run:
         if any(is_asked() for is_asked in self._ends):
             raise BatchNotBegun(f"batch {number} of query {query}")
         return BatchId(self.generation, query, number)
+
+    def keep_up(self, *tables: Table) -> None:
+        """Look after tables when `upkeep.every` has passed since the last time; for their owner, after its commits.
+
+        What fails is said and tried again the next time: upkeep never ends a query.
+        """
+        every_s, now = self.settings.upkeep.every, time.monotonic()
+        for owned in tables:
+            last = self._kept_up.setdefault(owned.name, now)
+            if not every_s or now - last < every_s:
+                continue
+            self._kept_up[owned.name] = now
+            try:
+                done = look_after(self.settings, owned)
+            except STORE_ERRORS as error:
+                self.say(f"upkeep of {owned.name} failed: {str(error).splitlines()[0]}")
+                continue
+            self.say(f"upkeep of {owned.name}: {done.files} files, {done.compacted_files} made into larger ones")
 
     def table(self, name: str) -> DataFrame:
         """Newest version of a table."""

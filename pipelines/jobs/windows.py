@@ -76,6 +76,7 @@ class WindowsBatch:
             send(self._ticks(ends), settings, settings.kafka.topics.ticks)
         finally:
             windows.unpersist()
+        self.run.keep_up(METER_WINDOWS, BASELINES)
         self.run.say(f"windows batch {number}: {len(ends)} window ends up to {ends[-1]:%H:%M:%S}")
 
     def _history(self, first_end: datetime, latest: datetime | None) -> DataFrame:

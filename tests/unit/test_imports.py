@@ -25,7 +25,7 @@ LEVELS: tuple[tuple[str, ...], ...] = (
      "pipelines.lake_sql", "pipelines.lake_probe", "pipelines.verify_report", "pipelines.local"),
     ("pipelines.small_tables", "pipelines.session", "pipelines.evaluation"),
     ("pipelines.fleet", "pipelines.verify", "pipelines.lake_spark", "pipelines.identity",
-     "pipelines.dead_letters"),
+     "pipelines.dead_letters", "pipelines.upkeep"),
     ("pipelines.jobs",),
     ("pipelines.describe", "pipelines.doctor", "pipelines.local.demo", "pipelines.local.demo_report"),
     ("pipelines.cli", "pipelines.console", "pipelines.__main__"),
