@@ -21,8 +21,8 @@ def register(commands: Commands) -> None:
         "\nnot reachable, or stuck (start it again), 130 ended by a signal, 1 failed for another reason."
     )
     add_command(commands, "alerts", _ALERTS, alerts).epilog = (
-        "exit codes: 2 settings, wrong mode or too few task slots, 3 records it needs are gone, 4 Kafka, store or"
-        " pipeline\nnot reachable, or stuck (start it again), 130 interrupted."
+        "exit codes: 2 settings, wrong mode or too few task slots, 3 records it needs are gone or it runs already, 4\n"
+        "Kafka, store or pipeline not reachable, or stuck (start it again), 130 interrupted."
     )
     # No character begins an option here: argparse would otherwise refuse the generator's own ones.
     generate_parser = commands.add_parser(
@@ -49,11 +49,13 @@ def run(args: argparse.Namespace) -> int:
 
 def alerts(args: argparse.Namespace) -> int:
     """The real-time job; SIGTERM ends it like Ctrl-C."""
+    from pipelines.identity.lock import CheckpointLock
     from pipelines.jobs.alerts import run_alerts
 
     loaded = settings_of(args)
     signal.signal(signal.SIGTERM, _interrupt)
-    run_alerts(loaded.settings, say_timed)
+    with CheckpointLock(loaded.settings, "gridwatch alerts", name="alerts.lock"):
+        run_alerts(loaded.settings, say_timed)
     return 0
 
 

@@ -177,10 +177,12 @@ def _foreign_tables(files: CheckpointFiles, settings: Settings, record: RunRecor
         )
         return
     for name, known in record.tables.items():
-        if facts.tables.get(name, known) != known:
+        now = facts.tables.get(name)
+        if now != known:
+            found = f"has id {now}, not {known} as when this checkpoint was made" if now else "is gone"
             yield (
-                f"table {name} of {settings.lake.root} is not the one this checkpoint was made with (id"
-                f" {facts.tables[name]}, not {known}): restore the tables, or go on with {NEW_GENERATION}"
+                f"table {name} of {settings.lake.root} {found}: restore the tables, or go on with what is there with"
+                f" {NEW_GENERATION}"
             )
             return
 

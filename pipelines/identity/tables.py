@@ -74,8 +74,11 @@ def audited_ends(settings: Settings, generation: str | None = None) -> dict[int,
 
 
 def newest_batch(settings: Settings, table: Table, generation: str, query: str) -> int | None:
-    """Number of the newest batch of a query that a table holds; None without one."""
-    found: int | None = open_table(settings, table).transaction_version(BatchId(generation, query, 0).app_id(table))
+    """Number of the newest batch of a query that a table holds; None without one, or without the table."""
+    try:
+        found: int | None = open_table(settings, table).transaction_version(BatchId(generation, query, 0).app_id(table))
+    except TableNotFoundError:
+        return None
     return found
 
 

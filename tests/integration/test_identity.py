@@ -119,11 +119,23 @@ def test_a_lost_checkpoint_is_refused_and_a_new_generation_goes_on_without_a_gap
     rows, different = place.ask("SELECT count(*), count(DISTINCT anomaly_id) FROM anomalies")[0]
     assert rows == different == len(set(ids))
 
+    place = moved(place)
     run(place, "checkpoint", "new-generation", "--rebuild", code=0)
     assert place.ask("SELECT count(*) FROM meter_windows") == [(0,)]
     live(place, "third")
     assert sums(place) == stored
     assert place.ask("SELECT count(*), count(DISTINCT anomaly_id) FROM anomalies") == [(rows, rows)]
+
+
+def moved(place: Place) -> Place:
+    """Tables and checkpoint in another folder, as after a restore."""
+    for name in ("lake", "checkpoint"):
+        (place.folder / name).rename(place.folder / f"{name}-moved")
+    here = place.with_settings(
+        lake__root=place.folder / "lake-moved", pipeline__checkpoint=place.folder / "checkpoint-moved"
+    )
+    live(here, "moved")
+    return here
 
 
 def doctor(place: Place, *, code: int) -> str:

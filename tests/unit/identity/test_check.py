@@ -123,7 +123,14 @@ def test_other_tables_under_the_same_root_are_refused(lake: Lake) -> None:
     create_tables(lake.settings)
     (line,) = found(lake)
     assert "table meter_windows" in line
-    assert "is not the one this checkpoint was made with" in line
+    assert "as when this checkpoint was made" in line
+
+
+def test_a_table_that_is_gone_is_named(lake: Lake) -> None:
+    shutil.rmtree(Path(lake.settings.lake.root) / "rejected")
+    (line,) = found(lake)
+    assert "table rejected of" in line
+    assert "is gone: restore the tables" in line
 
 
 def test_records_that_retention_took_are_named_with_the_command(lake: Lake) -> None:
