@@ -61,7 +61,7 @@ class CheckpointLock:
 
     def note_jvm(self, pid: int | None) -> None:
         """Note the Java process that works for the holder: the next holder waits for its end."""
-        self._write(jvm=pid)
+        self._write(jvm=pid, jvm_started=None if pid is None else _started(pid))
 
     def release(self) -> None:
         """Give the lock back; done by the kernel too when the process dies."""
@@ -134,18 +134,23 @@ def _read(file: IO[str]) -> dict[str, Any]:
 
 def _wait_for_jvm(last: dict[str, Any]) -> None:
     """Java ends a moment after the Python it works for was killed; until then it may finish a write."""
-    pid = last.get("jvm")
-    if not pid or last.get("host") != socket.gethostname():
+    pid, started = last.get("jvm"), last.get("jvm_started")
+    if not pid or not started or last.get("host") != socket.gethostname():
         return
     deadline = time.monotonic() + _JVM_LIMIT_S
-    while _is_java(int(pid)):
+    while _started(int(pid)) == started:
         if time.monotonic() > deadline:
             raise DataRefused(f"Java process {pid} of the last run still works on this checkpoint; end it first")
         time.sleep(0.1)
 
 
-def _is_java(pid: int) -> bool:
+def _started(pid: int) -> str | None:
+    """When a running process began, in the kernel's ticks: its id alone may have been given to another one since.
+
+    None when it has ended, is a zombie, or there is no /proc.
+    """
     try:
-        return b"java" in Path(f"/proc/{pid}/cmdline").read_bytes()
-    except OSError:  # it has ended; without /proc nobody can say
-        return False
+        state, *fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    except OSError:
+        return None
+    return None if state == "Z" else fields[18]

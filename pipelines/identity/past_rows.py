@@ -13,15 +13,13 @@ from pipelines.small_tables import STORE_ERRORS, arrow_schema, open_table, read_
 from pipelines.tables import READINGS, Table
 
 
-def first_version_since(settings: Settings, since: datetime) -> int | None:
-    """First version of readings that has a reading with event time `since` or later; None without one.
+def first_version_since(settings: Settings, since: datetime) -> int:
+    """First version of readings that has a reading with event time `since` or later; the newest without one.
 
     By halving: the largest event time of the table only grows from version to version.
     """
     table = open_table(settings, READINGS)
     low, high = 0, int(table.version())
-    if not _has_since(settings, high, since):
-        return None
     while low < high:
         middle = (low + high) // 2
         if _has_since(settings, middle, since):

@@ -6,6 +6,7 @@ import json
 from collections.abc import Sequence
 from typing import Any
 
+import pyarrow.compute as pc
 from deltalake import Field, Schema
 from deltalake.exceptions import DeltaError, TableNotFoundError
 
@@ -64,13 +65,16 @@ def audited(settings: Settings, *columns: str) -> list[dict[str, Any]]:
 
 def audited_ends(settings: Settings, generation: str | None = None) -> dict[int, int]:
     """One past the last offset of each partition that audit accounts for, of one generation or of all."""
-    ends: dict[int, int] = {}
-    for row in audited(settings, "generation", "kafka_topic", "kafka_partition", "last_offset"):
-        mine = generation is None or row["generation"] == generation
-        if mine and row["kafka_topic"] == settings.kafka.topics.readings:
-            partition = row["kafka_partition"]
-            ends[partition] = max(ends.get(partition, 0), row["last_offset"] + 1)
-    return ends
+    columns = ["generation", "kafka_topic", "kafka_partition", "last_offset"]
+    try:
+        rows = read_rows(settings, AUDIT, columns=columns)
+    except TableNotFoundError:
+        return {}
+    mine = pc.equal(rows["kafka_topic"], settings.kafka.topics.readings)
+    if generation is not None:
+        mine = pc.and_(mine, pc.equal(rows["generation"], generation))
+    ends = rows.filter(mine).group_by("kafka_partition").aggregate([("last_offset", "max")])
+    return {row["kafka_partition"]: row["last_offset_max"] + 1 for row in ends.to_pylist()}
 
 
 def newest_batch(settings: Settings, table: Table, generation: str, query: str) -> int | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import threading
 import time
@@ -27,6 +28,7 @@ from pipelines.topics import topic_offsets, wait_for_kafka
 
 _HEALTHY_S = 600.0
 _POLL_S = 0.5
+_LIVENESS_EVERY_S = 2.0
 _JVM_GRACE_S = 60.0
 
 
@@ -56,6 +58,7 @@ class Supervisor:
     say: Say
     ending: Ending
     figures: Supervision = field(default_factory=lambda: SUPERVISION)
+    _looked_at: float = 0.0
 
     def run(self) -> None:
         """Run the queries; after a failure again, with pauses of 1, 2, 4 ... 60 s, `pipeline.max_restarts` times in a
@@ -113,12 +116,16 @@ class Supervisor:
             self.say(f"a batch ran longer than {limit_s:g} s and was interrupted; the next start does it again")
 
     def _look_at(self, queries: list[StreamingQuery]) -> None:
-        now, seen = time.monotonic(), self.figures.liveness
         for query in queries:
             if not query.isActive:
                 raise self._explain(query)
-            progress: Any = query.lastProgress
-            batch = None if progress is None else int(progress["batchId"])
+        now, seen = time.monotonic(), self.figures.liveness
+        if now - self._looked_at < _LIVENESS_EVERY_S:
+            return
+        self._looked_at = now
+        for query in queries:
+            progress: Any = query._jsq.lastProgress()
+            batch = None if progress is None else int(progress.batchId())
             seen.observe(query.name or "", now, is_busy=bool(query.status["isTriggerActive"]), batch=batch)
         slowest, limit_s = seen.slowest(now), self.settings.pipeline.stuck_after
         if slowest and slowest[1] > limit_s:
@@ -134,8 +141,8 @@ class Supervisor:
 
     def _lag(self, queries: list[StreamingQuery]) -> int:
         topic = self.settings.kafka.topics.readings
-        archive: Any = next((query.lastProgress for query in queries if query.name == "archive"), None)
-        done = committed_ends(archive, topic)
+        progress: Any = next((query._jsq.lastProgress() for query in queries if query.name == "archive"), None)
+        done = committed_ends(None if progress is None else json.loads(progress.json()), topic)
         try:
             there = topic_offsets(self.settings.kafka, topic)
         except (GridwatchError, KafkaError):
