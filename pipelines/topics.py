@@ -15,6 +15,7 @@ from pipelines.settings import Kafka, Settings
 
 Say = Callable[[str], None]
 
+_LOOK_LIMIT_S = 10.0
 _APPEND_TIME = {"message.timestamp.type": "LogAppendTime"}
 
 
@@ -146,6 +147,30 @@ def topic_offsets(kafka: Kafka, topic: str) -> dict[int, tuple[int, int]]:
         return {p.partition: (first[p], end[p]) for p in partitions}
     except (KafkaError, OSError) as error:
         raise InfrastructureUnavailable(f"offsets of {topic} at {kafka.bootstrap_servers}: {error}") from None
+    finally:
+        consumer.close()
+
+
+def holds_record(kafka: Kafka, topic: str, partition: int, since: int, until: int) -> bool:
+    """Whether Kafka has a record with an offset from `since` up to, without, `until`: not only a transaction's marker.
+
+    True too when nobody can say within some seconds.
+    """
+    consumer = KafkaConsumer(**client_options(kafka), enable_auto_commit=False, auto_offset_reset="earliest")
+    try:
+        place = TopicPartition(topic, partition)
+        consumer.assign([place])
+        consumer.seek(place, since)
+        deadline = time.monotonic() + _LOOK_LIMIT_S
+        while time.monotonic() < deadline:
+            polled = consumer.poll(timeout_ms=500, max_records=1)
+            for record in (record for records in polled.values() for record in records):
+                return bool(record.offset < until)
+            if consumer.position(place) >= until:
+                return False
+        return True
+    except (KafkaError, OSError) as error:
+        raise InfrastructureUnavailable(f"records of {topic} at {kafka.bootstrap_servers}: {error}") from None
     finally:
         consumer.close()
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
+from functools import partial
 
 from pipelines.errors import DataRefused
 from pipelines.identity.batches import Batches
@@ -24,7 +25,7 @@ from pipelines.lake_sql import no_tables
 from pipelines.settings import Settings
 from pipelines.small_tables import table_is_there
 from pipelines.tables import ANOMALIES, AUDIT, BASELINES, METER_WINDOWS, READINGS, REJECTED, Table
-from pipelines.topics import topic_ids, topic_offsets
+from pipelines.topics import holds_record, topic_ids, topic_offsets
 
 Say = Callable[[str], None]
 ARCHIVE = "archive"
@@ -46,6 +47,8 @@ class Facts:
     owner: str | None
     there: Mapping[str, Offsets]
     """Kafka's offsets of the topics that are read."""
+    holds_record: Callable[[int, int, int], bool]
+    """Whether Kafka has a record of a partition of the readings from one offset up to, without, another."""
 
 
 def settle_identity(settings: Settings, say: Say) -> RunRecord:
@@ -105,6 +108,7 @@ def gather(settings: Settings) -> Facts:
         shape=shape_of(settings),
         owner=owner_of(settings),
         there={name: topic_offsets(settings.kafka, name) for name in names},
+        holds_record=partial(holds_record, settings.kafka, topics.readings),
     )
 
 
@@ -121,7 +125,7 @@ def problems(files: CheckpointFiles, settings: Settings, record: RunRecord, fact
             yield from _older_checkpoint(files, settings, record, query, written, batches)
     archive = Batches.read(files, record.folder(ARCHIVE))
     if not list(archive.damage()):
-        yield from _older_tables(settings, record, archive)
+        yield from _older_tables(settings, record, facts, archive)
         yield from lost_records(settings, facts.there, archive)
     incidents = Batches.read(files, record.folder("incidents"))
     if not list(incidents.damage()):
@@ -220,14 +224,15 @@ def _older_checkpoint(
             return
 
 
-def _older_tables(settings: Settings, record: RunRecord, archive: Batches) -> Iterator[str]:
-    """What the checkpoint says is done must be accounted for."""
+def _older_tables(settings: Settings, record: RunRecord, facts: Facts, archive: Batches) -> Iterator[str]:
+    """What the checkpoint says is done must be accounted for; markers of Kafka's transactions are no records."""
     done = max(archive.done, default=None)
     if done is None:
         return
     ends = archive.end_of(done).get(settings.kafka.topics.readings, {})
     for partition, stored in sorted(audited_ends(settings, record.generation).items()):
-        if stored < ends.get(partition, stored):
+        end = ends.get(partition, stored)
+        if stored < end and facts.holds_record(partition, stored, end):
             yield (
                 f"audit of {settings.lake.root} ends at offset {stored} of partition {partition}, the checkpoint at"
                 f" {ends[partition]}: the tables are older than the checkpoint; restore both of one moment, or read on"

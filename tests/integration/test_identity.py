@@ -13,6 +13,7 @@ from kafka.admin import NewTopic
 
 from pipelines.local.broker import RunningBroker
 from pipelines.local.processes import Child
+from pipelines.topics import holds_record, topic_offsets
 from tests.integration.support import (
     Place,
     end_leftovers,
@@ -177,6 +178,22 @@ def test_two_pipelines_on_one_checkpoint_or_one_lake_and_a_topic_made_again_are_
     admin.create_topics([NewTopic(topic, num_partitions=2, replication_factor=1, topic_configs=configs)])
     admin.close()
     assert f"topic {topic} was deleted and made again" in run(place, "run", code=3)
+
+
+def test_markers_of_transactions_are_told_from_records(place: Place) -> None:
+    """A transaction's marker uses up the offset behind its records."""
+    topic = place.settings.kafka.topics.readings
+    producer = KafkaProducer(bootstrap_servers=place.bootstrap_servers, transactional_id=place.mark)
+    producer.init_transactions()
+    producer.begin_transaction()
+    for number in range(3):
+        producer.send(topic, b"record %d" % number, partition=0)
+    producer.commit_transaction()
+    producer.close()
+    assert topic_offsets(place.settings.kafka, topic)[0] == (0, 4)
+    assert holds_record(place.settings.kafka, topic, 0, 0, 4)
+    assert holds_record(place.settings.kafka, topic, 0, 2, 4)
+    assert not holds_record(place.settings.kafka, topic, 0, 3, 4)
 
 
 def test_records_that_retention_took_stop_the_job_and_skip_range_goes_on(place: Place) -> None:

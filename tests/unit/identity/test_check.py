@@ -77,6 +77,7 @@ def test_tables_older_than_the_checkpoint_are_found_by_the_audit(lake: Lake) -> 
     (line,) = found(lake)
     assert "audit" in line
     assert "ends at offset 30 of partition 0, the checkpoint at 40: the tables are older" in line
+    assert found(lake, holds_record=lambda partition, since, until: False) == [], "a transaction's markers"
 
 
 def test_a_topic_made_again_is_refused_by_its_id(lake: Lake) -> None:
