@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Any
 
 from pipelines.errors import DataRefused, SettingsError
 from pipelines.identity.check import WRITTEN, changed_shape, complete, gather
 from pipelines.identity.files import CheckpointFiles
-from pipelines.identity.past_rows import delete_ahead, empty_table, first_version_since
+from pipelines.identity.past_rows import clean_version, count_ahead, delete_ahead, empty_table
 from pipelines.identity.record import REBUILD, RunRecord, Start, new_record, read_record, write_record
 from pipelines.identity.tables import add_columns, audited, audited_ends, claim
 from pipelines.settings import Settings
@@ -127,20 +127,14 @@ def _begin(
     old = _old_record(files)
     facts = gather(settings)
     _refuse_unfit(settings, old, facts.topics, facts.shape, rebuild=rebuild)
-    start = Start(
-        offsets=dict(offsets) or None,
-        windows_after=None if rebuild else highest_value(settings, METER_WINDOWS, "window_end"),
-        resend=_newest_batches(settings),
-    )
-    if start.windows_after is not None:
-        slide_s, window_s = settings.detection.slide_s, settings.detection.window_s
-        since = start.windows_after + timedelta(seconds=slide_s - window_s)
-        start = replace(start, readings_version=first_version_since(settings, since))
+    ahead = {table: count_ahead(settings, table, offsets, there) for table in (READINGS, REJECTED)}
+    start = _start(settings, offsets, rebuild=rebuild, from_versions=not any(ahead.values()))
     record = complete(new_record(number=_next_number(files), start=start), facts)
     write_record(files, record)
-    for table in (READINGS, REJECTED):
-        if taken := delete_ahead(settings, table, offsets, there):
-            say(f"{taken} rows of {table.name} that no audit row counts were taken back; they are read again")
+    for table, rows in ahead.items():
+        if rows:
+            delete_ahead(settings, table, offsets, there)
+            say(f"{rows} rows of {table.name} that no audit row counts were taken back; they are read again")
     if rebuild:
         for table in DERIVED:
             empty_table(settings, table)
@@ -148,6 +142,16 @@ def _begin(
     claim(settings, record.generation)
     say(f"generation {record.number} begins at {_listed(offsets) or settings.pipeline.starting}")
     return record
+
+
+def _start(settings: Settings, offsets: Mapping[int, int], *, rebuild: bool, from_versions: bool) -> Start:
+    start = Start(dict(offsets) or None, resend=_newest_batches(settings))
+    after: datetime | None = highest_value(settings, METER_WINDOWS, "window_end")
+    if rebuild or after is None:
+        return start
+    since = after + timedelta(seconds=settings.detection.slide_s - settings.detection.window_s)
+    version = clean_version(settings, since) if from_versions else None
+    return replace(start, windows_after=after, readings_since=since, readings_version=version)
 
 
 def _old_record(files: CheckpointFiles) -> RunRecord | None:

@@ -41,16 +41,30 @@ def _has_since(settings: Settings, version: int, since: datetime) -> bool:
     return any(at >= since for at in moments)
 
 
-def delete_ahead(settings: Settings, table: Table, offsets: Mapping[int, int], there: Iterable[int]) -> int:
-    """Delete the rows at and behind the offsets that are read next; returns how many."""
-    taken = 0
-    for partition in there:
-        where = f"kafka_partition = {partition} AND kafka_offset >= {offsets.get(partition, 0)}"
-        ahead = read_rows(settings, table, columns=["kafka_offset"], where=where).num_rows
-        if ahead:
-            open_table(settings, table).delete(where)
-            taken += ahead
-    return taken
+def clean_version(settings: Settings, since: datetime) -> int | None:
+    """`first_version_since`, when no row was deleted from there on; else None: read what the table holds now.
+
+    A stream of versions brings the rows of a file that a later version has removed, and then those that replaced them.
+    """
+    version, table = first_version_since(settings, since), open_table(settings, READINGS)
+    commits = table.history(int(table.version()) - version + 1)
+    return None if any(commit["operation"] == "DELETE" for commit in commits) else version
+
+
+def count_ahead(settings: Settings, table: Table, offsets: Mapping[int, int], there: Iterable[int]) -> int:
+    """Rows at and behind the offsets that are read next: a crashed batch has stored them."""
+    places = _ahead(offsets, there)
+    return sum(read_rows(settings, table, columns=["kafka_offset"], where=where).num_rows for where in places)
+
+
+def delete_ahead(settings: Settings, table: Table, offsets: Mapping[int, int], there: Iterable[int]) -> None:
+    """Delete the rows that `count_ahead` counts."""
+    for where in _ahead(offsets, there):
+        open_table(settings, table).delete(where)
+
+
+def _ahead(offsets: Mapping[int, int], there: Iterable[int]) -> list[str]:
+    return [f"kafka_partition = {partition} AND kafka_offset >= {offsets.get(partition, 0)}" for partition in there]
 
 
 def empty_table(settings: Settings, table: Table) -> None:

@@ -41,6 +41,8 @@ class Start:
     """Next offset of each partition of the readings; partitions that are not named begin at their start."""
     windows_after: datetime | None = None
     """Window ends up to this one stand in meter_windows already."""
+    readings_since: datetime | None = None
+    """Event time of the first reading that a window after that may need."""
     readings_version: int | None = None
     """Version of the table readings that the windows begin to read at; None is its present content."""
     resend: dict[int, int] = field(default_factory=dict)
@@ -133,7 +135,6 @@ def _parse(document: Mapping[str, Any]) -> RunRecord:
             " version; start that one"
         )
     start = document.get("start") or {}
-    after = start.get("windows_after")
     return RunRecord(
         generation=str(document["generation"]),
         number=int(document.get("number", 1)),
@@ -144,11 +145,16 @@ def _parse(document: Mapping[str, Any]) -> RunRecord:
         created=str(document.get("created", "")),
         start=Start(
             offsets=None if start.get("offsets") is None else _numbers(start["offsets"]),
-            windows_after=datetime.fromisoformat(after) if after else None,
+            windows_after=_moment(start.get("windows_after")),
+            readings_since=_moment(start.get("readings_since")),
             readings_version=start.get("readings_version"),
             resend=_numbers(start.get("resend") or {}),
         ),
     )
+
+
+def _moment(text: str | None) -> datetime | None:
+    return datetime.fromisoformat(text) if text else None
 
 
 def _numbers(by_partition: Mapping[str, int]) -> dict[int, int]:

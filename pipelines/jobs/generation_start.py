@@ -30,8 +30,15 @@ def first_offsets(run: Run) -> str | dict[int, int]:
 
 
 def open_readings(run: Run) -> DataFrame:
-    """The stream of readings, from the version on that holds the first reading of a window that is still open."""
-    return table_stream(run.spark, run.settings, "readings", since_version=run.start.readings_version)
+    """The stream of readings, from the first one on that a window may need which is still open.
+
+    Files of earlier days are never read: the day is the table's partition.
+    """
+    since = run.start.readings_since
+    readings = table_stream(run.spark, run.settings, "readings", since_version=run.start.readings_version)
+    if since is None:
+        return readings
+    return readings.where((F.col("event_date") >= F.lit(since.date())) & (F.col("event_ts") >= F.lit(since)))
 
 
 def only_new_windows(run: Run, closed: DataFrame) -> DataFrame:

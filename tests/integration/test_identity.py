@@ -7,12 +7,16 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
+import pyarrow as pa
 import pytest
 from kafka import KafkaAdminClient, KafkaProducer, TopicPartition
 from kafka.admin import NewTopic
 
 from pipelines.local.broker import RunningBroker
 from pipelines.local.processes import Child
+from pipelines.sinks import BatchId
+from pipelines.small_tables import append_rows_once, arrow_schema, read_rows
+from pipelines.tables import READINGS
 from pipelines.topics import holds_record, topic_offsets
 from tests.integration.support import (
     Place,
@@ -111,6 +115,7 @@ def test_a_lost_checkpoint_is_refused_and_a_new_generation_goes_on_without_a_gap
     assert "ERROR" not in said
     assert not place.archived(), "all was done: nothing to go on with"
 
+    store_ahead(place)
     shutil.rmtree(place.folder / "checkpoint")
     refusal = run(place, "run", code=3)
     assert "holds archived batches" in refusal
@@ -132,6 +137,16 @@ def test_a_lost_checkpoint_is_refused_and_a_new_generation_goes_on_without_a_gap
     live(place, "third")
     assert_windows_equal_the_model(place)
     assert assert_anomalies_stand_once(place) == rows
+
+
+def store_ahead(place: Place) -> None:
+    """A reading beyond what audit accounts for, as a crash in the middle of a batch leaves it, and a wrong one."""
+    settings = place.settings
+    newest = read_rows(settings, READINGS).sort_by([("event_ts", "descending")]).slice(0, 1).to_pylist()[0]
+    stored = place.ask(f"SELECT max(last_offset) FROM audit WHERE kafka_partition = {newest['kafka_partition']}")
+    wrong = newest | {"voltage_v": 1.0, "kafka_offset": stored[0][0] + 1, "is_late": False, "is_resent": False}
+    rows = pa.Table.from_pylist([wrong], schema=arrow_schema(READINGS))
+    append_rows_once(rows, settings, READINGS, BatchId("crashed", "archive", 0))
 
 
 def assert_anomalies_stand_once(place: Place) -> int:

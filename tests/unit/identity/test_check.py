@@ -16,7 +16,7 @@ from pipelines.identity.record import RUN_RECORD, Start, read_record, shape_of, 
 from pipelines.identity.tables import add_columns, claim, owner_of
 from pipelines.small_tables import create_tables, open_table
 from pipelines.tables import AUDIT, READINGS
-from tests.unit.identity.lakes import TOPICS, Lake, settings_in
+from tests.unit.identity.lakes import NOON, TOPICS, Lake, settings_in
 
 NEW = "`gridwatch checkpoint new-generation --from-offsets tables`"
 
@@ -167,7 +167,7 @@ def test_a_new_partition_is_no_problem(lake: Lake) -> None:
 
 class TestRecord:
     def test_it_is_read_as_it_was_written(self, tmp_path: Path, lake: Lake) -> None:
-        start = Start({0: 5}, lake.settings and None, 7, {0: 1})
+        start = Start({0: 5}, NOON, NOON, 7, {0: 1})
         record = replace(lake.record, number=3, start=start)
         write_record(lake.files, record)
         assert read_record(lake.files) == record

@@ -9,7 +9,7 @@ import pytest
 
 from pipelines.errors import SettingsError
 from pipelines.identity.generation import SkippedRange
-from pipelines.identity.past_rows import delete_ahead, empty_table, first_version_since
+from pipelines.identity.past_rows import clean_version, count_ahead, delete_ahead, empty_table, first_version_since
 from pipelines.small_tables import count_rows, highest_value, read_rows
 from pipelines.tables import METER_WINDOWS, READINGS
 from tests.unit.identity.lakes import NOON, Lake, settings_in
@@ -31,9 +31,19 @@ def test_the_windows_read_on_from_the_version_with_the_first_open_reading(
 def test_only_rows_that_are_read_again_are_taken_back(lake: Lake) -> None:
     lake.archive(5, until="readings")
     assert count_rows(lake.settings, READINGS) == 60
-    assert delete_ahead(lake.settings, READINGS, {0: 50}, [0, 1]) == 10
+    assert count_ahead(lake.settings, READINGS, {0: 50}, [0, 1]) == 10
+    delete_ahead(lake.settings, READINGS, {0: 50}, [0, 1])
     assert sorted(read_rows(lake.settings, READINGS)["kafka_offset"].to_pylist()) == list(range(50))
-    assert delete_ahead(lake.settings, READINGS, {0: 50}, [0, 1]) == 0
+    assert count_ahead(lake.settings, READINGS, {0: 50}, [0, 1]) == 0
+
+
+def test_versions_with_a_deletion_behind_them_are_not_streamed(lake: Lake) -> None:
+    """The stream would bring the deleted rows, and then the same ones read again."""
+    since = NOON + timedelta(seconds=25)
+    assert clean_version(lake.settings, since) == 3
+    lake.archive(5, until="readings")
+    delete_ahead(lake.settings, READINGS, {0: 50}, [0])
+    assert clean_version(lake.settings, since) is None
 
 
 def test_an_emptied_table_keeps_its_columns(lake: Lake) -> None:
