@@ -96,7 +96,12 @@ def _reach_store(spark: SparkSession, store: Store) -> None:
 
 def store_options(store: Store) -> dict[str, str]:
     """S3A options without their prefix `fs.s3a.`; holds the secrets in clear."""
-    options = {"endpoint.region": store.region, "path.style.access": str(store.path_style).lower()}
+    options = {
+        "endpoint.region": store.region,
+        "path.style.access": str(store.path_style).lower(),
+        "multipart.purge": "true",
+        "multipart.purge.age": str(int(store.uploads_after)),
+    }
     if store.endpoint:
         options["endpoint"] = store.endpoint
         options["connection.ssl.enabled"] = str(store.endpoint.startswith("https")).lower()

@@ -14,6 +14,8 @@ from pipelines.detection_settings import Incidents as Incidents
 from pipelines.detection_settings import Section as Section
 from pipelines.durations import Seconds, format_seconds
 
+_WEEK_S = 7 * 86400
+
 
 class Topics(Section):
     readings: str = Field("sensor-readings", description="Topic of the incoming readings.")
@@ -63,6 +65,12 @@ class Store(Section):
     path_style: bool = Field(True, description="Bucket in the path instead of in the host name (MinIO).")
     access_key: SecretStr | None = Field(None, description="S3 access key; from the environment only.")
     secret_key: SecretStr | None = Field(None, description="S3 secret key; from the environment only.")
+    uploads_after: Seconds = Field(
+        _WEEK_S,
+        ge=3600,
+        description="At each start of a job, uploads in the bucket that were begun so long ago and never finished are"
+        " given up.",
+    )
 
 
 class Lake(Section):
@@ -71,6 +79,15 @@ class Lake(Section):
         None,
         description="CSV of the meters loaded into the table meters at start (meter_id, feeder_id, transformer_id,"
         " phase, nominal_voltage_v, rated_current_a); null keeps the table as it is.",
+    )
+    retention_days: int | None = Field(
+        None,
+        ge=1,
+        description="Days of readings, rejected and anomalies that are kept; null keeps all. Must be longer than"
+        " kafka.retention.",
+    )
+    windows_retention_days: int | None = Field(
+        90, ge=1, description="Days of meter_windows that are kept; null keeps all."
     )
     labels: str | None = Field(
         None, description="CSV of the generator's fault labels loaded at start; null loads none."
@@ -132,6 +149,20 @@ class Pipeline(Section):
     incidents_trigger: Seconds = Field(5, ge=0, description="Least time between two batches of the incidents.")
     max_offsets_per_trigger: int = Field(
         1_000_000, ge=100, description="Most records one archive batch takes; bounds memory after a downtime."
+    )
+    max_restarts: int = Field(
+        5, ge=0, description="Restarts of failed queries in a row, with growing pauses, before the job gives up."
+    )
+    max_outage: Seconds = Field(
+        3600, ge=1, description="How long a running job waits for Kafka or the store to come back before exit code 4."
+    )
+    stuck_after: Seconds = Field(
+        900,
+        ge=30,
+        description="A batch that lasts longer is stuck: the job ends with exit code 4, to be started again.",
+    )
+    stop_within: Seconds = Field(
+        30, ge=0, description="After SIGTERM running batches may finish for this long; then they are interrupted."
     )
     master: str = Field(
         "local[*]", description="Spark master when plain python starts the job; spark-submit sets its own."
@@ -200,6 +231,21 @@ class Alerts(Section):
     )
 
 
+class Upkeep(Section):
+    every: Seconds = Field(
+        3600, ge=0, description="How often a query looks after its tables, after a batch's commits; 0 = never."
+    )
+    target_mb: int = Field(128, ge=1, le=4096, description="Size of the files that OPTIMIZE makes, MB.")
+    vacuum_after: Seconds = Field(
+        _WEEK_S, ge=_WEEK_S, description="Files that no version of this age needs are removed; at least 7 d."
+    )
+    log_retention: Seconds = Field(
+        30 * 86400,
+        ge=_WEEK_S,
+        description="Age of the log of a table that is kept; longer than the longest downtime of the windows.",
+    )
+
+
 class Settings(Section):
     """All settings of one pipeline."""
 
@@ -211,6 +257,7 @@ class Settings(Section):
     incidents: Incidents = Incidents()
     pipeline: Pipeline = Pipeline()
     alerts: Alerts = Alerts()
+    upkeep: Upkeep = Upkeep()
 
     @property
     def resent_horizon_s(self) -> float:
@@ -227,6 +274,17 @@ class Settings(Section):
         """
         off_delay = max(self.incidents.off_delay, 1.5 * self.detection.slide_s)
         return self.incidents.model_copy(update={"off_delay": off_delay})
+
+    @model_validator(mode="after")
+    def _lake_outlives_kafka(self) -> Self:
+        days = self.lake.retention_days
+        if days is not None and days * 86400 <= self.kafka.retention:
+            raise ValueError(
+                f"lake.retention_days = {days} must be longer than kafka.retention ="
+                f" {format_seconds(self.kafka.retention)}:"
+                " `gridwatch verify` would call what was deleted lost"
+            )
+        return self
 
     @model_validator(mode="after")
     def _skew_below_watermark(self) -> Self:

@@ -15,6 +15,7 @@ from pipelines.settings import Kafka, Settings
 
 Say = Callable[[str], None]
 
+_LOOK_LIMIT_S = 10.0
 _APPEND_TIME = {"message.timestamp.type": "LogAppendTime"}
 
 
@@ -123,6 +124,20 @@ def _config_value(configs: Any, topic: str, key: str) -> str | None:
     return None
 
 
+def topic_ids(kafka: Kafka, names: Iterable[str]) -> dict[str, str]:
+    """Kafka's id of each topic: a topic that was deleted and made again has another one. SettingsError without one."""
+    admin = KafkaAdminClient(**client_options(kafka))
+    try:
+        described = admin.describe_topics(sorted(set(names)))
+    except (KafkaError, OSError) as error:
+        raise InfrastructureUnavailable(f"topics at {kafka.bootstrap_servers}: {error}") from None
+    finally:
+        admin.close()
+    if absent := [topic["name"] for topic in described if topic["error_code"]]:
+        raise SettingsError(f"topic {absent[0]} does not exist; `gridwatch topics create` makes it")
+    return {topic["name"]: str(topic["topic_id"]) for topic in described}
+
+
 def topic_offsets(kafka: Kafka, topic: str) -> dict[int, tuple[int, int]]:
     """First available and next offset of every partition of a topic."""
     consumer = KafkaConsumer(**client_options(kafka), enable_auto_commit=False)
@@ -132,6 +147,30 @@ def topic_offsets(kafka: Kafka, topic: str) -> dict[int, tuple[int, int]]:
         return {p.partition: (first[p], end[p]) for p in partitions}
     except (KafkaError, OSError) as error:
         raise InfrastructureUnavailable(f"offsets of {topic} at {kafka.bootstrap_servers}: {error}") from None
+    finally:
+        consumer.close()
+
+
+def holds_record(kafka: Kafka, topic: str, partition: int, since: int, until: int) -> bool:
+    """Whether Kafka has a record with an offset from `since` up to, without, `until`: not only a transaction's marker.
+
+    True too when nobody can say within some seconds.
+    """
+    consumer = KafkaConsumer(**client_options(kafka), enable_auto_commit=False, auto_offset_reset="earliest")
+    try:
+        place = TopicPartition(topic, partition)
+        consumer.assign([place])
+        consumer.seek(place, since)
+        deadline = time.monotonic() + _LOOK_LIMIT_S
+        while time.monotonic() < deadline:
+            polled = consumer.poll(timeout_ms=500, max_records=1)
+            for record in (record for records in polled.values() for record in records):
+                return bool(record.offset < until)
+            if consumer.position(place) >= until:
+                return False
+        return True
+    except (KafkaError, OSError) as error:
+        raise InfrastructureUnavailable(f"records of {topic} at {kafka.bootstrap_servers}: {error}") from None
     finally:
         consumer.close()
 

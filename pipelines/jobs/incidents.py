@@ -63,6 +63,7 @@ class IncidentsBatch:
         if events.num_rows or clock != before:
             self._update_incidents(events, before, clock, batch)
         self._clock_after = number, clock
+        self.run.keep_up(ANOMALIES, INCIDENTS)
 
     def _archive(self, events: pa.Table, batch: BatchId) -> None:
         """Append the events whose id the table does not hold yet; equal ids have equal event times."""

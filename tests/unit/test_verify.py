@@ -34,6 +34,8 @@ class Lake:
     audit: list[tuple[int, int, int, int, int, int]] = field(default_factory=list)
     offsets: dict[int, tuple[int, int]] = field(default_factory=dict)
     topic: str = TOPIC
+    skipped: list[tuple[int, int, int, int]] = field(default_factory=list)
+    """Partition, first and last offset, and how many of them are stored."""
 
     def verify(self) -> VerifyReport:
         with duckdb.connect() as lake:
@@ -55,6 +57,11 @@ class Lake:
         for p, batch, first, last, accepted, rejected in self.audit:
             row = [TOPIC, p, batch, first, last, last - first + 1, accepted, rejected]
             lake.execute("INSERT INTO audit VALUES (?, ?, ?, ?, ?, ?, ?, ?)", row)
+        if self.skipped:
+            lake.execute("ALTER TABLE audit ADD COLUMN skipped_because TEXT")
+        for p, first, last, stored in self.skipped:
+            row = [TOPIC, p, -1, first, last, stored, stored, 0, "why"]
+            lake.execute("INSERT INTO audit VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)", row)
 
 
 @pytest.fixture
@@ -94,6 +101,43 @@ def test_a_removed_reading_is_lost_and_named(lake: Lake) -> None:
 def test_a_removed_rejection_is_lost_too(lake: Lake) -> None:
     lake.rejected.remove((1, 4, "empty_value"))
     assert lake.verify().partitions[1].lost_ranges == (OffsetRange(4, 4),)
+
+
+class TestSkipped:
+    """Offsets 30 to 34 were noted as lost, 35 to 39 follow: as skip-range and the next batch leave the tables."""
+
+    @pytest.fixture
+    def lake(self, lake: Lake) -> Lake:
+        lake.readings += [(0, offset) for offset in range(35, 40)]
+        lake.audit.append((0, 1, 35, 39, 5, 0))
+        lake.offsets[0] = (0, 40)
+        lake.skipped.append((0, 30, 34, 0))
+        return lake
+
+    def test_they_are_counted_apart_and_no_fault(self, lake: Lake) -> None:
+        report = lake.verify()
+        assert report.ok, report.verdict
+        assert (report.skipped, report.lost, report.to_json()["skipped"]) == (5, 0, 5)
+        assert "33 archived + 2 rejected + 5 noted as skipped" in report.verdict
+
+    def test_without_the_note_they_are_lost(self, lake: Lake) -> None:
+        lake.skipped.clear()
+        report = lake.verify()
+        assert report.lost == 5
+        assert report.partitions[0].lost_ranges == (OffsetRange(30, 34),)
+
+    def test_another_lost_offset_is_still_found_and_named(self, lake: Lake) -> None:
+        lake.readings.remove((0, 36))
+        report = lake.verify()
+        assert (report.skipped, report.lost) == (5, 1)
+        assert report.partitions[0].lost_ranges == (OffsetRange(36, 36),)
+
+    def test_what_a_crashed_batch_stored_of_the_range_counts_as_stored(self, lake: Lake) -> None:
+        lake.readings.append((0, 31))
+        lake.skipped[0] = (0, 30, 34, 1)
+        report = lake.verify()
+        assert report.ok, report.verdict
+        assert report.skipped == 4
 
 
 def test_ranges_at_both_ends_of_what_is_committed_are_found(lake: Lake) -> None:

@@ -1,0 +1,89 @@
+"""doctor, checkpoint and skip-range without Kafka: each says what is missing, with the exit code that fits."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from pipelines.cli.main import main
+from pipelines.identity.lock import CheckpointLock
+from pipelines.local.ports import free_port
+from tests.unit.identity.lakes import Lake, settings_in
+
+
+@pytest.fixture
+def words(tmp_path: Path) -> list[str]:
+    """A lake and a checkpoint of an earlier run, and a broker that is not there."""
+    settings = Lake(settings_in(tmp_path)).make().settings
+    return [
+        "--set", f"lake.root={settings.lake.root}", "--set", f"pipeline.checkpoint={settings.pipeline.checkpoint}",
+        "--set", f'kafka.bootstrap_servers="127.0.0.1:{free_port()}"', "--set", "kafka.connect_timeout=1",
+    ]  # fmt: skip
+
+
+def test_the_doctor_names_what_fails_and_skips_what_needs_it(
+    words: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["doctor", "--json", *words]) == 4
+    said = json.loads(capsys.readouterr().out)
+    results = {check["name"]: check["result"] for check in said["checks"]}
+    assert results == {
+        "java": "ok", "memory": "ok", "ports": "failed", "broker": "skipped", "topics": "skipped", "store": "skipped",
+        "clock": "skipped", "checkpoint": "ok", "identity": "skipped",
+    }  # fmt: skip
+    (ports,) = [check["detail"] for check in said["checks"] if check["name"] == "ports"]
+    assert "Connection refused; start the server" in ports
+    assert not said["ok"]
+
+
+def test_the_doctor_says_who_uses_the_checkpoint(
+    words: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with CheckpointLock(settings_in(tmp_path), "gridwatch run"):
+        assert main(["doctor", *words]) == 4
+    assert "generation 1 (" in (said := capsys.readouterr().out)
+    assert "in use by `gridwatch run`, process" in said
+
+
+def test_more_memory_than_there_is_is_found(words: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["doctor", "--set", "pipeline.driver_memory=9000g", *words]) == 2
+    assert "pipeline.driver_memory = 9000g" in capsys.readouterr().out
+
+
+def test_a_checkpoint_where_nobody_can_write_is_found(
+    words: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "file").write_text("no folder")
+    place = ["--set", f"pipeline.checkpoint={tmp_path / 'file' / 'checkpoint'}"]
+    main(["doctor", "--json", *words, *place])
+    checks = {check["name"]: check for check in json.loads(capsys.readouterr().out)["checks"]}
+    assert checks["checkpoint"]["result"] == "failed"
+
+
+def test_the_record_is_shown(words: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["checkpoint", "show", *words]) == 0
+    record = json.loads(capsys.readouterr().out)
+    assert record["number"] == 1
+    assert record["shape"]["detection.window"] == "5 min"
+    assert len(record["shape_hash"]) == 64
+    assert main(["checkpoint", "show", *words, "--set", f"pipeline.checkpoint={tmp_path / 'empty'}"]) == 2
+
+
+@pytest.mark.parametrize(
+    "command", [["checkpoint", "new-generation"], ["skip-range", "0:30-40"]], ids=lambda words: words[0]
+)
+def test_commands_that_write_need_kafka_and_the_lock(
+    command: list[str], words: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main([*command, *words]) == 4
+    assert "no broker answers within 1 s" in capsys.readouterr().err
+    with CheckpointLock(settings_in(tmp_path), "gridwatch run"):
+        assert main([*command, *words]) == 3
+    assert "in use by `gridwatch run`" in capsys.readouterr().err
+
+
+def test_a_range_that_is_none_is_refused_at_once(words: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["skip-range", "0:9", *words]) == 2
+    assert "partition:first-last, for example 0:100-199" in capsys.readouterr().err

@@ -1,0 +1,145 @@
+"""Upkeep on real tables: fewer and larger files, nothing lost, nothing young removed, only the owner may."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from datetime import timedelta
+from pathlib import Path
+
+import pytest
+
+from pipelines import upkeep
+from pipelines.cli.main import main
+from pipelines.errors import SettingsError
+from pipelines.identity.lock import CheckpointLock
+from pipelines.settings import Settings
+from pipelines.settings_load import load_settings
+from pipelines.sinks import BatchId
+from pipelines.small_tables import open_table, read_rows
+from pipelines.tables import AUDIT, METER_WINDOWS, READINGS
+from pipelines.upkeep import UPKEEP, data_files, look_after
+from tests.unit.identity.lakes import NOON, Lake, audit, reading, settings_in
+
+DAY_S = 86400.0
+
+
+@pytest.fixture(autouse=True)
+def _forgotten() -> Iterator[None]:
+    UPKEEP.clear()
+    upkeep._vacuumed_at.clear()
+    yield
+    UPKEEP.clear()
+
+
+@pytest.fixture
+def lake(tmp_path: Path) -> Lake:
+    """Ten files of yesterday, three of today."""
+    lake = Lake(settings_in(tmp_path, lake={"root": str(tmp_path / "lake"), "windows_retention_days": 5})).make(
+        batches=0
+    )
+    for number in range(13):
+        at = NOON if number < 10 else NOON + timedelta(days=1)
+        row = reading(number, event_ts=at, event_date=at.date())
+        lake.add(READINGS, [row], BatchId("g", "archive", number))
+    return lake
+
+
+def files_by_day(settings: Settings) -> dict[str, int]:
+    found: dict[str, int] = {}
+    for file in data_files(open_table(settings, READINGS), READINGS):
+        found[str(file.partition)] = found.get(str(file.partition), 0) + 1
+    return found
+
+
+def test_a_closed_partition_becomes_one_file_and_the_open_one_is_left(lake: Lake) -> None:
+    before = read_rows(lake.settings, READINGS).sort_by("kafka_offset")
+    done = look_after(lake.settings, READINGS)
+    assert files_by_day(lake.settings) == {"2026-03-01": 1, "2026-03-02": 3}
+    assert (done.compacted_files, done.files) == (10, 4)
+    assert read_rows(lake.settings, READINGS).sort_by("kafka_offset") == before
+    assert look_after(lake.settings, READINGS).compacted_files == 0
+    assert UPKEEP["readings"].compacted_files == 10
+
+
+def test_what_optimize_commits_is_no_news_for_a_stream(lake: Lake) -> None:
+    """The windows stream the table: a compacted file must not look like new readings."""
+    look_after(lake.settings, READINGS)
+    history = open_table(lake.settings, READINGS).history()
+    (commit,) = [c for c in history if c["operation"] == "OPTIMIZE"]
+    log = Path(lake.settings.lake.root) / f"readings/_delta_log/{commit['version']:020}.json"
+    assert '"dataChange":false' in log.read_text()
+    assert '"dataChange":true' not in log.read_text()
+
+
+def test_a_table_without_partitions_is_compacted_when_it_has_many_files(lake: Lake) -> None:
+    for number in range(60):
+        lake.add(AUDIT, [audit(BatchId("g", "archive", number))], BatchId("g", "archive", number))
+    done = look_after(lake.settings, AUDIT)
+    assert (done.compacted_files, done.files) == (60, 1)
+    assert read_rows(lake.settings, AUDIT).num_rows == 60
+    assert open_table(lake.settings, AUDIT).transaction_version("gridwatch/g/archive/audit") == 59
+
+
+def test_windows_older_than_the_retention_go_by_whole_days_and_readings_stay(lake: Lake) -> None:
+    for number, days in enumerate((0, 3, 9, 10)):
+        lake.window(NOON + timedelta(days=days), number)
+    now = (NOON + timedelta(days=10)).timestamp()
+    root = Path(lake.settings.lake.root) / "meter_windows"
+    assert look_after(lake.settings, METER_WINDOWS, now=now).expired_files == 0, "its files are young"
+    in_ten_days = (
+        max(f.modified_at for f in data_files(open_table(lake.settings, METER_WINDOWS), METER_WINDOWS)) + 10 * DAY_S
+    )
+    done = look_after(lake.settings, METER_WINDOWS, now=in_ten_days)
+    assert done.expired_files == 4
+    assert look_after(lake.settings, READINGS, now=in_ten_days).expired_files == 0
+    assert list(root.glob("window_date=*/*.parquet")), "VACUUM is a week away"
+
+
+def test_leftovers_of_a_killed_writer_go_after_a_week_and_not_before(lake: Lake) -> None:
+    orphan = Path(lake.settings.lake.root) / "readings/event_date=2026-03-01/part-0-killed.parquet"
+    orphan.write_bytes(b"half a file")
+    assert look_after(lake.settings, READINGS).vacuumed_files == 0
+    assert orphan.exists()
+    eight_days_ago = orphan.stat().st_mtime - 8 * DAY_S
+    os.utime(orphan, (eight_days_ago, eight_days_ago))
+    assert look_after(lake.settings, READINGS).vacuumed_files == 0, "once a day"
+    assert look_after(lake.settings, READINGS, thorough=True).vacuumed_files == 1
+    assert not orphan.exists()
+    assert read_rows(lake.settings, READINGS).num_rows == 13
+
+
+def test_the_log_keeps_what_the_setting_says(lake: Lake) -> None:
+    look_after(lake.settings, READINGS)
+    version = open_table(lake.settings, READINGS).version()
+    configuration = open_table(lake.settings, READINGS).metadata().configuration
+    assert configuration["delta.logRetentionDuration"] == "interval 2592000 seconds"
+    look_after(lake.settings, READINGS)
+    assert open_table(lake.settings, READINGS).version() == version, "nothing to do, nothing committed"
+
+
+def test_vacuum_below_a_week_is_refused() -> None:
+    with pytest.raises(SettingsError, match=r"upkeep\.vacuum_after"):
+        load_settings(assignments=["upkeep.vacuum_after=6 d"])
+
+
+def test_a_retention_shorter_than_kafkas_is_refused() -> None:
+    with pytest.raises(SettingsError, match=r"lake\.retention_days = 7 must be longer than kafka\.retention = 7 d"):
+        load_settings(assignments=["lake.retention_days=7"])
+
+
+def words_for(settings: Settings) -> list[str]:
+    return ["--set", f"lake.root={settings.lake.root}", "--set", f"pipeline.checkpoint={settings.pipeline.checkpoint}"]
+
+
+def test_the_command_is_refused_while_another_writer_holds_the_lock_or_owns_the_tables(
+    lake: Lake, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with CheckpointLock(lake.settings, "gridwatch run"):
+        assert main(["maintain", *words_for(lake.settings)]) == 3
+        assert "in use by `gridwatch run`" in capsys.readouterr().err
+    other = settings_in(tmp_path, pipeline={"checkpoint": str(tmp_path / "other")})
+    assert main(["maintain", *words_for(other)]) == 3
+    assert "belongs to generation" in capsys.readouterr().err
+    assert main(["maintain", *words_for(lake.settings)]) == 0
+    assert "readings" in capsys.readouterr().out
