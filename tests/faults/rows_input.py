@@ -104,8 +104,8 @@ def clocks(bench: Bench) -> Figures:
     require(after == highest, f"the largest event time moved by {after - highest} ms")
     traffic.send_polls(20)
     figures = scene.settle()
-    late = [s for s in traffic.acked if s.kind in (NORMAL, SPIKE) and told.get((s.partition, s.offset)) and
-            told[s.partition, s.offset].is_late]  # fmt: skip
+    told = dict(fates(scene.direct))
+    late = [s for s in traffic.acked if s.kind in (NORMAL, SPIKE) and told[s.partition, s.offset].is_late]
     require(not late, f"{len(late)} on-time readings became late, such as {late[:1]}")
     return {"rejected_ahead": 3, "rejected_behind": 2, "late_after_jump_back": 1, **figures}
 
