@@ -22,6 +22,7 @@ from pyspark.sql.pandas.types import to_arrow_schema
 from pipelines.errors import InfrastructureUnavailable
 from pipelines.settings import Settings, Store
 from pipelines.sinks import BatchId
+from pipelines.store_tls import trust_in_this_process
 from pipelines.tables import AUDIT, TABLES, Table, table_path
 
 Say = Callable[[str], None]
@@ -204,6 +205,7 @@ def _uri(settings: Settings, table: Table) -> str:
 
 
 def _options(settings: Settings) -> dict[str, str] | None:
+    trust_in_this_process(settings.store)
     return storage_options(settings.store) if settings.lake.root.startswith("s3") else None
 
 

@@ -13,7 +13,8 @@ Value = bytes | None
 _TOKENS = (
     b"{", b"}", b"[", b"]", b",", b":", b'"', b"\\", b"\\u0000", b"\\ud83d", b"\\udc00", b"null", b"true", b"NaN",
     b"-", b"e", b"E+", b".", b"0", b"9" * 20, b"1e400", b"1e-400", b" ", b"\n", b"\t", b"\r", b"\x00", b"\x0b",
-    b"\xc2\xa0", b"\xe2\x80\xa8", b"\xef\xbb\xbf", b"\xff", b"\xc0\xaf", b"\xed\xa0\x80", b"\xf0\x9f\x98\x80", b"/*", b"*/",
+    b"\xc2\xa0", b"\xe2\x80\xa8", b"\xef\xbb\xbf", b"\xff", b"\xc0\xaf", b"\xed\xa0\x80", b"\xf0\x9f\x98\x80",
+    b"/*", b"*/",
     b"//", b"#", b"'", b'"meterId"', b'"timestamp"', b'"voltage"', b'"current"', b'"temperature"', b'"status"', b'"x":',
     b'":', b'":"',
     b"-0", b"-0.0", b"1000000", b"1000000.0000000001", b"-273", b"-273.0000000000001", str(NOON_MS).encode(),
