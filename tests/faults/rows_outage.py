@@ -113,7 +113,7 @@ def store_unwilling(bench: Bench) -> Figures:
         figures[name] = scene.catch_up(300)
     figures["busy_answers"] = proxy.answered.busy
     lost: set[str] = set()
-    proxy.faults.lose_reply_to = lambda method, path: _once_a_table(lost, method, path)
+    proxy.faults.lose_reply_to = lambda method, path: once_a_table(lost, method, path)
     scene.traffic.send_polls(40, per_second=4)
     figures["lost_replies"] = scene.settle(300)
     figures["replies_lost_to_commits_of"] = sorted(lost)
@@ -121,7 +121,8 @@ def store_unwilling(bench: Bench) -> Figures:
     return figures
 
 
-def _once_a_table(lost: set[str], method: str, path: str) -> bool:
+def once_a_table(lost: set[str], method: str, path: str) -> bool:
+    """Whether a request is the first commit to a table that is not in `lost`; it then is."""
     parts = path.partition("?")[0].split("/")
     if method != "PUT" or "_delta_log" not in parts or not parts[-1].endswith(".json"):
         return False
