@@ -50,7 +50,7 @@ def _probe_store(root: str, store: Store) -> str:
     path = f"{root.partition('://')[2].rstrip('/')}/.gridwatch-check-{uuid.uuid4().hex}"
     where = store.endpoint or f"Amazon S3 in {store.region}"
     try:
-        files = _filesystem(store)
+        files = store_filesystem(store)
         with files.open_output_stream(path) as stream:
             stream.write(b"gridwatch")
         with files.open_input_stream(path) as stream:
@@ -65,7 +65,7 @@ def _probe_store(root: str, store: Store) -> str:
     return f"{root} at {where} can be written and read"
 
 
-def _filesystem(store: Store) -> Any:
+def store_filesystem(store: Store) -> Any:
     """The store as pyarrow sees it, giving up after seconds; without keys Amazon's own chain gives them."""
     from pyarrow.fs import AwsStandardS3RetryStrategy, S3FileSystem
 

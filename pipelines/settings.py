@@ -152,6 +152,20 @@ class Pipeline(Section):
     max_offsets_per_trigger: int = Field(
         1_000_000, ge=100, description="Most records one archive batch takes; bounds memory after a downtime."
     )
+    max_restarts: int = Field(
+        5, ge=0, description="Restarts of failed queries in a row, with growing pauses, before the job gives up."
+    )
+    max_outage: Seconds = Field(
+        3600, ge=1, description="How long a running job waits for Kafka or the store to come back before exit code 4."
+    )
+    stuck_after: Seconds = Field(
+        900,
+        ge=30,
+        description="A batch that lasts longer is stuck: the job ends with exit code 4, to be started again.",
+    )
+    stop_within: Seconds = Field(
+        30, ge=0, description="After SIGTERM running batches may finish for this long; then they are interrupted."
+    )
     master: str = Field(
         "local[*]", description="Spark master when plain python starts the job; spark-submit sets its own."
     )

@@ -90,7 +90,7 @@ def create_tables(settings: Settings) -> list[str]:
 
     Raises InfrastructureUnavailable when the folder or the bucket cannot be written.
     """
-    missing = [table for table in TABLES.values() if not _is_there(settings, table)]
+    missing = [table for table in TABLES.values() if not table_is_there(settings, table)]
     for table in missing:
         _create(settings, table)
     return [table.name for table in missing]
@@ -110,7 +110,7 @@ def _write_once(
     rows: pa.Table, settings: Settings, table: Table, batch: BatchId, *, mode: Literal["append", "overwrite"]
 ) -> None:
     app_id = batch.app_id(table)
-    target = _open(settings, table)
+    target = open_table(settings, table)
     done = target.transaction_version(app_id)
     if done is None or done < batch.number:
         commit = CommitProperties(app_transactions=[Transaction(app_id, batch.number)])
@@ -118,14 +118,14 @@ def _write_once(
             write_deltalake(target, rows.select(table.column_names), mode=mode, commit_properties=commit)
         except CommitFailedError:
             # When the reply to a commit is lost the library sends it again, and meets its own commit.
-            stored = _open(settings, table).transaction_version(app_id)
+            stored = open_table(settings, table).transaction_version(app_id)
             if stored is None or stored < batch.number:
                 raise
 
 
 def replace_rows(rows: pa.Table, settings: Settings, table: Table) -> None:
     """Replace all rows of a table."""
-    _whatever_was_done(lambda: write_deltalake(_open(settings, table), rows, mode="overwrite"))
+    _whatever_was_done(lambda: write_deltalake(open_table(settings, table), rows, mode="overwrite"))
 
 
 def merge_rows(rows: pa.Table, gone: Sequence[str], settings: Settings, table: Table, *, key: str) -> None:
@@ -139,7 +139,7 @@ def merge_rows(rows: pa.Table, gone: Sequence[str], settings: Settings, table: T
     values = {name: f"new.{name}" for name in names}
 
     def merge() -> None:
-        target = _open(settings, table)
+        target = open_table(settings, table)
         merger = target.merge(changes, f"old.{key} = new.{key}", source_alias="new", target_alias="old")
         merger = merger.when_matched_delete("new.is_gone").when_matched_update(values)
         merger.when_not_matched_insert(values, "not new.is_gone").execute()
@@ -167,7 +167,7 @@ def read_rows(
     """
     names = list(columns or table.column_names)
     schema = arrow_schema(table)
-    found = pa.table(_open(settings, table).scan(columns=names, predicate=where))
+    found = pa.table(open_table(settings, table).scan(columns=names, predicate=where))
     return found.cast(pa.schema([schema.field(name) for name in names]))
 
 
@@ -183,18 +183,18 @@ def moment(at: datetime) -> str:
 
 def highest_value(settings: Settings, table: Table, column: str) -> Any:
     """Largest value of a column, from the statistics of the table's files (`Table.skip_by`); None without rows."""
-    files = pa.table(_open(settings, table).get_add_actions(flatten=True))
+    files = pa.table(open_table(settings, table).get_add_actions(flatten=True))
     return pc.max(files[f"max.{column}"]).as_py() if files.num_rows else None
 
 
 def count_rows(settings: Settings, table: Table) -> int:
     """Rows of a table, from the statistics of its files."""
-    return int(_open(settings, table).count())
+    return int(open_table(settings, table).count())
 
 
 def table_version(settings: Settings, table: Table) -> int:
     """Newest version of a table."""
-    return int(_open(settings, table).version())
+    return int(open_table(settings, table).version())
 
 
 def as_arrow(rows: Sequence[tuple[Any, ...]], table: Table) -> pa.Table:
@@ -234,13 +234,15 @@ def _options(settings: Settings) -> dict[str, str] | None:
     return storage_options(settings.store) if settings.lake.root.startswith("s3") else None
 
 
-def _open(settings: Settings, table: Table) -> DeltaTable:
+def open_table(settings: Settings, table: Table) -> DeltaTable:
+    """The newest version of a table, as the Delta library knows it."""
     return DeltaTable(_uri(settings, table), storage_options=_options(settings))
 
 
-def _is_there(settings: Settings, table: Table) -> bool:
+def table_is_there(settings: Settings, table: Table) -> bool:
+    """Whether the table exists. Raises InfrastructureUnavailable when nobody can say."""
     try:
-        _open(settings, table)
+        open_table(settings, table)
     except TableNotFoundError:
         return False
     except STORE_ERRORS as error:

@@ -47,10 +47,15 @@ def table(spark: SparkSession, settings: Settings, name: str) -> DataFrame:
     return spark.read.format("delta").load(table_path(settings.lake.root, name))
 
 
-def table_stream(spark: SparkSession, settings: Settings, name: str, *, max_files: int = 1000) -> DataFrame:
-    """Stream of the rows appended to a table, from its first version on."""
+def table_stream(
+    spark: SparkSession, settings: Settings, name: str, *, max_files: int = 1000, since_version: int | None = None
+) -> DataFrame:
+    """Stream of the rows appended to a table, from its first version on or from a given one."""
     reader = spark.readStream.format("delta").option("maxFilesPerTrigger", max_files).option("ignoreDeletes", "true")
-    reader = reader.option("withEventTimeOrder", "true")
+    if since_version is None:
+        reader = reader.option("withEventTimeOrder", "true")
+    else:
+        reader = reader.option("startingVersion", since_version)
     return reader.load(table_path(settings.lake.root, name))
 
 

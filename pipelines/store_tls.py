@@ -8,12 +8,13 @@ import ssl
 import tempfile
 from functools import cache
 from pathlib import Path
-from typing import Any
-
-from pyspark.sql import SparkSession
+from typing import TYPE_CHECKING, Any
 
 from pipelines.errors import SettingsError
 from pipelines.settings import Store
+
+if TYPE_CHECKING:
+    from pyspark.sql import SparkSession
 
 _PASSWORD = "changeit"  # Java wants one; the file holds public certificates only
 _RUST_VARIABLE = "SSL_CERT_FILE"

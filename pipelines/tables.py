@@ -124,6 +124,12 @@ AUDIT = Table(
         Column("resent", _LONG, "count", "Accepted readings flagged is_resent."),
         Column("max_event_ts", _TIME, "UTC", "Largest accepted event time of the batch in the partition."),
         Column("max_kafka_ts", _TIME, "UTC", "Largest broker time of the batch in the partition."),
+        Column(
+            "skipped_because",
+            _STRING,
+            None,
+            "Null for a batch. Else these offsets were given up (batch_id -1), and this is why.",
+        ),
     ),
 )
 
@@ -272,10 +278,25 @@ LABELS = Table(
     ),
 )
 
+REPLAYS = Table(
+    "replays",
+    "one step of one replayed record",
+    "the command dlq replay",
+    (
+        Column("replay_id", _STRING, None, "The call of the command."),
+        Column("step", _STRING, None, "claimed before it is sent, sent once Kafka has acknowledged it."),
+        Column("at", _TIME, "UTC", "When."),
+        Column("reason", _STRING, None, "Why the record was rejected."),
+        Column("digest", _STRING, None, "SHA-256 of its key and value: the same bytes are never replayed twice."),
+        *_COORDINATES[:3],
+    ),
+)
+
 TABLES = {
     table.name: table
     for table in (
         READINGS, REJECTED, AUDIT, METER_WINDOWS, BASELINES, ANOMALIES, INCIDENTS, METERS, PROFILES, LABELS,
+        REPLAYS,
     )
 }  # fmt: skip
 

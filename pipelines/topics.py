@@ -135,6 +135,20 @@ def _config_value(configs: Any, topic: str, key: str) -> str | None:
     return None
 
 
+def topic_ids(kafka: Kafka, names: Iterable[str]) -> dict[str, str]:
+    """Kafka's id of each topic: a topic that was deleted and made again has another one. SettingsError without one."""
+    admin = KafkaAdminClient(**client_options(kafka))
+    try:
+        described = admin.describe_topics(sorted(set(names)))
+    except (KafkaError, OSError) as error:
+        raise InfrastructureUnavailable(f"topics at {kafka.bootstrap_servers}: {error}") from None
+    finally:
+        admin.close()
+    if absent := [topic["name"] for topic in described if topic["error_code"]]:
+        raise SettingsError(f"topic {absent[0]} does not exist; `gridwatch topics create` makes it")
+    return {topic["name"]: str(topic["topic_id"]) for topic in described}
+
+
 def topic_offsets(kafka: Kafka, topic: str) -> dict[int, tuple[int, int]]:
     """First available and next offset of every partition of a topic."""
     consumer = KafkaConsumer(**client_options(kafka), enable_auto_commit=False)

@@ -64,7 +64,9 @@ def verify_tables(lake: DuckDBPyConnection, *, topic: str, offsets: Offsets | Ca
 
 
 def _take_audit(lake: DuckDBPyConnection, topic: str) -> None:
-    lake.execute("CREATE OR REPLACE TEMP TABLE v_audit AS SELECT * FROM audit WHERE kafka_topic = ?", [topic])
+    names = {row[0] for row in lake.execute("DESCRIBE audit").fetchall()}
+    more = "" if "skipped_because" in names else ", NULL::VARCHAR AS skipped_because"
+    lake.execute(f"CREATE OR REPLACE TEMP TABLE v_audit AS SELECT *{more} FROM audit WHERE kafka_topic = ?", [topic])
 
 
 def _take_rows(lake: DuckDBPyConnection, topic: str) -> None:
@@ -98,7 +100,9 @@ def _partition(lake: DuckDBPyConnection, number: int, known: tuple[int, int] | N
         count(*) FILTER (o >= $committed AND o < $end) FROM v_rows WHERE p = $p""",
         counted,
     ).fetchall()[0]
-    lost = max(committed_end - start, 0) - found
+    missing = max(committed_end - start, 0) - found
+    skipped = _skipped(lake, counted) if missing else 0
+    lost = missing - skipped
     return PartitionReport(
         partition=number,
         log_start=log_start,
@@ -113,6 +117,19 @@ def _partition(lake: DuckDBPyConnection, number: int, known: tuple[int, int] | N
         duplicate_offsets=_doubled_offsets(lake, number) if doubled else (),
         beyond=beyond,
         ahead=ahead,
+        skipped=skipped,
+    )
+
+
+def _skipped(lake: DuckDBPyConnection, counted: Mapping[str, int]) -> int:
+    """Offsets that stand in no table and that a command has noted as lost."""
+    return _one(
+        lake,
+        """SELECT count(*) FROM (
+            SELECT unnest(range(greatest(first_offset, $start), least(last_offset + 1, $committed))) AS o
+            FROM v_audit WHERE skipped_because IS NOT NULL AND kafka_partition = $p)
+        WHERE o NOT IN (SELECT o FROM v_rows WHERE p = $p AND o IS NOT NULL)""",
+        {name: counted[name] for name in ("start", "committed", "p")},
     )
 
 
@@ -120,7 +137,9 @@ def _lost_ranges(lake: DuckDBPyConnection, number: int, start: int, end: int) ->
     rows = lake.execute(
         """SELECT before + 1, o - 1 FROM (
             SELECT o, lag(o, 1, $start - 1) OVER (ORDER BY o) AS before FROM (
-                SELECT DISTINCT o FROM v_rows WHERE p = $p AND o >= $start AND o < $end UNION SELECT $end))
+                SELECT o FROM v_rows WHERE p = $p AND o >= $start AND o < $end UNION SELECT $end
+                UNION SELECT unnest(range(first_offset, last_offset + 1)) FROM v_audit
+                WHERE skipped_because IS NOT NULL AND kafka_partition = $p))
         WHERE o > before + 1 ORDER BY 1 LIMIT $shown""",
         {"p": number, "start": start, "end": end, "shown": SHOWN_RANGES},
     ).fetchall()
@@ -137,7 +156,11 @@ def _doubled_offsets(lake: DuckDBPyConnection, number: int) -> tuple[int, ...]:
 
 def _audit_problems(lake: DuckDBPyConnection) -> Iterator[str]:
     """What in `audit` contradicts itself or the tables."""
-    for part, batch in _some(lake, "records_in <> accepted + rejected OR records_in <> last_offset - first_offset + 1"):
+    for part, batch in _some(
+        lake,
+        "records_in <> accepted + rejected"
+        " OR (skipped_because IS NULL AND records_in <> last_offset - first_offset + 1)",
+    ):
         yield f"audit: partition {part}, batch {batch}: records_in, its parts and the offsets disagree"
     gaps = lake.execute(
         f"""SELECT p, before + 1, first_offset FROM (
@@ -168,5 +191,5 @@ def _some(lake: DuckDBPyConnection, condition: str) -> list[tuple[Any, ...]]:
     return lake.execute(query).fetchall()
 
 
-def _one(lake: DuckDBPyConnection, query: str) -> int:
-    return int(lake.execute(query).fetchall()[0][0])
+def _one(lake: DuckDBPyConnection, query: str, values: Mapping[str, int] | None = None) -> int:
+    return int(lake.execute(query, values or {}).fetchall()[0][0])

@@ -47,6 +47,8 @@ class PartitionReport:
     """Rows with an offset that Kafka has never given out: of another topic's life, or of another topic."""
     ahead: int
     """Rows past `committed_end` that Kafka has: a batch whose audit row is still to come."""
+    skipped: int = 0
+    """Offsets in no table that a command has noted in `audit` as lost."""
 
     @property
     def lag(self) -> int:
@@ -91,6 +93,11 @@ class VerifyReport:
         return sum(p.duplicates for p in self.partitions)
 
     @property
+    def skipped(self) -> int:
+        """Offsets noted as lost by a command."""
+        return sum(p.skipped for p in self.partitions)
+
+    @property
     def unaccounted(self) -> int:
         """Lost offsets and rows that Kafka does not explain."""
         return sum(p.unaccounted for p in self.partitions)
@@ -114,6 +121,7 @@ class VerifyReport:
     def verdict(self) -> str:
         """One line: all is well, or what is wrong and where."""
         counts = f"{self.archived} archived + {self.rejected} rejected"
+        counts += f" + {self.skipped} noted as skipped" if self.skipped else ""
         waiting = f"; {self.lag} more wait in Kafka (lag)" if self.lag else ""
         if self.ok:
             return f"ok: {self.topic}: {counts}, every record exactly once{waiting}"
@@ -132,6 +140,7 @@ class VerifyReport:
             "lost",
             "duplicates",
             "unaccounted",
+            "skipped",
             "lag",
         )
         partitions = [asdict(p) | {"lag": p.lag, "unaccounted": p.unaccounted} for p in self.partitions]

@@ -9,12 +9,17 @@ from types import FrameType
 from pipelines.cli.arguments import Commands, add_command, settings_of
 from pipelines.cli.output import say_timed
 
+_RUN = "Run the pipeline job in the foreground until it is interrupted; failed queries are started again."
 _ALERTS = "Run the real-time alerts job in the foreground until it is interrupted; needs alerts.mode = realtime."
 
 
 def register(commands: Commands) -> None:
     """Add the commands."""
-    add_command(commands, "run", "Run the pipeline job in the foreground until it is interrupted.", run)
+    add_command(commands, "run", _RUN, run).epilog = (
+        "exit codes: 2 settings, 3 checkpoint, tables, topics or settings do not belong together, another process holds"
+        "\nthe checkpoint, or records are gone (a restart does not help: the line says what does), 4 Kafka or the store"
+        "\nnot reachable, or stuck (start it again), 130 ended by a signal, 1 failed for another reason."
+    )
     add_command(commands, "alerts", _ALERTS, alerts).epilog = (
         "exit codes: 2 settings, wrong mode or too few task slots, 3 records it needs are gone, 4 Kafka, store or"
         " pipeline\nnot reachable, or stuck (start it again), 130 interrupted."
@@ -31,12 +36,14 @@ def register(commands: Commands) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """The pipeline job; SIGTERM ends it like Ctrl-C."""
+    """The pipeline job; SIGTERM and Ctrl-C end it between two batches."""
+    from pipelines.jobs.ending import Ending
     from pipelines.jobs.pipeline import run_pipeline
 
     loaded = settings_of(args)
-    signal.signal(signal.SIGTERM, _interrupt)
-    run_pipeline(loaded.settings, say_timed)
+    ending = Ending()
+    ending.listen()
+    run_pipeline(loaded.settings, say_timed, ending)
     return 0
 
 

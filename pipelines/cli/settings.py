@@ -89,12 +89,12 @@ def run_checks(settings: Settings) -> list[Check]:
     """Try Kafka, the topics and the lake; a failure carries the next command."""
     from pipelines.lake_probe import probe_lake
 
-    kafka = _try("kafka", lambda: _reach_kafka(settings))
+    kafka = tried("kafka", lambda: reach_kafka(settings))
     topics = Check("topics", "skipped", "Kafka does not answer") if kafka.exit_code else None
     return [
         kafka,
-        topics or _try("topics", lambda: _look_at_topics(settings)),
-        _try("lake", lambda: probe_lake(settings)),
+        topics or tried("topics", lambda: look_at_topics(settings)),
+        tried("lake", lambda: probe_lake(settings)),
     ]
 
 
@@ -138,14 +138,16 @@ def _resolved(settings: Settings, dotted: str) -> str:
     return format_seconds(seconds[dotted])
 
 
-def _try(name: str, attempt: Callable[[], str]) -> Check:
+def tried(name: str, attempt: Callable[[], str]) -> Check:
+    """What an attempt says, or the error it raises."""
     try:
         return Check(name, "ok", attempt())
     except GridwatchError as error:
         return Check(name, "failed", str(error), error.exit_code)
 
 
-def _reach_kafka(settings: Settings) -> str:
+def reach_kafka(settings: Settings) -> str:
+    """Whether a broker answers soon."""
     from pipelines.topics import wait_for_kafka
 
     patience = min(_PATIENCE_S, settings.kafka.connect_timeout)
@@ -153,7 +155,8 @@ def _reach_kafka(settings: Settings) -> str:
     return f"{settings.kafka.bootstrap_servers} answers"
 
 
-def _look_at_topics(settings: Settings) -> str:
+def look_at_topics(settings: Settings) -> str:
+    """Whether the topics are there, and the readings' clock is the broker's."""
     from pipelines.topics import check_topics
 
     check_topics(settings)

@@ -9,12 +9,13 @@ from __future__ import annotations
 import json
 from dataclasses import asdict, dataclass, field
 
-from pyspark.sql import Column, SparkSession
+from pyspark.sql import SparkSession
 from pyspark.sql import functions as F
 
 from pipelines.jobs.alerts_offsets import Offsets, committed_offsets, published_by_archive
 from pipelines.jobs.archive import judge, place
 from pipelines.jobs.context import Run, checkpoint_path, hadoop_file, read_text, write_text
+from pipelines.jobs.generation_start import is_at_or_behind
 from pipelines.settings import MICROBATCH, REALTIME, Settings
 from pipelines.sinks import send
 from pipelines.transforms.anomalies import encode_anomalies
@@ -59,7 +60,7 @@ def settle_mode(run: Run) -> None:
     if mode == REALTIME:
         change = Change(latest.number + 1, mode, published_by_archive(run.settings))
     else:
-        _publish_since(run, _judged_by_alerts(run, latest))
+        publish_since(run, _judged_by_alerts(run, latest))
         change = Change(latest.number + 1, mode)
     _write(run, change)
     run.say(f"anomalies of readings are now published by the {'alerts job' if mode == REALTIME else 'archive query'}")
@@ -72,20 +73,12 @@ def _judged_by_alerts(run: Run, change: Change) -> Offsets:
     return change.published | (committed or {})
 
 
-def _publish_since(run: Run, since: Offsets) -> None:
+def publish_since(run: Run, since: Offsets) -> None:
+    """Judge the stored readings at or behind the offsets, and send what is found; again gives the same ids."""
     settings = run.settings
-    stored = run.table("readings").where(_is_open(since)).select("*", F.lit(None).cast("string").alias("reason"))
+    stored = run.table("readings").where(is_at_or_behind(since)).select("*", F.lit(None).cast("string").alias("reason"))
     judged = judge(place(stored, run.meters, settings=settings), run.table("baselines"), settings=settings)
     send(encode_anomalies(reading_anomalies(judged)), settings, settings.kafka.topics.anomalies)
-
-
-def _is_open(since: Offsets) -> Column:
-    """Whether a stored reading lies at or behind the given offsets; all of a partition that is not named."""
-    partition, offset = F.col("kafka_partition"), F.col("kafka_offset")
-    is_open = ~partition.isin(list(since)) if since else F.lit(True)
-    for number, first in since.items():
-        is_open = is_open | ((partition == number) & (offset >= first))
-    return is_open
 
 
 def _path(settings: Settings, number: int) -> str:

@@ -27,7 +27,7 @@ def published_by_archive(settings: Settings) -> dict[int, int]:
     That is each partition's last_offset + 1, but the first offset of the newest batch: `audit` is written before the
     anomalies are sent, and the process may have died in between.
     """
-    columns = ["batch_id", "kafka_topic", "kafka_partition", "first_offset", "last_offset"]
+    columns = ["generation", "batch_id", "kafka_topic", "kafka_partition", "first_offset", "last_offset"]
     rows = read_rows(settings, AUDIT, columns=columns).to_pylist()
     return published_until([row for row in rows if row["kafka_topic"] == settings.kafka.topics.readings])
 
@@ -40,10 +40,12 @@ def published_until(audit: list[dict[str, Any]]) -> dict[int, int]:
     >>> published_until([old, old | {"kafka_partition": 1}, new])
     {0: 10, 1: 10}
     """
-    newest = max((row["batch_id"] for row in audit), default=None)
+    newest: dict[str | None, int] = {}
+    for row in audit:
+        newest[row.get("generation")] = max(row["batch_id"], newest.get(row.get("generation"), 0))
     until: dict[int, int] = {}
-    for row in sorted(audit, key=lambda row: row["batch_id"]):
-        is_newest = row["batch_id"] == newest
+    for row in sorted(audit, key=lambda row: row["last_offset"]):
+        is_newest = row["batch_id"] == newest[row.get("generation")]
         until[row["kafka_partition"]] = row["first_offset"] if is_newest else row["last_offset"] + 1
     return until
 

@@ -10,6 +10,7 @@ from pyspark.sql.streaming.query import StreamingQuery
 from pipelines.jobs.archive_past import Past, recall
 from pipelines.jobs.batch_facts import BatchFacts
 from pipelines.jobs.context import Run
+from pipelines.jobs.generation_start import first_offsets
 from pipelines.jobs.recent_keys import Longs
 from pipelines.settings import REALTIME, Settings
 from pipelines.sinks import BatchId, append_once, send
@@ -68,7 +69,7 @@ def start_archive(run: Run) -> StreamingQuery:
         run.spark,
         settings,
         [settings.kafka.topics.readings],
-        starting=settings.pipeline.starting,
+        starting=first_offsets(run),
         max_offsets=settings.pipeline.max_offsets_per_trigger,
     )
     flagged = build(records, meters=run.meters, settings=settings)

@@ -83,6 +83,7 @@ class BatchFacts:
                 "generation": batch.generation,
                 "batch_id": batch.number,
                 "kafka_partition": partition,
+                "skipped_because": None,
             }
             rows.append(tuple(figures[name] for name in AUDIT.column_names))
         return rows

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import json
-import uuid
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from functools import cached_property
 from typing import Any
@@ -13,14 +11,14 @@ from typing import Any
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 
-from pipelines.errors import DataRefused
+from pipelines.identity.files import CheckpointFiles
+from pipelines.identity.record import RunRecord, Start, new_record, read_record, write_record
+from pipelines.jobs.ending import BatchNotBegun
 from pipelines.settings import Settings
 from pipelines.sinks import BatchId
-from pipelines.small_tables import highest_value, read_rows
+from pipelines.small_tables import highest_value
 from pipelines.sources import table
-from pipelines.tables import AUDIT, METER_WINDOWS
-
-RUN_RECORD = "gridwatch-run.json"
+from pipelines.tables import METER_WINDOWS
 
 Say = Callable[[str], None]
 
@@ -33,14 +31,29 @@ class Run:
     settings: Settings
     generation: str
     say: Say
+    start: Start = field(default_factory=Start)
+    folder: Callable[[str], str] = str
+    """Checkpoint folder of a query, relative to `pipeline.checkpoint`."""
+    _ends: list[Callable[[], bool]] = field(default_factory=list)
+
+    @classmethod
+    def of(cls, spark: SparkSession, settings: Settings, record: RunRecord, say: Say) -> Run:
+        """The run that a record describes."""
+        return cls(spark, settings, record.generation, say, record.start, record.folder)
 
     @cached_property
     def meters(self) -> DataFrame:
         """The table meters, kept in memory: it changes only before the queries start."""
         return self.table("meters").persist()
 
+    def end_when(self, is_asked: Callable[[], bool]) -> None:
+        """No batch begins once this says so."""
+        self._ends.append(is_asked)
+
     def batch(self, query: str, number: int) -> BatchId:
-        """Identity of a micro-batch."""
+        """Identity of a micro-batch that begins now. Raises BatchNotBegun when the end was asked for."""
+        if any(is_asked() for is_asked in self._ends):
+            raise BatchNotBegun(f"batch {number} of query {query}")
         return BatchId(self.generation, query, number)
 
     def table(self, name: str) -> DataFrame:
@@ -58,27 +71,17 @@ class Run:
 
     def checkpoint(self, query: str) -> str:
         """Checkpoint folder of a query."""
-        return checkpoint_path(self.settings, query)
+        return checkpoint_path(self.settings, self.folder(query))
 
 
 def identify_run(spark: SparkSession, settings: Settings) -> str:
-    """Generation of the checkpoint: read beside it, or made on the very first start.
-
-    Raises DataRefused when the tables hold batches but the checkpoint is gone: going on would read the topic
-    again and store every reading twice.
-    """
-    path = checkpoint_path(settings, RUN_RECORD)
-    file_system, hadoop_path = hadoop_file(spark, path)
-    if file_system.exists(hadoop_path):
-        return str(json.loads(read_text(spark, file_system, hadoop_path))["generation"])
-    if read_rows(settings, AUDIT, columns=["batch_id"]).num_rows:
-        raise DataRefused(
-            f"{settings.lake.root} holds archived batches, but {path} is missing: restore the checkpoint, or point"
-            " lake.root and pipeline.checkpoint at empty places"
-        )
-    generation = uuid.uuid4().hex
-    write_text(file_system, hadoop_path, json.dumps({"generation": generation}))
-    return generation
+    """Generation of a checkpoint that is used without Kafka (benchmarks): read beside it, or made."""
+    files = CheckpointFiles(settings)
+    record = read_record(files)
+    if record is None:
+        record = new_record()
+        write_record(files, record)
+    return record.generation
 
 
 def checkpoint_path(settings: Settings, name: str) -> str:

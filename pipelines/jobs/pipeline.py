@@ -3,22 +3,20 @@
 from __future__ import annotations
 
 import sys
-import time
-from collections.abc import Sequence
 from contextlib import suppress
 
-from py4j.protocol import Py4JError, Py4JJavaError
-from pyspark.errors import PySparkException, StreamingQueryException
 from pyspark.sql import SparkSession
-from pyspark.sql.streaming.query import StreamingQuery
 
-from pipelines.errors import DataRefused, GridwatchError, InfrastructureUnavailable
 from pipelines.fleet import load_reference_tables
-from pipelines.jobs.alerts_mode import settle_mode
-from pipelines.jobs.archive import start_archive
-from pipelines.jobs.context import Run, Say, identify_run
-from pipelines.jobs.incidents import start_incidents
-from pipelines.jobs.windows import start_windows
+from pipelines.identity.check import settle_identity
+from pipelines.identity.lock import CheckpointLock
+from pipelines.identity.record import RunRecord
+from pipelines.identity.tables import add_columns
+from pipelines.jobs.context import Say
+from pipelines.jobs.ending import JVM_ENDS, Ending, SparedJvm, quieten, stop_quietly
+from pipelines.jobs.failures import explain_failure as explain_failure
+from pipelines.jobs.queries import StartQueries
+from pipelines.jobs.supervisor import Supervisor, as_ours, jvm_pid
 from pipelines.local.priority import lower_priority
 from pipelines.session import build_session
 from pipelines.settings import Settings
@@ -28,95 +26,52 @@ from pipelines.topics import check_topics, wait_for_kafka
 READY = "gridwatch is reading"
 """Said once all queries run; whoever started the job waits for it."""
 
-_LOSS = ("OffsetOutOfRange", "KAFKA_DATA_LOSS", "data loss", "data may be lost", "STREAMING_CHECKPOINT")
-_UNREACHABLE = (
-    "TimeoutException",
-    "Connection refused",
-    "ConnectException",
-    "SdkClientException",
-    "UnknownHost",
-)
 
-_JVM_ENDS = (Py4JError, PySparkException, OSError)
-"""What a call into a JVM that is shutting down raises."""
+def run_pipeline(settings: Settings, say: Say, ending: Ending | None = None) -> None:
+    """Run the three queries until a signal ends them or they fail for good.
 
-
-def run_pipeline(settings: Settings, say: Say) -> None:
-    """Run the three queries until one fails; the caller's interrupt ends them.
-
-    Raises InfrastructureUnavailable, DataRefused or GridwatchError with one line that says what happened.
+    Raises KeyboardInterrupt after an end in order; InfrastructureUnavailable, DataRefused or GridwatchError with one
+    line that says what happened. What is restarted and what is not: `Supervisor.run`.
     """
     lower_priority(settings.pipeline.niceness)
+    with CheckpointLock(settings, "gridwatch run") as lock:
+        record = prepare(settings, say)
+        say("starting Spark")
+        with SparedJvm():
+            spark = build_session(settings)
+        lock.note_jvm(jvm_pid(spark))
+        ending = ending or Ending()
+        ready = (
+            f"{READY} {settings.kafka.topics.readings} at {settings.kafka.bootstrap_servers} into {settings.lake.root}"
+        )
+        try:
+            Supervisor(spark, settings, StartQueries(spark, settings, record, say, ready, ending), say, ending).run()
+            raise KeyboardInterrupt
+        finally:
+            quieten(spark)
+            stop_session(spark)
+
+
+def prepare(settings: Settings, say: Say) -> RunRecord:
+    """Wait for Kafka and the store, make what is missing of the tables, and check that all belongs together."""
     wait_for_kafka(settings.kafka, say)
-    check_topics(settings)
-    wait_for_lake(settings, say)
-    create_tables(settings)
-    load_reference_tables(settings)
-    say("starting Spark")
-    spark = build_session(settings)
-    try:
-        queries = _start_or_explain(spark, settings, say)
-        say(f"{READY} {settings.kafka.topics.readings} at {settings.kafka.bootstrap_servers} into {settings.lake.root}")
-        _await_failure(queries, say)
-    finally:
-        stop_session(spark)
-
-
-def _start_or_explain(spark: SparkSession, settings: Settings, say: Say) -> list[StreamingQuery]:
-    try:
-        return start_queries(spark, settings, say)
-    except (PySparkException, Py4JJavaError) as error:
-        say(str(error))
-        raise explain_failure(str(error), "the start of the queries") from None
-
-
-def start_queries(spark: SparkSession, settings: Settings, say: Say) -> list[StreamingQuery]:
-    """Check whose checkpoint this is, then start archive, windows and incidents. The tables must be there."""
-    run = Run(spark, settings, identify_run(spark, settings), say)
-    settle_mode(run)
-    queries = []
-    for pool, start in (
-        ("archive", start_archive),
-        ("windows", start_windows),
-        ("incidents", start_incidents),
-    ):
-        spark.sparkContext.setLocalProperty("spark.scheduler.pool", pool)
-        queries.append(start(run))
-    return queries
-
-
-def _await_failure(queries: Sequence[StreamingQuery], say: Say) -> None:
-    while True:
-        for query in queries:
-            if not query.isActive:
-                failure = query.exception() or RuntimeError(f"query {query.name} ended")
-                say(str(failure))
-                raise explain_failure(str(failure), f"query {query.name}")
-        time.sleep(0.5)
-
-
-def explain_failure(text: str, what: str) -> GridwatchError:
-    """The error class, and so the exit code, that fits a failure inside Spark."""
-    line = _root_cause(text)
-    if any(sign in text for sign in _LOSS):
-        return DataRefused(f"{what} stopped, records it needs are gone or do not fit: {line}")
-    if any(sign in text for sign in _UNREACHABLE):
-        return InfrastructureUnavailable(f"{what} stopped, Kafka or the store does not answer: {line}")
-    return GridwatchError(f"{what} stopped: {line}")
-
-
-def _root_cause(text: str) -> str:
-    causes = [line for line in text.splitlines() if line.startswith("Caused by: ")]
-    return (causes[-1] if causes else text.strip().split("\n")[0]).removeprefix("Caused by: ")[:400]
+    with as_ours(settings):
+        check_topics(settings)
+        wait_for_lake(settings, say)
+        create_tables(settings)
+        if added := add_columns(settings):
+            say(f"columns of this version added to older tables: {', '.join(added)}")
+        record = settle_identity(settings, say)
+        load_reference_tables(settings)
+    return record
 
 
 def stop_session(spark: SparkSession) -> None:
-    """End queries and session; a signal to the whole process group has reached the JVM too, which then ends itself."""
-    with suppress(*_JVM_ENDS):
+    """End queries and session; a signal to the whole process group may have reached the JVM too, which then ends."""
+    with suppress(*JVM_ENDS):
         for query in spark.streams.active:
-            with suppress(StreamingQueryException):
-                query.stop()
-    with suppress(*_JVM_ENDS):
+            stop_quietly(query)
+    with suppress(*JVM_ENDS):
         spark.stop()
 
 

@@ -10,10 +10,10 @@ from pyspark.sql import functions as F
 from pyspark.sql.streaming.query import StreamingQuery
 
 from pipelines.jobs.context import Run
+from pipelines.jobs.generation_start import only_new_windows, open_readings
 from pipelines.settings import Settings
 from pipelines.sinks import append_once, send
 from pipelines.small_tables import read_rows, replace_rows_once
-from pipelines.sources import table_stream
 from pipelines.tables import BASELINES, METER_WINDOWS, PROFILES
 from pipelines.transforms.anomalies import encode_anomalies, encode_events
 from pipelines.transforms.feeder_rules import feeder_anomalies, feeder_findings
@@ -35,7 +35,7 @@ def build(readings: DataFrame, settings: Settings) -> DataFrame:
 
 def start_windows(run: Run) -> StreamingQuery:
     """Start the query over the table readings, from its first version on or from the checkpoint."""
-    closed = build(table_stream(run.spark, run.settings, "readings"), run.settings)
+    closed = only_new_windows(run, build(open_readings(run), run.settings))
     writer = closed.writeStream.queryName(QUERY).outputMode("append").foreachBatch(WindowsBatch(run).write)
     writer = writer.option("checkpointLocation", run.checkpoint(QUERY))
     return writer.trigger(processingTime=f"{run.settings.pipeline.windows_trigger} seconds").start()

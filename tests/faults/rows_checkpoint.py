@@ -105,12 +105,14 @@ def state_truncated(bench: Bench) -> Figures:
 
 @row(10, "query-shaping setting changed", "refused, says which and what to do")
 def setting_changed(bench: Bench) -> Figures:
-    """Another window length, another first offset, another topic."""
+    """Another watermark, and another place to begin at."""
     clone = _used(bench).copy("changed")
     figures = {}
-    for assignment in ("detection.window=10 min", "pipeline.starting=latest"):
+    for assignment in ("detection.watermark=90 s", "pipeline.starting=latest"):
         name = assignment.partition("=")[0]
-        figures[assignment] = clone.refused("--set", assignment, code=REFUSED, says=name.replace(".", r"\."))
+        figures[assignment] = clone.refused(
+            "--set", assignment, code=REFUSED, says=name.replace(".", r"\.") + " = .*: set it back"
+        )
     return figures
 
 
@@ -120,9 +122,9 @@ def two_pipelines(bench: Bench) -> Figures:
     main = bench.main
     main.traffic.send_polls(5)
     first = main.running()
-    same = main.refused(code=REFUSED, says="lock|another|runs|writer")
+    same = main.refused(code=REFUSED, says="is in use by")
     other = main.place.with_settings(pipeline__checkpoint=main.place.folder / "second-checkpoint")
-    root = main.refused(code=REFUSED, says="lock|another|runs|writer|holds", place=other)
+    root = main.refused(code=REFUSED, says="holds archived batches|belongs to generation", place=other)
     require(first.is_running(), f"the first ended: {last_words(first)}")
     return {"one_checkpoint": same, "one_root": root, **main.settle()}
 
@@ -142,7 +144,7 @@ def retention_overtook(bench: Bench) -> Figures:
     clone = main.copy("overtaken")
     line = clone.refused(code=REFUSED, says=str(start))
     require(str(gone) in line or str(gone - 1) in line, f"the end of the range is not named: {line}")
-    command = clone.place.gridwatch("skip", "skip-range", "--partition", "0", "--yes")
+    command = clone.place.gridwatch("skip", "skip-range", f"0:{start}-{gone - 1}")
     said = wait_for_end(command, 120, code=0)
     times = clone.catch_up()
     report = clone.direct.verify()

@@ -26,9 +26,10 @@ LEVELS: tuple[tuple[str, ...], ...] = (
     ("pipelines.transforms", "pipelines.sources", "pipelines.sinks", "pipelines.observe", "pipelines.topics",
      "pipelines.lake_sql", "pipelines.lake_probe", "pipelines.verify_report", "pipelines.local"),
     ("pipelines.small_tables", "pipelines.session", "pipelines.evaluation"),
-    ("pipelines.fleet", "pipelines.verify", "pipelines.lake_spark"),
+    ("pipelines.fleet", "pipelines.verify", "pipelines.lake_spark", "pipelines.identity",
+     "pipelines.dead_letters"),
     ("pipelines.jobs",),
-    ("pipelines.describe", "pipelines.local.demo", "pipelines.local.demo_report"),
+    ("pipelines.describe", "pipelines.doctor", "pipelines.local.demo", "pipelines.local.demo_report"),
     ("pipelines.cli", "pipelines.console", "pipelines.__main__"),
 )  # fmt: skip
 """From the bottom up: a module imports modules of lower levels, and of its own package."""

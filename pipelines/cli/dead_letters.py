@@ -1,0 +1,155 @@
+"""Commands over rejected records: dlq list, show, replay."""
+
+from __future__ import annotations
+
+import argparse
+import base64
+from datetime import UTC, datetime
+from itertools import islice
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from pipelines.cli.arguments import Commands, add_command, settings_of
+from pipelines.cli.output import say, show
+from pipelines.cli.render import FORMATS, render
+from pipelines.contract import rejection_reasons
+from pipelines.errors import SettingsError
+
+if TYPE_CHECKING:
+    from pipelines.dead_letters import Rejected, Selection
+
+_STATES = ("fresh", "replayed", "unsure", "parked")
+_SHOWN_BYTES = 120
+_REPLAY = "Send rejected records to the readings topic again, with all their bytes, each at most once."
+
+
+def register(commands: Commands) -> None:
+    """Add the commands."""
+    dlq = commands.add_parser("dlq", help="List, show and replay rejected records.")
+    kinds = dlq.add_subparsers(metavar="ACTION", required=True)
+    listing = add_command(kinds, "list", "Count rejected records by reason and state.", list_reasons)
+    showing = add_command(
+        kinds, "show", "Show rejected records, newest last; control characters are escaped.", show_records
+    )
+    replaying = add_command(kinds, "replay", _REPLAY, replay_records)
+    for parser in (listing, showing, replaying):
+        _add_selection(parser)
+    for parser in (listing, showing):
+        parser.add_argument("--format", choices=FORMATS, default="table", help="default: table")
+    showing.add_argument("--state", choices=_STATES, help="only records in this state")
+    showing.add_argument("--limit", metavar="N", type=int, default=20, help="show at most so many (default: 20)")
+    showing.add_argument(
+        "--out", metavar="FILE", type=Path, help="write the whole value of the record of --partition and --offset there"
+    )
+    replaying.add_argument("--limit", metavar="N", type=int, default=10_000, help="at most so many (default: 10000)")
+    replaying.add_argument("--dry-run", action="store_true", help="only say what would be sent")
+    replaying.epilog = (
+        "A record is sent at most once: it is claimed in the table replays before it is sent. One whose bytes were\n"
+        "replayed before, because it was rejected again, is parked and stays so. Remove the cause first: a"
+        " setting, or\n"
+        "a version with other rules."
+    )
+
+
+def list_reasons(args: argparse.Namespace) -> int:
+    """Print counts."""
+    from pipelines.dead_letters import count_by_reason
+
+    counts = count_by_reason(settings_of(args).settings, _selection(args))
+    names = ["reason", *_STATES, "bytes"]
+    show(render(names, [[reason, *(row[name] for name in names[1:])] for reason, row in counts.items()], args.format))
+    return 0
+
+
+def show_records(args: argparse.Namespace) -> int:
+    """Print records, or write the value of one."""
+    from pipelines.dead_letters import rejected_records
+
+    found = rejected_records(settings_of(args).settings, _selection(args))
+    chosen = list(islice((r for r in found if args.state in (None, r.state)), max(args.limit, 0)))
+    if args.out:
+        _write_value(args, chosen)
+        return 0
+    names = ["partition", "offset", "appended", "reason", "state", "length", "key", "value"]
+    is_json = args.format == "json"
+    show(render(names, [_row(record, whole=is_json) for record in chosen], args.format))
+    return 0
+
+
+def replay_records(args: argparse.Namespace) -> int:
+    """Send records again."""
+    from pipelines import dead_letters
+    from pipelines.identity.lock import CheckpointLock
+    from pipelines.topics import wait_for_kafka
+
+    settings = settings_of(args).settings
+    if not args.reason and args.offset is None:
+        raise SettingsError("dlq replay: say which, with --reason NAME (`gridwatch dlq list` shows them) or --offset")
+    with CheckpointLock(settings, "gridwatch dlq replay", name="dlq.lock"):
+        chosen = dead_letters.to_replay(settings, _selection(args), limit=args.limit)
+        if args.dry_run or not chosen:
+            show(f"{len(chosen)} records would be sent to {settings.kafka.topics.readings}")
+            return 0
+        wait_for_kafka(settings.kafka, say)
+        sent = dead_letters.replay(settings, chosen)
+    show(f"{sent} records sent to {settings.kafka.topics.readings}")
+    return 0
+
+
+def _add_selection(parser: Any) -> None:
+    parser.add_argument(
+        "--reason", action="append", default=[], choices=rejection_reasons(), metavar="NAME",
+        help="only this reason; may be given again",
+    )  # fmt: skip
+    parser.add_argument("--since", metavar="TIME", help="only records appended at or after this ISO time (UTC)")
+    parser.add_argument("--until", metavar="TIME", help="only records appended before this ISO time (UTC)")
+    parser.add_argument("--partition", metavar="P", type=int, help="only this partition")
+    parser.add_argument("--offset", metavar="N", type=int, help="only this offset")
+
+
+def _selection(args: argparse.Namespace) -> Selection:
+    from pipelines.dead_letters import Selection
+
+    since, until = _moment("--since", args.since), _moment("--until", args.until)
+    return Selection(args.reason, since, until, args.partition, args.offset)
+
+
+def _moment(option: str, text: str | None) -> datetime | None:
+    if text is None:
+        return None
+    try:
+        at = datetime.fromisoformat(text)
+    except ValueError:
+        raise SettingsError(f"{option} {text}: give an ISO time such as 2026-03-01T12:00:00") from None
+    return at.replace(tzinfo=UTC) if at.tzinfo is None else at
+
+
+def _row(record: Rejected, *, whole: bool) -> list[Any]:
+    shown = [_as_base64(part) if whole else escaped(part) for part in (record.key, record.value)]
+    length = None if record.value is None else len(record.value)
+    at = record.kafka_ts.isoformat(timespec="milliseconds")
+    return [record.kafka_partition, record.kafka_offset, at, record.reason, record.state, length, *shown]
+
+
+def escaped(part: bytes | None) -> str:
+    """The beginning of untrusted bytes, safe for a terminal.
+
+    >>> escaped(b'{"a":\\x1b[2J'), escaped(None)
+    ('{"a":\\\\x1b[2J', 'null')
+    """
+    if part is None:
+        return "null"
+    return repr(part[:_SHOWN_BYTES])[2:-1] + ("..." if len(part) > _SHOWN_BYTES else "")
+
+
+def _as_base64(part: bytes | None) -> str | None:
+    return None if part is None else base64.b64encode(part).decode()
+
+
+def _write_value(args: argparse.Namespace, chosen: list[Rejected]) -> None:
+    if len(chosen) != 1:
+        raise SettingsError(f"--out: {len(chosen)} records are selected; name one with --partition and --offset")
+    try:
+        args.out.write_bytes(chosen[0].value or b"")
+    except OSError as error:
+        raise SettingsError(f"--out {args.out}: {error.strerror}; name a file in a folder that exists") from None

@@ -1,0 +1,143 @@
+"""Commands of an operator: doctor, checkpoint, skip-range."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from collections.abc import Callable
+from dataclasses import asdict
+
+from pipelines.cli.arguments import Commands, add_command, settings_of
+from pipelines.cli.output import say, show
+from pipelines.cli.render import as_table
+from pipelines.cli.settings import Check, look_at_topics, reach_kafka, tried
+from pipelines.errors import SettingsError
+from pipelines.settings import Settings
+
+_NEW_GENERATION = "Begin new checkpoints that go on from the tables, when the old ones are lost or do not fit them."
+_SKIP = "Record in the table audit that offsets are lost for good, and go on behind them."
+
+
+def register(commands: Commands) -> None:
+    """Add the commands."""
+    doctor_parser = add_command(
+        commands,
+        "doctor",
+        "Look at Java, memory, ports, broker, topics, store, clock, checkpoint and whether they belong together.",
+        doctor,
+    )
+    doctor_parser.add_argument("--json", action="store_true", help="print the findings as JSON")
+    doctor_parser.epilog = "Nothing is changed. The exit code is that of the first thing that failed."
+    checkpoint = commands.add_parser("checkpoint", help="Show the checkpoint's identity, or begin a new generation.")
+    kinds = checkpoint.add_subparsers(metavar="ACTION", required=True)
+    add_command(kinds, "show", "Print the record that lies beside the checkpoints.", show_checkpoint)
+    new = add_command(kinds, "new-generation", _NEW_GENERATION, new_generation)
+    new.add_argument(
+        "--from-offsets",
+        metavar="WHERE",
+        default="tables",
+        help="tables = where the tables end (default); or partition:offset,... at or behind that, for example"
+        " 0:500,1:700: offsets that are jumped over are noted in audit",
+    )
+    new.add_argument(
+        "--rebuild",
+        action="store_true",
+        help="also empty meter_windows and baselines and compute them again from readings",
+    )
+    new.epilog = (
+        "The pipeline must be stopped. Old checkpoints stay where they are. Nothing is stored twice: rows\n"
+        "that no audit row counts are taken back and read again. Anomalies may go to Kafka again, with the\n"
+        "same ids."
+    )
+    skip = add_command(commands, "skip-range", _SKIP, skip_range)
+    skip.add_argument("ranges", metavar="PARTITION:FIRST-LAST", nargs="+", help="for example 0:100-199")
+    skip.add_argument("--why", metavar="TEXT", default="gone from Kafka", help="the reason that audit will hold")
+    skip.epilog = (
+        "The pipeline must be stopped. Only offsets that Kafka no longer has can be skipped, from where the tables\n"
+        "end. `gridwatch run` prints the command when it finds such a range."
+    )
+
+
+def doctor(args: argparse.Namespace) -> int:
+    """Exit code of the first check that failed, 0 when all is well."""
+    settings = settings_of(args).settings
+    checks = diagnose(settings)
+    exit_code = next((check.exit_code for check in checks if check.exit_code), 0)
+    if args.json:
+        show(json.dumps({"ok": exit_code == 0, "checks": [asdict(check) for check in checks]}, indent=2))
+    else:
+        show(as_table(["check", "result", "what"], [[c.name, c.result, c.detail] for c in checks]))
+    return exit_code
+
+
+def diagnose(settings: Settings) -> list[Check]:
+    """Every check; those that need a part that failed are skipped."""
+    from pipelines import doctor as parts
+    from pipelines.lake_probe import probe_lake
+
+    done: dict[str, Check] = {}
+
+    def look(name: str, attempt: Callable[[], str], *needs: str) -> None:
+        failed = [need for need in needs if done[need].result != "ok"]
+        done[name] = Check(name, "skipped", f"needs {failed[0]}") if failed else tried(name, attempt)
+
+    look("java", parts.look_at_java)
+    look("memory", lambda: parts.look_at_memory(settings))
+    look("ports", lambda: parts.look_at_ports(settings))
+    look("broker", lambda: reach_kafka(settings), "ports")
+    look("topics", lambda: look_at_topics(settings), "broker")
+    look("store", lambda: probe_lake(settings), "ports")
+    look("clock", lambda: parts.look_at_clock(settings), "topics")
+    look("checkpoint", lambda: parts.look_at_checkpoint(settings))
+    look("identity", lambda: parts.look_at_identity(settings), "topics", "store", "checkpoint")
+    return list(done.values())
+
+
+def show_checkpoint(args: argparse.Namespace) -> int:
+    """Print the record."""
+    from pipelines.identity.files import CheckpointFiles
+    from pipelines.identity.record import read_record
+
+    settings = settings_of(args).settings
+    record = read_record(CheckpointFiles(settings))
+    if record is None:
+        raise SettingsError(
+            f"pipeline.checkpoint = {settings.pipeline.checkpoint} holds no record: `gridwatch run` makes it"
+        )
+    show(record.to_json())
+    return 0
+
+
+def new_generation(args: argparse.Namespace) -> int:
+    """Begin a generation; under the lock, with Kafka and the lake there."""
+    from pipelines.identity import generation
+    from pipelines.identity.lock import CheckpointLock
+
+    settings = settings_of(args).settings
+    with CheckpointLock(settings, "gridwatch checkpoint new-generation"):
+        _wait_for_parts(settings)
+        record = generation.new_generation(settings, args.from_offsets, rebuild=args.rebuild, say=say)
+    show(f"generation {record.number}: {record.generation}; start `gridwatch run`")
+    return 0
+
+
+def skip_range(args: argparse.Namespace) -> int:
+    """Note ranges as lost and begin a generation behind them; under the lock."""
+    from pipelines.identity import generation
+    from pipelines.identity.lock import CheckpointLock
+
+    ranges = [generation.SkippedRange.parse(text) for text in args.ranges]
+    settings = settings_of(args).settings
+    with CheckpointLock(settings, "gridwatch skip-range"):
+        _wait_for_parts(settings)
+        generation.skip_ranges(settings, ranges, why=args.why, say=say)
+    show(f"noted in audit: {' '.join(args.ranges)}; start `gridwatch run`")
+    return 0
+
+
+def _wait_for_parts(settings: Settings) -> None:
+    from pipelines.small_tables import wait_for_lake
+    from pipelines.topics import wait_for_kafka
+
+    wait_for_kafka(settings.kafka, say)
+    wait_for_lake(settings, say)

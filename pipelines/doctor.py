@@ -1,0 +1,151 @@
+"""What `gridwatch doctor` looks at beside settings, Kafka and lake: each part, why it fails, what to do."""
+
+from __future__ import annotations
+
+import os
+import socket
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Iterator
+from email.utils import parsedate_to_datetime
+from pathlib import Path
+from urllib.parse import urlsplit
+
+from kafka import KafkaConsumer, TopicPartition
+
+from pipelines.errors import DataRefused, GridwatchError, InfrastructureUnavailable, SettingsError
+from pipelines.identity.check import examine
+from pipelines.identity.files import CheckpointFiles
+from pipelines.identity.lock import describe_holder, holder_of
+from pipelines.identity.record import read_record
+from pipelines.local.java import java_version, require_java
+from pipelines.settings import Settings
+from pipelines.topics import client_options, topic_offsets
+
+_PATIENCE_S = 3.0
+_CLOCK_LIMIT_S = 5.0
+_BESIDE_HEAP_BYTES = 1 << 30
+"""What Java needs beside its heap, and Python."""
+
+
+def look_at_java() -> str:
+    """The Java that Spark will use."""
+    java = require_java()
+    return f"{java} is Java {java_version(java)}"
+
+
+def look_at_memory(settings: Settings) -> str:
+    """Whether the machine has the memory that the driver may take."""
+    text = settings.pipeline.driver_memory
+    wanted = int(text[:-1]) * (1 << 30 if text[-1] == "g" else 1 << 20) + _BESIDE_HEAP_BYTES
+    there = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    if wanted > there:
+        raise SettingsError(
+            f"pipeline.driver_memory = {text} and 1g beside it are more than this machine's {there >> 20} MB; lower it"
+        )
+    return f"{there >> 20} MB, of which the driver may take {wanted >> 20}"
+
+
+def look_at_ports(settings: Settings) -> str:
+    """Whether the addresses of brokers and store can be connected to."""
+    places = list(_addresses(settings))
+    for name, host, port in places:
+        try:
+            socket.create_connection((host, port), timeout=_PATIENCE_S).close()
+        except OSError as error:
+            raise InfrastructureUnavailable(
+                f"{name}: {host}:{port}: {error.strerror or error}; start the server, look at the address and at"
+                " firewalls"
+            ) from None
+    return ", ".join(f"{host}:{port}" for _, host, port in places) + " can be connected to"
+
+
+def look_at_clock(settings: Settings) -> str:
+    """This machine's clock against the newest record's broker time and the store's.
+
+    Raises InfrastructureUnavailable beyond 5 s: readings would be called early or late, and a store refuses requests.
+    """
+    compared = []
+    if (appended := _newest_append_s(settings)) is not None:
+        _refuse_skew("the broker", time.time() - appended if appended > time.time() else 0.0)
+        compared.append("the broker")
+    if (ahead := _ahead_of_store_s(settings)) is not None:
+        _refuse_skew("the object store", ahead)
+        compared.append("the object store")
+    return f"agrees with {' and '.join(compared)}" if compared else "nothing to compare it with yet"
+
+
+def look_at_checkpoint(settings: Settings) -> str:
+    """Whether the checkpoint can be written, and who uses it."""
+    files = CheckpointFiles(settings)
+    if files.is_folder:
+        _require_writable(files.folder)
+    record, holder = read_record(files), holder_of(settings)
+    state = f"generation {record.number} ({record.generation})" if record else "new"
+    return f"{files.root}: {state}, " + (f"in use by {describe_holder(holder)}" if holder else "not in use")
+
+
+def look_at_identity(settings: Settings) -> str:
+    """Whether checkpoint, tables, topics and settings belong together; DataRefused with all that does not fit."""
+    found = examine(settings)
+    if found:
+        raise DataRefused("; and ".join(found))
+    return "checkpoint, tables, topics and settings belong together"
+
+
+def _addresses(settings: Settings) -> Iterator[tuple[str, str, int]]:
+    for server in settings.kafka.bootstrap_servers.split(","):
+        host, _, port = server.strip().rpartition(":")
+        if not port.isdecimal():
+            raise SettingsError(f"kafka.bootstrap_servers = {server}: give host:port")
+        yield "kafka.bootstrap_servers", host.strip("[]"), int(port)
+    if settings.store.endpoint and settings.lake.root.startswith("s3"):
+        parts = urlsplit(settings.store.endpoint)
+        yield "store.endpoint", parts.hostname or "", parts.port or (443 if parts.scheme == "https" else 80)
+
+
+def _newest_append_s(settings: Settings) -> float | None:
+    """Broker time of the newest reading, epoch seconds; None without any."""
+    topic = settings.kafka.topics.readings
+    consumer = KafkaConsumer(**client_options(settings.kafka), enable_auto_commit=False)
+    try:
+        newest: list[float] = []
+        for partition, (first, end) in topic_offsets(settings.kafka, topic).items():
+            if end > first:
+                place = TopicPartition(topic, partition)
+                consumer.assign([place])
+                consumer.seek(place, end - 1)
+                polled = consumer.poll(timeout_ms=int(_PATIENCE_S * 1000))
+                newest += [record.timestamp / 1000 for records in polled.values() for record in records]
+        return max(newest, default=None)
+    finally:
+        consumer.close()
+
+
+def _ahead_of_store_s(settings: Settings) -> float | None:
+    if not (settings.store.endpoint and settings.lake.root.startswith("s3")):
+        return None
+    try:
+        with urllib.request.urlopen(settings.store.endpoint, timeout=_PATIENCE_S) as answer:
+            said = answer.headers.get("Date")
+    except urllib.error.HTTPError as refusal:  # it answers, and that is all that is asked
+        said = refusal.headers.get("Date")
+    except OSError:
+        return None
+    return time.time() - parsedate_to_datetime(said).timestamp() if said else None
+
+
+def _refuse_skew(whose: str, ahead_s: float) -> None:
+    if abs(ahead_s) > _CLOCK_LIMIT_S:
+        raise InfrastructureUnavailable(
+            f"this machine's clock is {abs(ahead_s):.0f} s {'ahead of' if ahead_s > 0 else 'behind'} that of"
+            f" {whose}; set"
+            " it, for example with `timedatectl set-ntp true`"
+        )
+
+
+def _require_writable(folder: Path) -> None:
+    parent = next(place for place in (folder.absolute(), *folder.absolute().parents) if place.exists())
+    if not parent.is_dir() or not os.access(parent, os.W_OK | os.X_OK):
+        raise GridwatchError(f"pipeline.checkpoint = {folder}: cannot be written; set it to a folder you may write")

@@ -1,0 +1,288 @@
+"""Whether checkpoint, tables, topics and settings belong together; each mismatch in one line with the way out."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, replace
+
+from pipelines.errors import DataRefused
+from pipelines.identity.batches import Batches
+from pipelines.identity.files import CheckpointFiles
+from pipelines.identity.record import (
+    REBUILD,
+    RUN_RECORD,
+    RunRecord,
+    new_record,
+    read_record,
+    shape_of,
+    versions_now,
+    write_record,
+)
+from pipelines.identity.tables import audited, audited_ends, claim, newest_batch, owner_of, table_ids
+from pipelines.settings import Settings
+from pipelines.tables import ANOMALIES, AUDIT, BASELINES, METER_WINDOWS, READINGS, REJECTED, Table
+from pipelines.topics import topic_ids, topic_offsets
+
+Say = Callable[[str], None]
+Offsets = Mapping[int, tuple[int, int]]
+"""First available and next offset of each partition."""
+
+NEW_GENERATION = "`gridwatch checkpoint new-generation --from-offsets tables`"
+REBUILD_COMMAND = "`gridwatch checkpoint new-generation --rebuild`"
+
+ARCHIVE = "archive"
+WRITTEN: dict[str, tuple[Table, ...]] = {
+    ARCHIVE: (READINGS, REJECTED, AUDIT),
+    "windows": (METER_WINDOWS, BASELINES),
+    "incidents": (ANOMALIES,),
+}
+"""Tables whose commits carry the batch number of each query."""
+
+
+@dataclass(frozen=True)
+class Facts:
+    """What is there now, beside the record."""
+
+    topics: Mapping[str, str]
+    tables: Mapping[str, str]
+    shape: Mapping[str, str]
+    owner: str | None
+    there: Mapping[str, Offsets]
+    """Kafka's offsets of the topics that are read."""
+
+
+def settle_identity(settings: Settings, say: Say) -> RunRecord:
+    """The record of this run: checked, completed, or made on the very first start. Kafka and the tables must be there.
+
+    Raises DataRefused, one line, for the first thing that does not fit; then nothing was changed.
+    """
+    files = CheckpointFiles(settings)
+    found = read_record(files)
+    record = found or _first_record(files, settings)
+    facts = gather(settings)
+    for problem in problems(files, settings, record, facts):
+        raise DataRefused(problem)
+    now = complete(record, facts)
+    if now != found:
+        write_record(files, now)
+        if found is not None:
+            say(f"{RUN_RECORD} brought up to date: {_changes(found, now)}")
+    claim(settings, now.generation)
+    return now
+
+
+def examine(settings: Settings) -> list[str]:
+    """Everything that `settle_identity` would refuse; nothing is changed."""
+    files = CheckpointFiles(settings)
+    try:
+        record = read_record(files) or _first_record(files, settings)
+    except DataRefused as refusal:
+        return [str(refusal)]
+    return list(problems(files, settings, record, gather(settings)))
+
+
+def gather(settings: Settings) -> Facts:
+    """Ask Kafka and the tables."""
+    topics = settings.kafka.topics
+    names = (topics.readings, topics.anomalies, topics.ticks)
+    return Facts(
+        topics=topic_ids(settings.kafka, names),
+        tables=table_ids(settings),
+        shape=shape_of(settings),
+        owner=owner_of(settings),
+        there={name: topic_offsets(settings.kafka, name) for name in names},
+    )
+
+
+def problems(files: CheckpointFiles, settings: Settings, record: RunRecord, facts: Facts) -> Iterator[str]:
+    """What does not fit, the cause before its consequences."""
+    yield from _foreign_tables(files, settings, record, facts)
+    yield from changed_shape(record.shape, facts.shape)
+    yield from _new_topics(settings, record, facts)
+    for query, written in WRITTEN.items():
+        batches = Batches.read(files, record.folder(query))
+        damage = [f"{files.root}/{problem}" for problem in batches.damage()]
+        yield from (f"{problem}: restore the checkpoint, or go on with {NEW_GENERATION}" for problem in damage[:1])
+        if not damage:
+            yield from _older_checkpoint(files, settings, record, query, written, batches)
+    archive = Batches.read(files, record.folder(ARCHIVE))
+    if not list(archive.damage()):
+        yield from _older_tables(settings, record, archive)
+        yield from _lost_records(settings, facts, archive)
+    incidents = Batches.read(files, record.folder("incidents"))
+    if not list(incidents.damage()):
+        yield from _lost_findings(facts, incidents)
+
+
+def changed_shape(recorded: Mapping[str, str], now: Mapping[str, str]) -> Iterator[str]:
+    """Query-shaping settings that differ from those of the checkpoint.
+
+    >>> print(*changed_shape({"detection.window": "5 min"}, {"detection.window": "10 min"}))
+    detection.window = 10 min, but this checkpoint was made with 5 min: set it back, or compute the windows again from \
+readings with `gridwatch checkpoint new-generation --rebuild`
+    """
+    for name, value in now.items():
+        if (before := recorded.get(name, value)) != value:
+            way = (
+                f"compute the windows again from readings with {REBUILD_COMMAND}"
+                if name in REBUILD
+                else "begin with a pipeline.checkpoint and a lake.root of its own"
+                if name in ("kafka.topics.readings", "pipeline.starting")
+                else f"go on with {NEW_GENERATION}"
+            )
+            yield f"{name} = {value}, but this checkpoint was made with {before}: set it back, or {way}"
+
+
+def _first_record(files: CheckpointFiles, settings: Settings) -> RunRecord:
+    """A new record for a new checkpoint; DataRefused when checkpoint or tables are not new."""
+    if owner_of(settings) or audited(settings, "batch_id"):
+        raise DataRefused(
+            f"{settings.lake.root} holds archived batches, but {files.root}/{RUN_RECORD} is missing: restore the"
+            f" checkpoint, go on from the tables with {NEW_GENERATION}, or point lake.root and pipeline.checkpoint at"
+            " empty places"
+        )
+    if not all(Batches.read(files, query).is_new for query in WRITTEN):
+        raise DataRefused(
+            f"{files.root} holds checkpoints, but {RUN_RECORD} is missing: restore it, or point"
+            " pipeline.checkpoint at an"
+            " empty folder"
+        )
+    return new_record()
+
+
+def _foreign_tables(files: CheckpointFiles, settings: Settings, record: RunRecord, facts: Facts) -> Iterator[str]:
+    generations = {row["generation"] for row in audited(settings, "generation")} if facts.owner is None else set()
+    other = facts.owner if facts.owner not in (None, record.generation) else None
+    if other is None and generations and record.generation not in generations:
+        other = sorted(generations)[0]
+    if other is not None:
+        yield (
+            f"lake.root = {settings.lake.root} belongs to generation {other}, {files.root} is generation"
+            f" {record.generation}: two pipelines on one lake, or a checkpoint of other tables; give this pipeline a"
+            f" lake.root of its own, restore the checkpoint, or take the tables over with {NEW_GENERATION}"
+        )
+        return
+    for name, known in record.tables.items():
+        if facts.tables.get(name, known) != known:
+            yield (
+                f"table {name} of {settings.lake.root} is not the one this checkpoint was made with (id"
+                f" {facts.tables[name]}, not {known}): restore the tables, or go on with {NEW_GENERATION}"
+            )
+            return
+
+
+def _new_topics(settings: Settings, record: RunRecord, facts: Facts) -> Iterator[str]:
+    for name, now in facts.topics.items():
+        known = record.topics.get(name, now)
+        if known == now:
+            continue
+        said = f"topic {name} was deleted and made again (id {now}, not {known})"
+        if name == settings.kafka.topics.readings:
+            yield (
+                f"{said}: its offsets begin anew and would be taken for stored ones; keep these tables and begin with a"
+                " lake.root and a pipeline.checkpoint of its own, or read a topic of another name there"
+            )
+        else:
+            yield f"{said}: what it held and was not stored is gone; go on with {NEW_GENERATION}"
+
+
+def _older_checkpoint(
+    files: CheckpointFiles, settings: Settings, record: RunRecord, query: str, written: tuple[Table, ...], log: Batches
+) -> Iterator[str]:
+    """Delta would skip batches whose number it has: their records would be lost."""
+    last = max(log.planned, default=-1)
+    for table in written:
+        newest = newest_batch(settings, table, record.generation, query)
+        if newest is not None and newest > last:
+            yield (
+                f"table {table.name} holds batch {newest} of query {query}, but"
+                f" {files.root}/{record.folder(query)} ends"
+                f" at {last if last >= 0 else 'nothing'}: the checkpoint is older than the tables or was deleted;"
+                " restore"
+                f" it, or go on with {NEW_GENERATION}"
+            )
+            return
+
+
+def _older_tables(settings: Settings, record: RunRecord, archive: Batches) -> Iterator[str]:
+    """What the checkpoint says is done must be accounted for."""
+    done = max(archive.done, default=None)
+    if done is None:
+        return
+    ends = archive.end_of(done).get(settings.kafka.topics.readings, {})
+    for partition, stored in sorted(audited_ends(settings, record.generation).items()):
+        if stored < ends.get(partition, stored):
+            yield (
+                f"audit of {settings.lake.root} ends at offset {stored} of partition {partition}, the checkpoint at"
+                f" {ends[partition]}: the tables are older than the checkpoint; restore both of one moment, or read on"
+                f" from the tables with {NEW_GENERATION}"
+            )
+            return
+
+
+def _lost_records(settings: Settings, facts: Facts, archive: Batches) -> Iterator[str]:
+    topic = settings.kafka.topics.readings
+    needed = (archive.next_offsets() or {}).get(topic, {})
+    there = facts.there[topic]
+    beyond = [p for p, offset in needed.items() if p not in there or offset > there[p][1]]
+    if beyond:
+        p = min(beyond)
+        end = there[p][1] if p in there else "nothing"
+        yield (
+            f"partition {p} of topic {topic} ends at {end}, the checkpoint at {needed[p]}: records were deleted"
+            " or this is"
+            " another cluster; restore the topic, or begin with a lake.root and a pipeline.checkpoint of its own"
+        )
+        return
+    if not [p for p, offset in needed.items() if offset < there[p][0]]:
+        return
+    stored = audited_ends(settings)
+    gone = {p: (max(o, stored.get(p, o)), there[p][0] - 1) for p, o in needed.items() if o < there[p][0]}
+    ranges = [f"{p}:{first}-{last}" for p, (first, last) in sorted(gone.items()) if first <= last]
+    if not ranges:
+        yield f"topic {topic} has lost records of a batch that is stored but not finished: go on with {NEW_GENERATION}"
+        return
+    listed = ", ".join(f"partition {p}: offsets {a} to {b}" for p, (a, b) in sorted(gone.items()) if a <= b)
+    yield (
+        f"topic {topic} has lost records before they were read (retention was shorter than the downtime):"
+        f" {listed}; record"
+        f" the loss and go on with `gridwatch skip-range {' '.join(ranges)}`"
+    )
+
+
+def _lost_findings(facts: Facts, incidents: Batches) -> Iterator[str]:
+    for topic, needed in (incidents.next_offsets() or {}).items():
+        for partition, offset in sorted(needed.items()):
+            first, end = facts.there.get(topic, {}).get(partition, (0, offset))
+            if offset > end:
+                yield (
+                    f"partition {partition} of topic {topic} ends at {end}, the checkpoint at {offset}: records were"
+                    f" deleted; go on with {NEW_GENERATION}"
+                )
+                return
+            if offset < first:
+                yield (
+                    f"topic {topic} has lost anomalies before they were stored: partition {partition}: offsets"
+                    f" {offset} to"
+                    f" {first - 1}; go on with {NEW_GENERATION}, or compute them again with {REBUILD_COMMAND}"
+                )
+                return
+
+
+def complete(record: RunRecord, facts: Facts) -> RunRecord:
+    """The record with what is there now."""
+    return replace(
+        record,
+        topics=dict(facts.topics),
+        tables=dict(facts.tables),
+        shape=dict(facts.shape),
+        versions=versions_now(),
+    )
+
+
+def _changes(before: RunRecord, now: RunRecord) -> str:
+    if not before.shape:
+        return "it was written by an earlier version"
+    changed = [f"{name} {before.versions.get(name)} to {v}" for name, v in now.versions.items()
+               if before.versions.get(name) != v]  # fmt: skip
+    return ", ".join(changed) or "tables or topics were added"

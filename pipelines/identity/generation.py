@@ -1,0 +1,253 @@
+"""A new generation: new checkpoints that go on from the tables, for when the old ones are lost or do not fit."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from datetime import timedelta
+from typing import Any
+
+from pipelines.errors import DataRefused, SettingsError
+from pipelines.identity.check import WRITTEN, changed_shape, complete, gather
+from pipelines.identity.files import CheckpointFiles
+from pipelines.identity.past_rows import delete_ahead, empty_table, first_version_since
+from pipelines.identity.record import REBUILD, RunRecord, Start, new_record, read_record, write_record
+from pipelines.identity.tables import add_columns, audited, audited_ends, claim
+from pipelines.settings import Settings
+from pipelines.sinks import BatchId
+from pipelines.small_tables import (
+    append_rows_once,
+    as_arrow,
+    create_tables,
+    highest_value,
+    read_rows,
+)
+from pipelines.tables import AUDIT, BASELINES, METER_WINDOWS, READINGS, REJECTED
+from pipelines.topics import topic_offsets
+
+Say = Callable[[str], None]
+Offsets = Mapping[int, tuple[int, int]]
+
+DERIVED = (METER_WINDOWS, BASELINES)
+"""Tables that the windows compute from readings alone."""
+
+TABLES_END = "tables"
+"""Value of --from-offsets: go on where the tables end."""
+
+
+@dataclass(frozen=True)
+class SkippedRange:
+    """Offsets `first` to `last`, both included, of a partition that nobody will read."""
+
+    partition: int
+    first: int
+    last: int
+
+    @classmethod
+    def parse(cls, text: str) -> SkippedRange:
+        """From `partition:first-last`. Raises SettingsError.
+
+        >>> SkippedRange.parse("0:100-199")
+        SkippedRange(partition=0, first=100, last=199)
+        """
+        partition, _, rest = text.partition(":")
+        first, _, last = rest.partition("-")
+        if not (partition.isdecimal() and first.isdecimal() and last.isdecimal()) or int(last) < int(first):
+            raise SettingsError(f"{text}: give a range as partition:first-last, for example 0:100-199")
+        return cls(int(partition), int(first), int(last))
+
+
+def skip_ranges(settings: Settings, ranges: Sequence[SkippedRange], *, why: str, say: Say) -> RunRecord:
+    """Note in audit that offsets are lost, and begin a generation behind them. The caller holds the lock.
+
+    Raises DataRefused when Kafka still has one of them, or they do not follow what is stored.
+    """
+    _prepare(settings, rebuild=False)
+    there, stored = topic_offsets(settings.kafka, settings.kafka.topics.readings), audited_ends(settings)
+    behind = dict(stored)
+    for lost in ranges:
+        if lost.partition not in there:
+            raise SettingsError(f"partition {lost.partition}: the topic has {', '.join(map(str, sorted(there)))}")
+        if lost.last >= there[lost.partition][0]:
+            raise DataRefused(
+                f"partition {lost.partition}: Kafka still has offset {max(lost.first, there[lost.partition][0])}"
+                " and what"
+                f" follows; only what is gone can be skipped, at most up to {there[lost.partition][0] - 1}"
+            )
+        if lost.first != stored.get(lost.partition, lost.first):
+            raise DataRefused(
+                f"partition {lost.partition}: the tables end at offset {stored[lost.partition]}, so the range"
+                " must begin"
+                f" there, not at {lost.first}"
+            )
+        behind[lost.partition] = lost.last + 1
+    return _begin(settings, behind, there, ranges, why=why, rebuild=False, say=say)
+
+
+def new_generation(
+    settings: Settings, from_offsets: str, *, rebuild: bool, say: Say, why: str = "jumped over by new-generation"
+) -> RunRecord:
+    """Begin a generation at the end of the tables, or at given offsets (`0:500,1:700`) behind it, noted in audit.
+
+    With `rebuild` meter_windows and baselines are emptied and computed again from readings. The caller holds the lock.
+    Raises DataRefused when a record would be stored twice or is gone from Kafka.
+    """
+    _prepare(settings, rebuild=rebuild)
+    there, stored = topic_offsets(settings.kafka, settings.kafka.topics.readings), audited_ends(settings)
+    _refuse_other_topics(settings)
+    chosen = dict(stored)
+    jumped = []
+    for partition, offset in ({} if from_offsets == TABLES_END else _parse_offsets(from_offsets)).items():
+        end = stored.get(partition, offset)
+        if offset < end:
+            raise DataRefused(
+                f"partition {partition}: offsets up to {end - 1} are stored, from {offset} on they would be"
+                " stored twice;"
+                f" begin at {end} or later, or with --from-offsets {TABLES_END}"
+            )
+        if offset > end:
+            jumped.append(SkippedRange(partition, end, offset - 1))
+        chosen[partition] = offset
+    return _begin(settings, chosen, there, jumped, why=why, rebuild=rebuild, say=say)
+
+
+def _prepare(settings: Settings, *, rebuild: bool) -> None:
+    create_tables(settings)
+    add_columns(settings, but=DERIVED if rebuild else ())
+
+
+def _begin(
+    settings: Settings, offsets: Mapping[int, int], there: Offsets, skipped: Sequence[SkippedRange],
+    *, why: str, rebuild: bool, say: Say,
+) -> RunRecord:  # fmt: skip
+    """Record first: if the process dies before the last step, the tables' owner refuses every start until this is
+    done again."""
+    _refuse_gone(offsets, there)
+    files = CheckpointFiles(settings)
+    old = _old_record(files)
+    facts = gather(settings)
+    _refuse_unfit(settings, old, facts.topics, facts.shape, rebuild=rebuild)
+    start = Start(
+        offsets=dict(offsets) or None,
+        windows_after=None if rebuild else highest_value(settings, METER_WINDOWS, "window_end"),
+        resend=_newest_batches(settings),
+    )
+    if start.windows_after is not None:
+        slide_s, window_s = settings.detection.slide_s, settings.detection.window_s
+        since = start.windows_after + timedelta(seconds=slide_s - window_s)
+        start = replace(start, readings_version=first_version_since(settings, since))
+    record = complete(new_record(number=_next_number(files), start=start), facts)
+    write_record(files, record)
+    for table in (READINGS, REJECTED):
+        if taken := delete_ahead(settings, table, offsets, there):
+            say(f"{taken} rows of {table.name} that no audit row counts were taken back; they are read again")
+    if rebuild:
+        for table in DERIVED:
+            empty_table(settings, table)
+    _note_skipped(settings, record, skipped, why)
+    claim(settings, record.generation)
+    say(f"generation {record.number} begins at {_listed(offsets) or settings.pipeline.starting}")
+    return record
+
+
+def _old_record(files: CheckpointFiles) -> RunRecord | None:
+    try:
+        return read_record(files)
+    except DataRefused:  # a damaged one is a reason to be here
+        return None
+
+
+def _refuse_unfit(
+    settings: Settings, old: RunRecord | None, topics: Mapping[str, str], shape: Mapping[str, str], *, rebuild: bool
+) -> None:
+    name = settings.kafka.topics.readings
+    if old and old.topics.get(name, topics[name]) != topics[name] and audited_ends(settings):
+        raise DataRefused(
+            f"topic {name} was deleted and made again: its offsets would be taken for stored ones; begin with a"
+            " lake.root"
+            " and a pipeline.checkpoint of its own"
+        )
+    changed = {k: v for k, v in shape.items() if k in REBUILD and old and old.shape.get(k, v) != v}
+    if changed and not rebuild:
+        raise DataRefused(next(changed_shape(old.shape if old else {}, changed)))
+
+
+def _refuse_other_topics(settings: Settings) -> None:
+    topic = settings.kafka.topics.readings
+    if other := {row["kafka_topic"] for row in audited(settings, "kafka_topic")} - {topic}:
+        raise DataRefused(
+            f"lake.root = {settings.lake.root} holds records of topic {min(other)}, not of {topic}; give {topic} a"
+            " lake.root and a pipeline.checkpoint of its own"
+        )
+
+
+def _refuse_gone(offsets: Mapping[int, int], there: Offsets) -> None:
+    for partition, offset in sorted(offsets.items()):
+        end = there.get(partition, (0, 0))[1]
+        if offset > end:
+            raise DataRefused(
+                f"partition {partition}: offset {offset} is behind the topic's end {end}: the topic was made again, or"
+                " this is another cluster; begin with a lake.root and a pipeline.checkpoint of its own"
+            )
+    gone = {p: there[p][0] - 1 for p, offset in sorted(offsets.items()) if offset < there[p][0]}
+    if gone:
+        ranges = " ".join(f"{p}:{offsets[p]}-{last}" for p, last in gone.items())
+        raise DataRefused(
+            f"Kafka has lost records that are not stored, {ranges} (partition:first-last); record the loss and go"
+            " on with"
+            f" `gridwatch skip-range {ranges}`"
+        )
+
+
+def _newest_batches(settings: Settings) -> dict[int, int]:
+    """First offset of the newest batch of each partition."""
+    newest: dict[int, tuple[int, int]] = {}
+    for row in audited(settings, "kafka_partition", "first_offset", "last_offset", "skipped_because"):
+        if row["skipped_because"] is None:
+            found = row["last_offset"], row["first_offset"]
+            newest[row["kafka_partition"]] = max(newest.get(row["kafka_partition"], found), found)
+    return {partition: first for partition, (_, first) in sorted(newest.items())}
+
+
+def _note_skipped(settings: Settings, record: RunRecord, skipped: Sequence[SkippedRange], why: str) -> None:
+    """One row of audit a range, with no records and the reason."""
+    rows = [tuple(_skipped_row(settings, record, lost, why)[name] for name in AUDIT.column_names) for lost in skipped]
+    if rows:
+        append_rows_once(as_arrow(rows, AUDIT), settings, AUDIT, BatchId(record.generation, "skip-range", 0))
+
+
+def _skipped_row(settings: Settings, record: RunRecord, lost: SkippedRange, why: str) -> dict[str, Any]:
+    """A crashed batch may have stored some of the range: those rows count."""
+    place = f"kafka_partition = {lost.partition} AND kafka_offset BETWEEN {lost.first} AND {lost.last}"
+    accepted, rejected = (
+        read_rows(settings, table, columns=["kafka_offset"], where=place).num_rows for table in (READINGS, REJECTED)
+    )
+    return {
+        "generation": record.generation, "batch_id": -1, "kafka_topic": settings.kafka.topics.readings,
+        "kafka_partition": lost.partition, "first_offset": lost.first, "last_offset": lost.last,
+        "records_in": accepted + rejected, "accepted": accepted, "rejected": rejected, "rejected_by_reason": {},
+        "late": 0, "resent": 0, "max_event_ts": None, "max_kafka_ts": None, "skipped_because": why,
+    }  # fmt: skip
+
+
+def _next_number(files: CheckpointFiles) -> int:
+    """One more than any generation that has left a folder."""
+    names = files.names("")
+    numbers = [int(name.removeprefix("generation-")) for name in names if name.startswith("generation-")]
+    old = _old_record(files)
+    used = [*numbers, *([1] if names & set(WRITTEN) else []), *([old.number] if old else [])]
+    return max(used, default=0) + 1
+
+
+def _parse_offsets(text: str) -> dict[int, int]:
+    try:
+        pairs = [part.split(":") for part in text.split(",")]
+        return {int(partition): int(offset) for partition, offset in pairs}
+    except ValueError:
+        raise SettingsError(
+            f"--from-offsets {text}: give {TABLES_END}, or partition:offset,... such as 0:500,1:700"
+        ) from None
+
+
+def _listed(offsets: Mapping[int, int]) -> str:
+    return ", ".join(f"offset {offset} of partition {partition}" for partition, offset in sorted(offsets.items()))

@@ -1,0 +1,151 @@
+"""One writer a checkpoint: a lock that the kernel releases when its holder dies, however it dies."""
+
+from __future__ import annotations
+
+import fcntl
+import hashlib
+import json
+import os
+import socket
+import tempfile
+import time
+from datetime import UTC, datetime
+from pathlib import Path
+from types import TracebackType
+from typing import IO, Any, Self
+
+from pipelines.errors import DataRefused, InfrastructureUnavailable
+from pipelines.identity.files import CheckpointFiles
+from pipelines.settings import Settings
+
+LOCK_NAME = "gridwatch.lock"
+_JVM_LIMIT_S = 60.0
+
+
+class CheckpointLock:
+    """The right to write checkpoint and tables, held from `acquire` to `release` or to the end of the process.
+
+    A lock of the file `<pipeline.checkpoint>/<name>`; the file tells who holds it, and stays. For a checkpoint in an
+    object store the file lies in this machine's temporary folder, so it keeps out processes of this machine only.
+    """
+
+    def __init__(self, settings: Settings, command: str, *, name: str = LOCK_NAME) -> None:
+        self._place = settings.pipeline.checkpoint
+        self._command = command
+        self._path = lock_path(settings, name)
+        self._file: IO[str] | None = None
+
+    def acquire(self) -> Self:
+        """Take the lock. Raises DataRefused, naming the holder, when another process has it."""
+        try:
+            self._path.parent.mkdir(parents=True, exist_ok=True)
+            file = self._path.open("a+", encoding="utf-8")
+        except OSError as error:
+            raise InfrastructureUnavailable(
+                f"pipeline.checkpoint = {self._place}: {error.strerror}; set it to a folder you may write"
+            ) from None
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            holder = _read(file)
+            file.close()
+            raise DataRefused(
+                f"pipeline.checkpoint = {self._place} is in use by {describe_holder(holder)}; stop it first, or"
+                " give this"
+                " run a pipeline.checkpoint and a lake.root of its own"
+            ) from None
+        _wait_for_jvm(_read(file))
+        self._file = file
+        self._write()
+        return self
+
+    def note_jvm(self, pid: int | None) -> None:
+        """Note the Java process that works for the holder: the next holder waits for its end."""
+        self._write(jvm=pid)
+
+    def release(self) -> None:
+        """Give the lock back; done by the kernel too when the process dies."""
+        if self._file is not None:
+            self._file.truncate(0)
+            self._file.close()
+            self._file = None
+
+    def _write(self, **more: Any) -> None:
+        if self._file is None:
+            return
+        said = {
+            "pid": os.getpid(), "host": socket.gethostname(), "command": self._command,
+            "since": datetime.now(UTC).isoformat(timespec="seconds"), **more,
+        }  # fmt: skip
+        self._file.truncate(0)
+        self._file.write(json.dumps(said))
+        self._file.flush()
+
+    def __enter__(self) -> Self:
+        return self.acquire()
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.release()
+
+
+def lock_path(settings: Settings, name: str = LOCK_NAME) -> Path:
+    """File of the lock."""
+    files = CheckpointFiles(settings)
+    if files.is_folder:
+        return files.folder / name
+    key = hashlib.sha256(files.root.encode()).hexdigest()[:16]
+    return Path(tempfile.gettempdir()) / f"gridwatch-{os.getuid()}-{key}-{name}"
+
+
+def holder_of(settings: Settings, name: str = LOCK_NAME) -> dict[str, Any] | None:
+    """Who holds the lock now (pid, host, command, since); None when nobody does. Nothing is changed."""
+    try:
+        with lock_path(settings, name).open("r", encoding="utf-8") as file:
+            try:
+                fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+            except OSError:
+                return _read(file)
+    except OSError:
+        return None
+    return None
+
+
+def describe_holder(holder: dict[str, Any]) -> str:
+    """One phrase.
+
+    >>> describe_holder({"command": "gridwatch run", "pid": 7, "host": "a", "since": "2026-03-01T00:00:00+00:00"})
+    '`gridwatch run`, process 7 on a since 2026-03-01T00:00:00+00:00'
+    """
+    if not holder:
+        return "another process"
+    return f"`{holder['command']}`, process {holder['pid']} on {holder['host']} since {holder['since']}"
+
+
+def _read(file: IO[str]) -> dict[str, Any]:
+    file.seek(0)
+    try:
+        found = json.loads(file.read() or "{}")
+    except ValueError:  # the holder died while it wrote
+        return {}
+    return found if isinstance(found, dict) else {}
+
+
+def _wait_for_jvm(last: dict[str, Any]) -> None:
+    """Java ends a moment after the Python it works for was killed; until then it may finish a write."""
+    pid = last.get("jvm")
+    if not pid or last.get("host") != socket.gethostname():
+        return
+    deadline = time.monotonic() + _JVM_LIMIT_S
+    while _is_java(int(pid)):
+        if time.monotonic() > deadline:
+            raise DataRefused(f"Java process {pid} of the last run still works on this checkpoint; end it first")
+        time.sleep(0.1)
+
+
+def _is_java(pid: int) -> bool:
+    try:
+        return b"java" in Path(f"/proc/{pid}/cmdline").read_bytes()
+    except OSError:  # it has ended; without /proc nobody can say
+        return False

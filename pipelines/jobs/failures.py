@@ -1,0 +1,65 @@
+"""What a failure inside Spark means: lost data, a part that does not answer, or something else."""
+
+from __future__ import annotations
+
+import re
+
+from pipelines.errors import DataRefused, GridwatchError, InfrastructureUnavailable
+
+_LOSS = (
+    "OffsetOutOfRange",
+    "KAFKA_DATA_LOSS",
+    "data loss",
+    "data may be lost",
+    "STREAMING_CHECKPOINT",
+    "STATE_STORE_KEY_",
+    "STATE_STORE_VALUE_",
+    "STATE_STORE_CHECKPOINT",
+    "CANNOT_LOAD_STATE_STORE",
+    "CHECKPOINT_FILE_CHECKSUM",
+    "CONCURRENT_STREAM_LOG_UPDATE",
+    "DELTA_MISSING_FILES",
+    "DELTA_SCHEMA_CHANGED",
+    "DIFFERENT_DELTA_TABLE_READ_BY_STREAMING_SOURCE",
+)
+_UNREACHABLE = (
+    "TimeoutException",
+    "Connection refused",
+    "Connection reset",
+    "ConnectException",
+    "DisconnectException",
+    "SdkClientException",
+    "AWSClientIOException",
+    "AWSServiceIOException",
+    "UnknownHost",
+    "No route to host",
+    "Generic S3 error",
+    "error sending request",
+    "NoBrokersAvailable",
+    "InfrastructureUnavailable",
+)
+_STATE = ("STATE_STORE", "CHECKPOINT_FILE_CHECKSUM")
+_SECRET = re.compile(r"(password=\"?)[^\";\s]+", re.IGNORECASE)
+
+
+def explain_failure(text: str, what: str) -> GridwatchError:
+    """The error class, and so the exit code, that fits a failure inside Spark."""
+    line = root_cause(text)
+    if any(sign in text for sign in _LOSS):
+        way = (
+            "restore checkpoint and tables of one moment, or go on with `gridwatch checkpoint new-generation"
+            " --from-offsets tables`"
+            if any(sign in text for sign in _STATE)
+            else "`gridwatch doctor` names the way out"
+        )
+        return DataRefused(f"{what} stopped, records it needs are gone or do not fit: {line}; {way}")
+    if any(sign in text for sign in _UNREACHABLE):
+        return InfrastructureUnavailable(f"{what} stopped, Kafka or the store does not answer: {line}")
+    return GridwatchError(f"{what} stopped: {line}")
+
+
+def root_cause(text: str) -> str:
+    """The innermost cause of a stack trace, in one line."""
+    causes = [line for line in text.splitlines() if line.startswith("Caused by: ")]
+    line = (causes[-1] if causes else text.strip().split("\n")[0]).removeprefix("Caused by: ")[:400]
+    return _SECRET.sub(r"\1********", line)

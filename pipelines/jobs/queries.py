@@ -1,0 +1,62 @@
+"""The three queries of the pipeline job, started in their order."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from py4j.protocol import Py4JJavaError
+from pyspark.errors import PySparkException
+from pyspark.sql import SparkSession
+from pyspark.sql.streaming.query import StreamingQuery
+
+from pipelines.identity.files import CheckpointFiles
+from pipelines.identity.record import RunRecord
+from pipelines.jobs.alerts_mode import publish_since, settle_mode
+from pipelines.jobs.archive import start_archive
+from pipelines.jobs.context import Run, Say
+from pipelines.jobs.ending import Ending
+from pipelines.jobs.failures import explain_failure
+from pipelines.jobs.generation_start import must_resend, resend_dead_letters
+from pipelines.jobs.incidents import start_incidents
+from pipelines.jobs.windows import start_windows
+from pipelines.settings import Settings
+
+
+@dataclass(frozen=True)
+class StartQueries:
+    """Starts the queries of a run, each time with nothing remembered of the time before."""
+
+    spark: SparkSession
+    settings: Settings
+    record: RunRecord
+    say: Say
+    ready: str
+    ending: Ending
+
+    def __call__(self) -> list[StreamingQuery]:
+        """Archive, windows and incidents. The tables must be there."""
+        run = Run.of(self.spark, self.settings, self.record, self.say)
+        run.end_when(self.ending.asked.is_set)
+        try:
+            settle_mode(run)
+            self._send_again(run)
+            queries = [self._start(run, pool) for pool in _STARTS]
+        except (PySparkException, Py4JJavaError) as error:
+            self.say(str(error))
+            raise explain_failure(str(error), "the start of the queries") from None
+        self.say(self.ready)
+        return queries
+
+    def _start(self, run: Run, pool: str) -> StreamingQuery:
+        self.spark.sparkContext.setLocalProperty("spark.scheduler.pool", pool)
+        return _STARTS[pool](run)
+
+    def _send_again(self, run: Run) -> None:
+        """What the last batch of an earlier generation may not have sent; until the archive has done its first."""
+        if run.start.resend and not CheckpointFiles(self.settings).numbers(f"{run.folder('archive')}/commits"):
+            resend_dead_letters(run)
+            if must_resend(run):
+                publish_since(run, run.start.resend)
+
+
+_STARTS = {"archive": start_archive, "windows": start_windows, "incidents": start_incidents}

@@ -1,0 +1,233 @@
+"""Keeps the queries of the pipeline job running: bounded restarts, an end in order, and no restart on lost data."""
+
+from __future__ import annotations
+
+import os
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
+from typing import Any
+
+from kafka.errors import KafkaError
+from pyspark.sql import SparkSession
+from pyspark.sql.streaming.query import StreamingQuery
+
+from pipelines.errors import DataRefused, GridwatchError, InfrastructureUnavailable, SettingsError
+from pipelines.identity.check import examine, settle_identity
+from pipelines.jobs.context import Say
+from pipelines.jobs.ending import JVM_ENDS, Ending, end_in_order, stop_quietly
+from pipelines.jobs.failures import explain_failure
+from pipelines.jobs.liveness import Liveness, committed_ends
+from pipelines.jobs.queries import StartQueries
+from pipelines.settings import Settings
+from pipelines.small_tables import STORE_ERRORS, wait_for_lake
+from pipelines.topics import topic_offsets, wait_for_kafka
+
+_HEALTHY_S = 600.0
+_POLL_S = 0.5
+_JVM_GRACE_S = 60.0
+
+
+@dataclass
+class Supervision:
+    """Figures of one process, plain values for whoever publishes them."""
+
+    restarts: int = 0
+    """Restarts of the queries since the process began."""
+    last_failure: str = ""
+    outage_s: float = 0.0
+    """Seconds spent waiting for Kafka or the store."""
+    liveness: Liveness = field(default_factory=Liveness)
+
+
+SUPERVISION = Supervision()
+"""The figures of this process."""
+
+
+@dataclass
+class Supervisor:
+    """One session and the lives of its queries."""
+
+    spark: SparkSession
+    settings: Settings
+    start: StartQueries
+    say: Say
+    ending: Ending
+    figures: Supervision = field(default_factory=lambda: SUPERVISION)
+
+    def run(self) -> None:
+        """Run the queries; after a failure again, with pauses of 1, 2, 4 ... 60 s, `pipeline.max_restarts` times in a
+        row. Returns when a signal asked for the end.
+
+        An outage of Kafka or the store is waited for up to `pipeline.max_outage`, and does not count. Raises
+        DataRefused at once when records are gone or checkpoint and tables do not fit, the last failure when there were
+        too many, and InfrastructureUnavailable when Kafka or the store stay away or a batch is stuck.
+        """
+        failures = 0
+        while not self.ending.asked.is_set():
+            began = time.monotonic()
+            try:
+                self._run_once()
+            except (DataRefused, SettingsError):
+                raise
+            except GridwatchError as problem:
+                self.figures.last_failure = str(problem)
+                if not self._is_alive():
+                    raise
+                self._stop_all()
+                failures = 1 if time.monotonic() - began > _HEALTHY_S else failures + 1
+                if self._wait_for_parts() > 1:
+                    failures = 1
+                elif failures > self.settings.pipeline.max_restarts:
+                    raise
+                self._pause(problem, failures)
+                with as_ours(self.settings):
+                    settle_identity(self.settings, self.say)
+                self.figures.restarts += 1
+
+    def _run_once(self) -> None:
+        with as_ours(self.settings):
+            queries = self.start()
+        watchdog = Watchdog(self.spark, self.settings.pipeline.stuck_after + _JVM_GRACE_S, self.say)
+        self.ending.in_order = True
+        try:
+            with watchdog:
+                while not self.ending.asked.is_set():
+                    self._look_at(queries)
+                    watchdog.beat()
+                    self.ending.asked.wait(_POLL_S)
+                self._end(queries)
+        except JVM_ENDS as error:
+            raise InfrastructureUnavailable(f"Spark does not answer any more: {type(error).__name__}") from None
+        finally:
+            self.ending.in_order = False
+
+    def _end(self, queries: list[StreamingQuery]) -> None:
+        limit_s = self.settings.pipeline.stop_within
+        self.say(f"asked to end: the running batches may finish within {limit_s:g} s")
+        if end_in_order(self.spark, queries, limit_s):
+            self.say("ended between two batches")
+        else:
+            self.say(f"a batch ran longer than {limit_s:g} s and was interrupted; the next start does it again")
+
+    def _look_at(self, queries: list[StreamingQuery]) -> None:
+        now, seen = time.monotonic(), self.figures.liveness
+        for query in queries:
+            if not query.isActive:
+                raise self._explain(query)
+            progress: Any = query.lastProgress
+            batch = None if progress is None else int(progress["batchId"])
+            seen.observe(query.name or "", now, is_busy=bool(query.status["isTriggerActive"]), batch=batch)
+        slowest, limit_s = seen.slowest(now), self.settings.pipeline.stuck_after
+        if slowest and slowest[1] > limit_s:
+            raise self._stuck(f"query {slowest[0]} has been in one batch for {slowest[1]:.0f} s")
+        if now - seen.progressed.get("archive", now) > limit_s:
+            seen.progressed["archive"] = now  # asked once in so long
+            if lag := self._lag(queries):
+                raise self._stuck(f"query archive has finished no batch for {limit_s:g} s, and {lag} readings wait")
+
+    def _stuck(self, what: str) -> GridwatchError:
+        _kill_jvm(self.spark)
+        return InfrastructureUnavailable(f"{what} (pipeline.stuck_after): start the job again; batches repeat safely")
+
+    def _lag(self, queries: list[StreamingQuery]) -> int:
+        topic = self.settings.kafka.topics.readings
+        archive: Any = next((query.lastProgress for query in queries if query.name == "archive"), None)
+        done = committed_ends(archive, topic)
+        try:
+            there = topic_offsets(self.settings.kafka, topic)
+        except (GridwatchError, KafkaError):
+            return 0  # no broker, no lag that anybody could see
+        return sum(max(end - done.get(partition, end), 0) for partition, (_, end) in there.items())
+
+    def _explain(self, query: StreamingQuery) -> GridwatchError:
+        failure = str(query.exception() or f"query {query.name} ended")
+        self.say(failure)
+        problem = explain_failure(failure, f"query {query.name}")
+        if isinstance(problem, DataRefused):
+            with suppress(GridwatchError, KafkaError, *STORE_ERRORS):
+                if found := examine(self.settings):
+                    return DataRefused(found[0])
+        return problem
+
+    def _wait_for_parts(self) -> float:
+        """Wait until Kafka and the store answer; returns the seconds it took."""
+        began = time.monotonic()
+        kafka = self.settings.kafka.model_copy(update={"connect_timeout": self.settings.pipeline.max_outage})
+        wait_for_kafka(kafka, self.say)
+        wait_for_lake(self.settings.model_copy(update={"kafka": kafka}), self.say)
+        waited_s = time.monotonic() - began
+        self.figures.outage_s += waited_s if waited_s > 1 else 0
+        return waited_s
+
+    def _pause(self, problem: GridwatchError, failures: int) -> None:
+        pause_s = min(2.0 ** (failures - 1), 60.0)
+        self.say(f"{problem}; restart {failures} of {self.settings.pipeline.max_restarts} in {pause_s:g} s")
+        time.sleep(pause_s)
+
+    def _stop_all(self) -> None:
+        for query in self.spark.streams.active:
+            stop_quietly(query)
+        self.spark.catalog.clearCache()
+        self.figures.liveness = Liveness()
+
+    def _is_alive(self) -> bool:
+        try:
+            return not self.spark.sparkContext._jsc.sc().isStopped()
+        except JVM_ENDS:
+            return False
+
+
+class Watchdog:
+    """Ends the process with exit code 4 when its main thread has not come round for so long: Java hangs."""
+
+    def __init__(self, spark: SparkSession, limit_s: float, say: Say) -> None:
+        self._spark, self._limit_s, self._say = spark, limit_s, say
+        self._last = time.monotonic()
+        self._over = threading.Event()
+        self._thread = threading.Thread(target=self._watch, name="watchdog", daemon=True)
+
+    def beat(self) -> None:
+        """The main thread has come round."""
+        self._last = time.monotonic()
+
+    def __enter__(self) -> None:
+        self._thread.start()
+
+    def __exit__(self, *_: object) -> None:
+        self._over.set()
+
+    def _watch(self) -> None:
+        while not self._over.wait(1):
+            if time.monotonic() - self._last > self._limit_s:
+                self._say(f"gridwatch: Java has not answered for {self._limit_s:g} s: start the job again")
+                _kill_jvm(self._spark)
+                os._exit(InfrastructureUnavailable.exit_code)
+
+
+def jvm_pid(spark: SparkSession) -> int | None:
+    """Process id of a JVM that plain python has started; under spark-submit it is our parent."""
+    process: Any = getattr(spark.sparkContext._gateway, "proc", None)
+    return None if process is None else int(process.pid)
+
+
+@contextmanager
+def as_ours(settings: Settings) -> Iterator[None]:
+    """Errors of the clients of Kafka and the store as InfrastructureUnavailable."""
+    try:
+        yield
+    except KafkaError as error:
+        raise InfrastructureUnavailable(
+            f"kafka.bootstrap_servers = {settings.kafka.bootstrap_servers}: {type(error).__name__}: {error}"
+        ) from None
+    except STORE_ERRORS as error:
+        line = str(error).strip().split("\n")[0]
+        raise InfrastructureUnavailable(f"lake.root = {settings.lake.root}: {line}") from None
+
+
+def _kill_jvm(spark: SparkSession) -> None:
+    process: Any = getattr(spark.sparkContext._gateway, "proc", None)
+    if process is not None:
+        process.kill()

@@ -1,0 +1,86 @@
+"""One writer a checkpoint: the second is refused, and the lock of a killed holder is free."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from pipelines.errors import DataRefused
+from pipelines.identity.lock import CheckpointLock, _is_java, holder_of
+from pipelines.local.processes import wait_until
+from tests.unit.identity.lakes import settings_in
+
+HOLD = """
+import sys, time
+from pathlib import Path
+from pipelines.identity.lock import CheckpointLock
+from tests.unit.identity.lakes import settings_in
+lock = CheckpointLock(settings_in(Path(sys.argv[1])), "gridwatch run").acquire()
+print("held", flush=True)
+time.sleep(60)
+"""
+
+
+def start_holder(folder: Path) -> subprocess.Popen[str]:
+    root = Path(__file__).parents[3]
+    environment = os.environ | {"PYTHONPATH": str(root)}
+    holder = subprocess.Popen(
+        [sys.executable, "-c", HOLD, str(folder)], stdout=subprocess.PIPE, text=True, env=environment, cwd=root
+    )
+    assert holder.stdout is not None
+    assert holder.stdout.readline() == "held\n"
+    return holder
+
+
+def test_the_second_is_refused_with_the_name_of_the_first_and_a_killed_one_leaves_it_free(tmp_path: Path) -> None:
+    settings = settings_in(tmp_path)
+    holder = start_holder(tmp_path)
+    try:
+        with pytest.raises(DataRefused, match=rf"in use by `gridwatch run`, process {holder.pid} on .*; stop it first"):
+            CheckpointLock(settings, "gridwatch maintain").acquire()
+        found = holder_of(settings)
+        assert found is not None
+        assert found["pid"] == holder.pid
+    finally:
+        holder.send_signal(signal.SIGKILL)
+        holder.wait()
+    assert holder_of(settings) is None
+    with CheckpointLock(settings, "gridwatch maintain"):
+        assert holder_of(settings) is not None
+    assert holder_of(settings) is None
+
+
+def test_the_next_holder_waits_for_the_java_of_the_last_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A process whose command line says java stands for the JVM of a pipeline that was killed a moment ago."""
+    settings = settings_in(tmp_path)
+    java = tmp_path / "java"
+    java.symlink_to("/bin/sleep")
+    left = subprocess.Popen([java, "30"])
+    try:
+        assert wait_until(lambda: _is_java(left.pid), 5)
+        lock = CheckpointLock(settings, "gridwatch run").acquire()
+        lock.note_jvm(left.pid)
+        assert lock._file is not None
+        lock._file.close()  # as the kernel does for a killed process: the text stays
+        monkeypatch.setattr("pipelines.identity.lock._JVM_LIMIT_S", 0.3)
+        with pytest.raises(DataRefused, match=f"Java process {left.pid} of the last run still works"):
+            CheckpointLock(settings, "gridwatch run").acquire()
+    finally:
+        left.kill()
+        left.wait()
+    CheckpointLock(settings, "gridwatch run").acquire().release()
+
+
+def test_a_checkpoint_in_a_store_is_locked_on_this_machine(tmp_path: Path) -> None:
+    settings = settings_in(tmp_path).model_copy(
+        update={
+            "pipeline": settings_in(tmp_path).pipeline.model_copy(update={"checkpoint": f"s3a://b/{tmp_path.name}"})
+        }
+    )
+    with CheckpointLock(settings, "gridwatch run"), pytest.raises(DataRefused, match="is in use"):
+        CheckpointLock(settings, "gridwatch run").acquire()

@@ -1,0 +1,112 @@
+"""Rejected records in real tables: which of them may be replayed, and that none is chosen twice."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+
+from pipelines.cli.main import main
+from pipelines.dead_letters import (
+    Selection,
+    _note,
+    count_by_reason,
+    rejected_records,
+    to_replay,
+)
+from pipelines.errors import DataRefused
+from pipelines.settings import Settings
+from pipelines.sinks import BatchId
+from pipelines.tables import REJECTED
+from tests.unit.identity.lakes import NOON, Lake, reading, settings_in
+
+NASTY = b'{"meterId":"\x1b[2J\nm"'
+VALUES = [b"no json", NASTY, None, b"no json", b"\xff" * 300_000]
+
+
+@pytest.fixture
+def settings(tmp_path: Path) -> Settings:
+    lake = Lake(settings_in(tmp_path)).make(batches=0)
+    rows = [
+        reading(n, value=value, key=b"m", reason="malformed_json" if n < 4 else "not_utf8", rule_version="1")
+        for n, value in enumerate(VALUES)
+    ]
+    lake.add(REJECTED, rows, BatchId("g", "archive", 0))
+    return lake.settings
+
+
+def states(settings: Settings) -> list[tuple[int, str]]:
+    return [(r.kafka_offset, r.state) for r in rejected_records(settings, Selection())]
+
+
+def test_the_same_bytes_are_fresh_once(settings: Settings) -> None:
+    assert states(settings) == [(0, "fresh"), (1, "fresh"), (2, "fresh"), (3, "parked"), (4, "fresh")]
+
+
+def test_a_claimed_record_is_unsure_a_sent_one_replayed_and_its_return_parked(settings: Settings) -> None:
+    chosen = to_replay(settings, Selection(reasons=["malformed_json"]), limit=2)
+    assert [record.value for record in chosen] == [b"no json", NASTY]
+    _note(settings, "first", "claimed", chosen)
+    assert states(settings)[:4] == [(0, "unsure"), (1, "unsure"), (2, "fresh"), (3, "parked")]
+    _note(settings, "first", "sent", chosen[:1])
+    assert states(settings)[:4] == [(0, "replayed"), (1, "unsure"), (2, "fresh"), (3, "parked")]
+    assert [record.kafka_offset for record in to_replay(settings, Selection(), limit=10)] == [2, 4]
+
+
+def test_the_whole_value_is_replayed_and_not_the_queues_cut(settings: Settings) -> None:
+    (large,) = to_replay(settings, Selection(reasons=["not_utf8"]), limit=10)
+    assert large.value == b"\xff" * 300_000
+
+
+def test_records_of_another_topic_are_refused(settings: Settings) -> None:
+    other = settings.model_validate(settings.model_dump() | {"kafka": {"topics": {"readings": "other"}}})
+    with pytest.raises(DataRefused, match="records of topic sensor-readings cannot be sent to other"):
+        to_replay(other, Selection(), limit=10)
+
+
+def test_a_selection_is_by_reason_time_and_place(settings: Settings) -> None:
+    def offsets(**selection: object) -> list[int]:
+        return [r.kafka_offset for r in rejected_records(settings, Selection(**selection))]  # type: ignore[arg-type]
+
+    assert offsets(reasons=["not_utf8"]) == [4]
+    assert offsets(since=NOON + timedelta(seconds=1), until=NOON + timedelta(seconds=3)) == [1, 2]
+    assert offsets(partition=0, offset=3) == [3]
+    assert offsets(partition=1) == []
+    assert offsets(since=datetime(2030, 1, 1, tzinfo=UTC)) == []
+
+
+def test_counts_by_reason(settings: Settings) -> None:
+    counts = count_by_reason(settings, Selection())
+    assert counts["malformed_json"] == {
+        "fresh": 3, "replayed": 0, "unsure": 0, "parked": 1, "bytes": 2 * len(b"no json") + len(NASTY),
+    }  # fmt: skip
+    assert counts["not_utf8"]["bytes"] == 300_000
+
+
+def words_for(settings: Settings) -> list[str]:
+    return ["--set", f"lake.root={settings.lake.root}", "--set", f"pipeline.checkpoint={settings.pipeline.checkpoint}"]
+
+
+def test_no_control_character_of_a_payload_reaches_the_terminal(
+    settings: Settings, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["dlq", "show", *words_for(settings)]) == 0
+    said = capsys.readouterr().out
+    assert "\x1b" not in said
+    assert '{"meterId":"\\x1b[2J\\nm"' in said
+    assert len(said.splitlines()) == 2 + len(VALUES)
+
+
+def test_one_value_can_be_written_whole(settings: Settings, tmp_path: Path) -> None:
+    out = tmp_path / "value"
+    assert main(["dlq", "show", "--partition", "0", "--offset", "4", "--out", str(out), *words_for(settings)]) == 0
+    assert out.read_bytes() == b"\xff" * 300_000
+    assert main(["dlq", "show", "--out", str(out), *words_for(settings)]) == 2
+
+
+def test_a_dry_run_needs_no_kafka_and_changes_nothing(settings: Settings, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["dlq", "replay", "--reason", "malformed_json", "--dry-run", *words_for(settings)]) == 0
+    assert "3 records would be sent to sensor-readings" in capsys.readouterr().out
+    assert [state for _, state in states(settings)].count("fresh") == 4
+    assert main(["dlq", "replay", "--dry-run", *words_for(settings)]) == 2
