@@ -32,6 +32,7 @@ def kill_at_random(bench: Bench) -> Figures:
     """One kill in five falls into the start, the others into the batches; traffic never pauses."""
     scene, rng = bench.main, bench.rng(1)
     kills = []
+    scene.stop()
     with scene.traffic.running():
         for number in range(1, bench.kills + 1):
             moment = _live_until_killed(scene, rng)
