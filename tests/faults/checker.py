@@ -238,3 +238,14 @@ def check_anomalies(sent: dict[Place, ConsumerRecord], rows: list[str], spikes: 
     found.none_of("anomaly_rows_twice", [i for i, count in Counter(rows).items() if count > 1])
     found.none_of("anomaly_rows_unknown", sorted(set(rows) - set(events)))
     return found
+
+
+def check_dead_letters(letters: Iterable[ConsumerRecord], rejected: set[Place]) -> Findings:
+    """Every rejected record has its dead letter; repeats are allowed, strangers are not."""
+    found = Findings()
+    headers = [dict(record.headers) for record in letters]
+    origins = {(int(one["origin-partition"]), int(one["origin-offset"])) for one in headers}
+    found.figures |= {"rejected": len(rejected), "dead_letters": len(headers)}
+    found.none_of("rejected_without_dead_letter", sorted(rejected - origins))
+    found.none_of("dead_letters_of_accepted", sorted(origins - rejected))
+    return found

@@ -11,7 +11,7 @@ from pipelines.local.processes import wait_until
 from tests.faults.bench import Bench
 from tests.faults.kafka_proxy import PRODUCE
 from tests.faults.matrix import Figures, row
-from tests.faults.scene import Scene, require
+from tests.faults.scene import Scene, newest, require
 from tests.faults.tables import recoveries
 from tests.faults.traffic import SPIKE, SPIKE_V, Sent
 from tests.integration.support import text_of
@@ -137,11 +137,6 @@ def kill_amid_snapshots(bench: Bench) -> Figures:
 def snapshots(state: Path) -> set[str]:
     """Snapshot files of the state store, finished or not."""
     return {str(path) for path in state.rglob("*.zip*")}
-
-
-def newest(folder: Path) -> int:
-    """Highest batch number of a log folder of a checkpoint."""
-    return max((int(path.name) for path in folder.glob("[0-9]*") if path.name.isdigit()), default=-1)
 
 
 @row(5, "SIGTERM", "exits within 30 s, as 1")

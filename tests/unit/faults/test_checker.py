@@ -11,7 +11,15 @@ import pytest
 
 from pipelines.settings import Settings
 from tests.factories import NOON_MS, document
-from tests.faults.checker import Fate, Place, check_anomalies, check_flags, check_records, check_windows
+from tests.faults.checker import (
+    Fate,
+    Place,
+    check_anomalies,
+    check_dead_letters,
+    check_flags,
+    check_records,
+    check_windows,
+)
 from tests.faults.traffic import MALFORMED, NORMAL, SPIKE, Sent
 
 SETTINGS = Settings()
@@ -125,3 +133,10 @@ def event(number: int, **changes: Any) -> SimpleNamespace:
 def test_each_wrong_anomaly_is_named(events: list[Any], rows: list[str], problem: dict[str, int]) -> None:
     sent = {(0, number): one for number, one in enumerate(events)}
     assert wrong(check_anomalies(sent, rows, [Sent(0, 0, SPIKE, "", b"")], "t")) == problem
+
+
+def test_a_missing_and_a_strange_dead_letter_are_named() -> None:
+    letters = [SimpleNamespace(headers=[("origin-partition", b"0"), ("origin-offset", b"2")])]
+    assert wrong(check_dead_letters(letters * 2, {(0, 2)})) == {}
+    assert wrong(check_dead_letters(letters, {(0, 2), (0, 3)})) == {"rejected_without_dead_letter": 1}
+    assert wrong(check_dead_letters(letters, set())) == {"dead_letters_of_accepted": 1}
