@@ -24,7 +24,8 @@ def _used(bench: Bench) -> Scene:
     if not (scene.checkpoint / RECORD).exists() or newest(scene.checkpoint / "archive" / "commits") < 3:
         for _ in range(4):
             scene.traffic.send_polls(12)
-            scene.catch_up()
+            scene.catch_up(whole=False)
+        scene.catch_up()
     scene.stop()
     return scene
 

@@ -18,6 +18,8 @@ import duckdb
 from pipelines.errors import GridwatchError
 from pipelines.jobs.pipeline import READY
 from pipelines.local.processes import Child, tail, wait_until
+from pipelines.small_tables import STORE_ERRORS, highest_value, read_rows, table_version
+from pipelines.tables import ANOMALIES, AUDIT, METER_WINDOWS, READINGS
 from pipelines.topics import topic_offsets
 from tests.faults.checker import (
     TopicLog,
@@ -44,7 +46,7 @@ QUICK = {
 }
 _UNREACHABLE = 4
 _RESTART = re.compile(r"restart \d+ of \d+")
-_READ_ERRORS = (duckdb.Error, GridwatchError, OSError)
+_READ_ERRORS = (duckdb.Error, GridwatchError, *STORE_ERRORS)
 
 
 class NotHeld(AssertionError):
@@ -155,7 +157,7 @@ class Scene:
                 steps.pop(0)
                 continue
             require(time.monotonic() - began < limit_s, f"not caught up after {limit_s:g} s: {self._state()}")
-            time.sleep(0.2)
+            time.sleep(0.3)
         inside = len(_RESTART.findall(text_of(child.log))) - told
         return {"restarts": starts + inside, "first_output_s": first_output, "caught_up_s": time.monotonic() - began}
 
@@ -166,7 +168,10 @@ class Scene:
 
     def committed(self) -> dict[int, int]:
         """One past the last offset that the archive has committed, by partition."""
-        return dict(self.direct.ask("SELECT kafka_partition, max(last_offset) + 1 FROM audit GROUP BY 1"))
+        done: dict[int, int] = {}
+        for row in read_rows(self.direct.settings, AUDIT, columns=["kafka_partition", "last_offset"]).to_pylist():
+            done[row["kafka_partition"]] = max(row["last_offset"] + 1, done.get(row["kafka_partition"], 0))
+        return done
 
     def has_archived(self, ends: Mapping[int, int]) -> bool:
         """Whether the archive has committed up to these offsets."""
@@ -250,7 +255,7 @@ class Scene:
 
     def _audited(self) -> int:
         try:
-            return self._ask_one("SELECT count(*) FROM audit")
+            return table_version(self.direct.settings, AUDIT)
         except _READ_ERRORS:
             return 0
 
@@ -264,15 +269,19 @@ class Scene:
 
     def _has_windows(self) -> bool:
         detection = self.direct.settings.detection
-        top = self._ask_one("SELECT coalesce(epoch_ms(max(event_ts)), 0) FROM readings WHERE NOT is_late")
-        slide_ms = int(detection.slide_s * 1000)
-        due = (top - int(detection.watermark * 1000)) // slide_ms * slide_ms
-        return self._ask_one("SELECT coalesce(epoch_ms(max(window_end)), 0) FROM meter_windows") >= due
+        top = highest_value(self.direct.settings, READINGS, "event_ts")
+        closed = highest_value(self.direct.settings, METER_WINDOWS, "window_end")
+        if top is None:
+            return True
+        slide_s = int(detection.slide_s)
+        due = (int(top.timestamp()) - int(detection.watermark)) // slide_s * slide_s
+        return closed is not None and closed.timestamp() >= due
 
     def _has_anomalies(self) -> bool:
         records = self._log(self.direct.settings.kafka.topics.anomalies).extend()
         sent = {dict(record.headers)["anomaly-id"].decode() for record in records.values()}
-        return sent == {row[0] for row in self.direct.ask("SELECT anomaly_id FROM anomalies")}
+        rows = read_rows(self.direct.settings, ANOMALIES, columns=["anomaly_id"])
+        return sent == set(rows["anomaly_id"].to_pylist())
 
     def _ask_one(self, query: str) -> int:
         return int(self.direct.ask(query)[0][0])
