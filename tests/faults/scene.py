@@ -19,7 +19,7 @@ from pipelines.errors import GridwatchError
 from pipelines.jobs.pipeline import READY
 from pipelines.local.processes import Child, tail, wait_until
 from pipelines.small_tables import STORE_ERRORS, highest_value, read_rows, table_version
-from pipelines.tables import ANOMALIES, AUDIT, METER_WINDOWS, READINGS
+from pipelines.tables import ANOMALIES, AUDIT, METER_WINDOWS
 from pipelines.topics import topic_offsets
 from tests.faults.checker import (
     TopicLog,
@@ -29,7 +29,7 @@ from tests.faults.checker import (
     check_records,
     check_windows,
 )
-from tests.faults.tables import Kill, batches, fates, windows
+from tests.faults.tables import Kill, batches, fates, newest_closed, windows
 from tests.faults.traffic import Sent, Traffic
 from tests.integration.support import Place, interrupt, text_of
 
@@ -268,14 +268,9 @@ class Scene:
         return newest(folder / "commits") == newest(folder / "offsets")
 
     def _has_windows(self) -> bool:
-        detection = self.direct.settings.detection
-        top = highest_value(self.direct.settings, READINGS, "event_ts")
+        due = newest_closed(self.direct)
         closed = highest_value(self.direct.settings, METER_WINDOWS, "window_end")
-        if top is None:
-            return True
-        slide_s = int(detection.slide_s)
-        due = (int(top.timestamp()) - int(detection.watermark)) // slide_s * slide_s
-        return closed is not None and closed.timestamp() >= due
+        return due is None or (closed is not None and closed.timestamp() >= due)
 
     def _has_anomalies(self) -> bool:
         records = self._log(self.direct.settings.kafka.topics.anomalies).extend()

@@ -7,6 +7,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from pipelines.small_tables import read_rows
+from pipelines.tables import READINGS
 from tests.faults.checker import Fate
 from tests.faults.checker import Place as Offset
 from tests.integration.support import Place
@@ -49,6 +51,19 @@ def windows(place: Place) -> dict[tuple[str, int], dict[str, Any]]:
     found = {(row[0], row[1]): dict(zip(names, row[2:], strict=True)) for row in rows}
     assert len(found) == len(rows), f"{len(rows) - len(found)} windows stand twice in meter_windows"
     return found
+
+
+def newest_closed(place: Place) -> int | None:
+    """Epoch seconds of the latest window end that holds a reading and lies at or before the watermark."""
+    detection = place.settings.detection
+    rows = read_rows(place.settings, READINGS, columns=["event_ts", "is_late", "is_resent"]).to_pylist()
+    counted = [row["event_ts"].timestamp() for row in rows if not (row["is_late"] or row["is_resent"])]
+    if not counted:
+        return None
+    slide_s, limit = int(detection.slide_s), max(counted) - detection.watermark
+    slides = {int(at) // slide_s for at in counted}
+    ends = (slide + n for slide in slides for n in range(1, round(detection.window_s / slide_s) + 1))
+    return max((end * slide_s for end in ends if end * slide_s <= limit), default=None)
 
 
 def recoveries(place: Place, kills: Sequence[Kill]) -> list[tuple[float, float]]:
