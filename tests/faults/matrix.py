@@ -10,7 +10,7 @@ from typing import Any
 
 from pipelines.errors import GridwatchError
 from tests.faults.bench import Bench
-from tests.faults.scene import NotHeld
+from tests.faults.expect import NotHeld
 
 Figures = dict[str, Any]
 Run = Callable[[Bench], Figures]

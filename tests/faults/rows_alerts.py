@@ -9,9 +9,10 @@ from collections import Counter
 from pipelines.jobs.alerts import READY
 from pipelines.local.processes import Child, wait_until
 from tests.faults.bench import Bench
+from tests.faults.expect import last_words, require
 from tests.faults.kafka_proxy import PRODUCE
 from tests.faults.matrix import Figures, row
-from tests.faults.scene import Scene, last_words, require
+from tests.faults.scene import Scene
 from tests.faults.traffic import SPIKE
 from tests.integration.support import text_of
 

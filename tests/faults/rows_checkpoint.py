@@ -10,8 +10,9 @@ from kafka import KafkaAdminClient, TopicPartition
 
 from pipelines.local.processes import wait_until
 from tests.faults.bench import Bench
+from tests.faults.expect import NotHeld, last_words, newest, require
 from tests.faults.matrix import Figures, row
-from tests.faults.scene import NotHeld, Scene, last_words, newest, require
+from tests.faults.scene import Scene
 from tests.integration.support import text_of, wait_for_end
 
 REFUSED = 3

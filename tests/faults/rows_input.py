@@ -11,8 +11,9 @@ from kafka import KafkaAdminClient
 
 from generator.malformed import FUTURE, VARIANTS, expected_reason, make_malformed
 from tests.faults.bench import Bench
+from tests.faults.expect import require
 from tests.faults.matrix import Figures, row
-from tests.faults.scene import Scene, require
+from tests.faults.scene import Scene
 from tests.faults.tables import fates
 from tests.faults.traffic import LATE_BY_MS, MALFORMED, NORMAL, ODD, SPIKE, SPIKE_V, Sent
 from tests.transforms.documents import make_documents

@@ -9,9 +9,10 @@ from pathlib import Path
 
 from pipelines.local.processes import wait_until
 from tests.faults.bench import Bench
+from tests.faults.expect import newest, require
 from tests.faults.kafka_proxy import PRODUCE
 from tests.faults.matrix import Figures, row
-from tests.faults.scene import Scene, newest, require
+from tests.faults.scene import Scene
 from tests.faults.tables import recoveries
 from tests.faults.traffic import SPIKE, SPIKE_V, Sent
 from tests.integration.support import text_of

@@ -8,8 +8,8 @@ from pathlib import Path
 
 from pipelines.local.processes import wait_until
 from tests.faults.bench import Bench
+from tests.faults.expect import NotHeld, last_words, require
 from tests.faults.matrix import Figures, row
-from tests.faults.scene import NotHeld, last_words, require
 from tests.integration.support import text_of
 
 _TMPFS_MB = 24

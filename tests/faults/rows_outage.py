@@ -10,8 +10,9 @@ from pathlib import Path
 from pipelines.local.minio_build import why_no_minio
 from pipelines.local.processes import wait_until
 from tests.faults.bench import Bench
+from tests.faults.expect import NotHeld, last_words, require
 from tests.faults.matrix import Figures, row
-from tests.faults.scene import START_S, NotHeld, Scene, last_words, require
+from tests.faults.scene import START_S, Scene
 from tests.integration.support import text_of
 
 

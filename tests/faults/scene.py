@@ -17,7 +17,7 @@ import duckdb
 
 from pipelines.errors import GridwatchError
 from pipelines.jobs.pipeline import READY
-from pipelines.local.processes import Child, tail, wait_until
+from pipelines.local.processes import Child, wait_until
 from pipelines.small_tables import STORE_ERRORS, highest_value, read_rows, table_version
 from pipelines.tables import ANOMALIES, AUDIT, METER_WINDOWS
 from pipelines.topics import topic_offsets
@@ -29,6 +29,7 @@ from tests.faults.checker import (
     check_records,
     check_windows,
 )
+from tests.faults.expect import last_words, newest, require
 from tests.faults.tables import Kill, batches, fates, newest_closed, windows
 from tests.faults.traffic import Sent, Traffic
 from tests.integration.support import Place, interrupt, text_of
@@ -47,10 +48,6 @@ QUICK = {
 _UNREACHABLE = 4
 _RESTART = re.compile(r"restart \d+ of \d+")
 _READ_ERRORS = (duckdb.Error, GridwatchError, *STORE_ERRORS)
-
-
-class NotHeld(AssertionError):
-    """The row's expectation is not met; the text is the reason in the report."""
 
 
 @dataclass
@@ -284,23 +281,6 @@ class Scene:
     def _state(self) -> str:
         child = self.pipeline
         return "never started" if child is None else last_words(child)
-
-
-def require(holds: bool, reason: str) -> None:
-    """Raises NotHeld with the reason unless it holds."""
-    if not holds:
-        raise NotHeld(reason)
-
-
-def newest(folder: Path) -> int:
-    """Highest batch number of a log folder of a checkpoint."""
-    return max((int(path.name) for path in folder.glob("[0-9]*") if path.name.isdigit()), default=-1)
-
-
-def last_words(child: Child) -> str:
-    """The last line of a program's log."""
-    lines = [line for line in tail(child.log, 5).splitlines() if line.strip()]
-    return lines[-1][:600] if lines else "no output"
 
 
 def _program(*arguments: str) -> list[str]:
