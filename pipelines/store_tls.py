@@ -16,7 +16,7 @@ from pipelines.settings import Store
 if TYPE_CHECKING:
     from pyspark.sql import SparkSession
 
-_PASSWORD = "changeit"  # Java wants one; the file holds public certificates only
+_PASSWORD = "x"  # Java wants one, as characters; the file holds public certificates only
 _RUST_VARIABLE = "SSL_CERT_FILE"
 
 
@@ -29,18 +29,20 @@ def trust_store_ca(spark: SparkSession, store: Store) -> None:
     if store.ca_file is None:
         return
     jvm: Any = spark.sparkContext._jvm
-    known = jvm.java.security.KeyStore.getInstance("PKCS12")
-    known.load(None, None)
-    for number, certificate in enumerate([*_java_authorities(jvm), *_certificates(jvm, store.ca_file)]):
-        known.setCertificateEntry(f"authority-{number}", certificate)
-    handle, path = tempfile.mkstemp(prefix="gridwatch-trust-", suffix=".p12")
-    os.close(handle)
-    password = jvm.java.lang.String(_PASSWORD).toCharArray()
-    stream = jvm.java.io.FileOutputStream(path)
-    known.store(stream, password)
+    kind = jvm.java.security.KeyStore.getDefaultType()  # reads the older format too
+    known = jvm.java.security.KeyStore.getInstance(kind)
+    stream = jvm.java.io.FileInputStream(_java_authorities(jvm))
+    known.load(stream, None)
     stream.close()
+    for number, certificate in enumerate(_certificates(jvm, store.ca_file)):
+        known.setCertificateEntry(f"gridwatch-{number}", certificate)
+    handle, path = tempfile.mkstemp(prefix="gridwatch-trust-")
+    os.close(handle)
+    target = jvm.java.io.FileOutputStream(path)
+    known.store(target, jvm.java.lang.Character.toChars(ord(_PASSWORD)))
+    target.close()
     jvm.java.io.File(path).deleteOnExit()
-    for name, value in (("", path), ("Type", "PKCS12"), ("Password", _PASSWORD)):
+    for name, value in (("", path), ("Type", kind), ("Password", _PASSWORD)):
         jvm.java.lang.System.setProperty(f"javax.net.ssl.trustStore{name}", value)
 
 
@@ -84,9 +86,8 @@ def _certificates(jvm: Any, ca_file: str) -> list[Any]:
         stream.close()
 
 
-def _java_authorities(jvm: Any) -> list[Any]:
-    factory = jvm.javax.net.ssl.TrustManagerFactory.getInstance(
-        jvm.javax.net.ssl.TrustManagerFactory.getDefaultAlgorithm()
-    )
-    factory.init(None)
-    return [issuer for manager in factory.getTrustManagers() for issuer in manager.getAcceptedIssuers()]
+def _java_authorities(jvm: Any) -> str:
+    """The file of authorities that Java trusts now."""
+    system = jvm.java.lang.System
+    given = system.getProperty("javax.net.ssl.trustStore")
+    return str(given or f"{system.getProperty('java.home')}/lib/security/cacerts")
