@@ -9,7 +9,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: help install demo test check format env java clean
+.PHONY: help install demo test faults check format env java clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -21,6 +21,9 @@ demo: java $(STAMP) ## run the main job on this machine with a real Kafka; ARGS=
 
 test: java $(STAMP) ## run the tests (all but the fault matrix); ARGS="tests/unit"
 	@$(BIN)/python -m pytest $(ARGS)
+
+faults: java $(STAMP) ## run the short form of the fault matrix (docs/faults.md); ARGS="-k row-2"
+	@$(BIN)/python -m pytest -m faults tests/faults $(ARGS)
 
 check: $(STAMP) ## lint, format, types and generated docs: what CI runs
 	$(BIN)/ruff check .

@@ -8,6 +8,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import Any
 
 from kafka import KafkaProducer
@@ -15,7 +16,7 @@ from kafka.errors import KafkaError
 from kafka.partitioner import murmur2
 
 from generator.encode import restamp
-from generator.errors import InfrastructureError
+from generator.errors import InfrastructureError, UsageError
 from generator.load import Network
 from generator.malformed import FUTURE
 from generator.transport import Record
@@ -24,18 +25,20 @@ CONNECT_S = 30.0
 ATTEMPT_MS = 5_000
 BACKOFF_S = (0.5, 1.0, 2.0, 4.0)
 HOUR_MS = 3_600_000
+PASSWORD_ENV = "GRIDWATCH_KAFKA__SASL_PASSWORD"
 SECURITY_ENV = {
     "GRIDWATCH_KAFKA__SECURITY_PROTOCOL": "security_protocol",
     "GRIDWATCH_KAFKA__SASL_MECHANISM": "sasl_mechanism",
     "GRIDWATCH_KAFKA__SASL_USERNAME": "sasl_plain_username",
-    "GRIDWATCH_KAFKA__SASL_PASSWORD": "sasl_plain_password",
+    PASSWORD_ENV: "sasl_plain_password",
     "GRIDWATCH_KAFKA__SSL_CAFILE": "ssl_cafile",
 }
 
 
 def producer_options(servers: str, environment: Mapping[str, str]) -> dict[str, Any]:
     """Return the producer's options: nothing lost, nothing twice; security from the environment."""
-    security = {name: environment[key] for key, name in SECURITY_ENV.items() if environment.get(key)}
+    given = _with_password_file(environment)
+    security = {name: given[key] for key, name in SECURITY_ENV.items() if given.get(key)}
     return {
         "bootstrap_servers": servers.split(","),
         "client_id": "gridwatch-generator",
@@ -49,6 +52,19 @@ def producer_options(servers: str, environment: Mapping[str, str]) -> dict[str, 
         "metrics_enabled": False,
         **security,
     }
+
+
+def _with_password_file(environment: Mapping[str, str]) -> dict[str, str]:
+    """The environment with the password from the file that `..._FILE` names, without its last line break."""
+    path = environment.get(PASSWORD_ENV + "_FILE")
+    if path is None:
+        return dict(environment)
+    try:
+        return {**environment, PASSWORD_ENV: Path(path).read_text(encoding="utf-8").removesuffix("\n")}
+    except (OSError, UnicodeDecodeError) as error:
+        reason = getattr(error, "strerror", None) or "not UTF-8 text"
+        action = "name a file with nothing but the password"
+        raise UsageError(f"{PASSWORD_ENV}_FILE", f"{path} ({reason})", "a readable file", action) from None
 
 
 class KafkaOutlet:

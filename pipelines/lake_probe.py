@@ -73,6 +73,8 @@ def store_filesystem(store: Store) -> Any:
     if store.endpoint:
         scheme, _, address = store.endpoint.rpartition("://")
         options |= {"endpoint_override": address.rstrip("/"), "scheme": scheme or "http"}
+    if store.ca_file:
+        options["tls_ca_file_path"] = store.ca_file
     if store.access_key and store.secret_key:
         options["access_key"] = store.access_key.get_secret_value()
         options["secret_key"] = store.secret_key.get_secret_value()

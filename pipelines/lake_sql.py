@@ -11,6 +11,7 @@ from duckdb import DuckDBPyConnection, StatementType
 
 from pipelines.errors import DataRefused, GridwatchError, InfrastructureUnavailable, SettingsError
 from pipelines.settings import Settings, Store
+from pipelines.store_tls import trust_in_this_process
 from pipelines.tables import TABLES, table_path
 
 _ALLOWED = (StatementType.SELECT, StatementType.EXPLAIN, StatementType.SET, StatementType.CREATE)
@@ -99,6 +100,9 @@ def _prepare(lake: DuckDBPyConnection, settings: Settings) -> None:
     if _is_store(settings.lake.root):
         _load_extension(lake, "httpfs")
         lake.execute(f"SET http_retries = {_S3_ATTEMPTS}")
+        if settings.store.ca_file:
+            lake.execute(f"SET ca_cert_file = {_quoted(settings.store.ca_file)}")
+            trust_in_this_process(settings.store)
         lake.execute(secret_statement(settings.store))
 
 

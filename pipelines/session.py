@@ -14,6 +14,7 @@ from pipelines.local.cache import cache_dir
 from pipelines.local.java import require_java
 from pipelines.local.spark_kit import SparkKit, spark_defaults, spark_kit
 from pipelines.settings import Settings, Store
+from pipelines.store_tls import trust_store_ca
 
 CONF_FILES = ("spark-defaults.conf", "log4j2.properties", "fairscheduler.xml")
 
@@ -41,6 +42,7 @@ def build_session(
     spark = builder.getOrCreate()
     spark.sparkContext.setLogLevel("WARN")
     _reach_store(spark, settings.store)
+    trust_store_ca(spark, settings.store)
     return spark
 
 

@@ -7,6 +7,7 @@ from typing import Literal, Self
 
 from pydantic import Field, SecretStr, model_validator
 
+from pipelines.credentials import default_secret_problem
 from pipelines.detection_settings import AUTO as AUTO
 from pipelines.detection_settings import REFERENCE_VOLTAGE_V as REFERENCE_VOLTAGE_V
 from pipelines.detection_settings import Detection as Detection
@@ -46,7 +47,7 @@ class Kafka(Section):
         "SCRAM-SHA-512", description="SASL mechanism when the protocol is SASL_*."
     )
     sasl_username: str | None = Field(None, description="SASL user name.")
-    sasl_password: SecretStr | None = Field(None, description="SASL password; from the environment only.")
+    sasl_password: SecretStr | None = Field(None, description="SASL password; from the environment or a file only.")
     ssl_cafile: str | None = Field(None, description="PEM file with the certificate authority of the brokers.")
 
     @model_validator(mode="after")
@@ -58,19 +59,37 @@ class Kafka(Section):
             )
         return self
 
+    @model_validator(mode="after")
+    def _password_is_no_default(self) -> Self:
+        hosts = self.bootstrap_servers.split(",")
+        secret = self.sasl_password.get_secret_value() if self.sasl_password else ""
+        if secret and (problem := default_secret_problem(self.sasl_username, secret, hosts)):
+            raise ValueError(f"kafka.sasl_password is {problem}: give {self.sasl_username} a password of its own")
+        return self
+
 
 class Store(Section):
     endpoint: str | None = Field(None, description="S3 endpoint such as http://127.0.0.1:9000; null is Amazon's own.")
     region: str = Field("us-east-1", description="S3 region.")
     path_style: bool = Field(True, description="Bucket in the path instead of in the host name (MinIO).")
-    access_key: SecretStr | None = Field(None, description="S3 access key; from the environment only.")
-    secret_key: SecretStr | None = Field(None, description="S3 secret key; from the environment only.")
+    access_key: SecretStr | None = Field(None, description="S3 access key; from the environment or a file only.")
+    secret_key: SecretStr | None = Field(None, description="S3 secret key; from the environment or a file only.")
+    ca_file: str | None = Field(
+        None, description="PEM file with the certificate authority of an https endpoint; null trusts the machine's."
+    )
     uploads_after: Seconds = Field(
         _WEEK_S,
         ge=3600,
         description="At each start of a job, uploads in the bucket that were begun so long ago and never finished are"
         " given up.",
     )
+
+    @model_validator(mode="after")
+    def _keys_are_no_default(self) -> Self:
+        user, secret = (key.get_secret_value() if key else "" for key in (self.access_key, self.secret_key))
+        if secret and (problem := default_secret_problem(user, secret, [self.endpoint or "amazonaws.com"])):
+            raise ValueError(f"store.secret_key is {problem}: make keys of its own for gridwatch")
+        return self
 
 
 class Lake(Section):

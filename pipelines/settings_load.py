@@ -14,6 +14,7 @@ from pydantic_settings import BaseSettings, EnvSettingsSource, SettingsConfigDic
 
 from pipelines.conf_files import conf_path
 from pipelines.errors import SettingsError
+from pipelines.secret_files import SUFFIX, with_secret_files
 from pipelines.settings import Section, Settings
 
 PREFIX = "GRIDWATCH_"
@@ -58,7 +59,13 @@ def environment_name(dotted: str) -> str:
 
 def known_environment_names() -> set[str]:
     """Every environment variable that gridwatch reads."""
-    return {environment_name(name) for name, _ in setting_fields()} | set(NOT_SETTINGS)
+    files = {name + SUFFIX for name in secret_names()}
+    return {environment_name(name) for name, _ in setting_fields()} | files | set(NOT_SETTINGS)
+
+
+def secret_names() -> list[str]:
+    """Environment variables that hold a secret; with `_FILE` behind its name each may name a file instead."""
+    return [environment_name(name) for name, field in setting_fields() if is_secret(field)]
 
 
 def load_settings(
@@ -108,6 +115,7 @@ def _from_environment(env: Mapping[str, str]) -> dict[str, Any]:
         raise SettingsError(
             f"environment variable {unknown[0]} is no setting; `gridwatch check --names` lists them all"
         )
+    ours = with_secret_files(ours, secret_names())
     source = EnvSettingsSource(_Environment)
     source.env_vars = {name.lower(): value for name, value in ours.items() if name not in NOT_SETTINGS}
     return dict(_flatten(source()))

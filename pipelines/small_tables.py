@@ -16,12 +16,13 @@ from typing import Any, Literal
 import pyarrow as pa
 import pyarrow.compute as pc
 from deltalake import CommitProperties, DeltaTable, Schema, Transaction, write_deltalake
-from deltalake.exceptions import DeltaError, TableNotFoundError
+from deltalake.exceptions import CommitFailedError, DeltaError, TableNotFoundError
 from pyspark.sql.pandas.types import to_arrow_schema
 
 from pipelines.errors import InfrastructureUnavailable
 from pipelines.settings import Settings, Store
 from pipelines.sinks import BatchId
+from pipelines.store_tls import trust_in_this_process
 from pipelines.tables import AUDIT, TABLES, Table, table_path
 
 Say = Callable[[str], None]
@@ -37,8 +38,10 @@ _REFUSALS = (
     "301 Moved",
     "InvalidAccessKeyId",
     "privileges",
+    "UnknownIssuer",
+    "invalid peer certificate",
 )
-"""Answers of a store that waiting does not change: wrong keys, no such bucket, another region."""
+"""Answers of a store that waiting does not change: wrong keys, no such bucket, another region or authority."""
 _COLOURS = re.compile(r"\x1b\[[0-9;]*m")
 _S3_CODE = re.compile(r"<Code>(\w+)</Code>")
 
@@ -55,7 +58,8 @@ def wait_for_lake(settings: Settings, say: Say) -> None:
         where = f"lake.root = {settings.lake.root} at {settings.store.endpoint or 'Amazon S3'}"
         if any(sign in problem for sign in _REFUSALS):
             raise InfrastructureUnavailable(
-                f"{where}: the store refuses ({_cause(problem)}); look at the keys, the region and the bucket's name"
+                f"{where}: the store refuses ({_cause(problem)}); look at the keys, the region, the bucket's"
+                " name and store.ca_file"
             )
         if left <= 0:
             raise InfrastructureUnavailable(
@@ -110,12 +114,18 @@ def _write_once(
     done = target.transaction_version(app_id)
     if done is None or done < batch.number:
         commit = CommitProperties(app_transactions=[Transaction(app_id, batch.number)])
-        write_deltalake(target, rows.select(table.column_names), mode=mode, commit_properties=commit)
+        try:
+            write_deltalake(target, rows.select(table.column_names), mode=mode, commit_properties=commit)
+        except CommitFailedError:
+            # When the reply to a commit is lost the library sends it again, and meets its own commit.
+            stored = open_table(settings, table).transaction_version(app_id)
+            if stored is None or stored < batch.number:
+                raise
 
 
 def replace_rows(rows: pa.Table, settings: Settings, table: Table) -> None:
     """Replace all rows of a table."""
-    write_deltalake(open_table(settings, table), rows, mode="overwrite")
+    _whatever_was_done(lambda: write_deltalake(open_table(settings, table), rows, mode="overwrite"))
 
 
 def merge_rows(rows: pa.Table, gone: Sequence[str], settings: Settings, table: Table, *, key: str) -> None:
@@ -127,11 +137,25 @@ def merge_rows(rows: pa.Table, gone: Sequence[str], settings: Settings, table: T
         flags = pa.array([True] * len(gone), pa.bool_())
         changes = pa.concat_tables([changes.cast(_with_flag(table)), removed.append_column("is_gone", flags)])
     values = {name: f"new.{name}" for name in names}
-    merger = open_table(settings, table).merge(
-        changes, f"old.{key} = new.{key}", source_alias="new", target_alias="old"
-    )
-    merger = merger.when_matched_delete("new.is_gone").when_matched_update(values)
-    merger.when_not_matched_insert(values, "not new.is_gone").execute()
+
+    def merge() -> None:
+        target = open_table(settings, table)
+        merger = target.merge(changes, f"old.{key} = new.{key}", source_alias="new", target_alias="old")
+        merger = merger.when_matched_delete("new.is_gone").when_matched_update(values)
+        merger.when_not_matched_insert(values, "not new.is_gone").execute()
+
+    _whatever_was_done(merge)
+
+
+def _whatever_was_done(write: Callable[[], object]) -> None:
+    """Write; once more after a conflict, which without other writers is our own commit whose reply was lost.
+
+    For writes that change nothing when they are repeated.
+    """
+    try:
+        write()
+    except CommitFailedError:
+        write()
 
 
 def read_rows(
@@ -206,6 +230,7 @@ def _uri(settings: Settings, table: Table) -> str:
 
 
 def _options(settings: Settings) -> dict[str, str] | None:
+    trust_in_this_process(settings.store)
     return storage_options(settings.store) if settings.lake.root.startswith("s3") else None
 
 

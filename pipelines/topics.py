@@ -8,9 +8,10 @@ from typing import Any
 
 from kafka import KafkaAdminClient, KafkaConsumer, TopicPartition
 from kafka.admin import ConfigResource, ConfigResourceType
-from kafka.errors import KafkaError, TopicAlreadyExistsError
+from kafka.errors import AuthorizationError, KafkaError, SaslAuthenticationFailedError, TopicAlreadyExistsError
 
 from pipelines.errors import DataRefused, InfrastructureUnavailable, SettingsError
+from pipelines.kafka_tls import tls_problem
 from pipelines.settings import Kafka, Settings
 
 Say = Callable[[str], None]
@@ -37,14 +38,25 @@ def client_options(kafka: Kafka) -> dict[str, Any]:
 def wait_for_kafka(kafka: Kafka, say: Say) -> None:
     """Return when a broker answers; retries with growing pauses for `kafka.connect_timeout`.
 
-    Raises InfrastructureUnavailable after that.
+    Raises InfrastructureUnavailable after that, and at once when the credentials are refused or the brokers'
+    certificate is not trusted: waiting changes neither.
     """
     deadline, pause = time.monotonic() + kafka.connect_timeout, 0.5
     while True:
         try:
             KafkaAdminClient(**client_options(kafka), bootstrap_timeout_ms=2000).close()
             return
+        except (SaslAuthenticationFailedError, AuthorizationError):
+            raise InfrastructureUnavailable(
+                f"kafka.bootstrap_servers = {kafka.bootstrap_servers}: the broker refuses user {kafka.sasl_username};"
+                " look at kafka.sasl_username, kafka.sasl_mechanism and GRIDWATCH_KAFKA__SASL_PASSWORD"
+            ) from None
         except (KafkaError, OSError, ValueError) as error:
+            if problem := tls_problem(kafka):
+                raise InfrastructureUnavailable(
+                    f"kafka.bootstrap_servers = {kafka.bootstrap_servers}: {problem}; set kafka.ssl_cafile to the"
+                    " authority that signed it"
+                ) from None
             left = deadline - time.monotonic()
             if left <= 0:
                 raise InfrastructureUnavailable(

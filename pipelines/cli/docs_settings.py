@@ -50,8 +50,9 @@ are refused at start in one line, with exit code 2. `gridwatch check` shows ever
 came from.
 
 Durations are numbers with `ms`, `s`, `min`, `h` or `d` (`"5 min"`); a plain number is seconds. Lists are
-written as `[0.90, 0.85, 0.70]` in all three places. **Secrets** are read from the environment only: in a file
-or after `--set` they are refused, and they are never printed."""
+written as `[0.90, 0.85, 0.70]` in all three places. **Secrets** are read from the environment, or
+from the file that the variable with `_FILE` behind its name gives (`GRIDWATCH_KAFKA__SASL_PASSWORD_FILE`): in the
+settings file or after `--set` they are refused, and they are never printed ([security](security.md))."""
 
 
 def configuration_page() -> str:

@@ -24,9 +24,14 @@ REASONS = [r["name"] for r in json.loads((CONTRACTS / "rejections.json").read_te
 
 def decide(spark: SparkSession, values: list[bytes | None], settings: Settings) -> DataFrame:
     """One row a record, in order of `kafka_offset`: reason and typed columns, as the archive stores them."""
+    return decide_records(kafka_frame(spark, values), settings)
+
+
+def decide_records(records: DataFrame, settings: Settings) -> DataFrame:
+    """The same for Kafka records in a frame."""
     source = settings.input
     checked = name_rejections(
-        decode_readings(kafka_frame(spark, values), fields=source.fields),
+        decode_readings(records, fields=source.fields),
         max_skew_s=source.max_skew,
         max_age_s=source.max_age,
     )

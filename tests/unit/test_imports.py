@@ -17,10 +17,12 @@ import pytest
 ROOT = Path(__file__).parents[2]
 
 LEVELS: tuple[tuple[str, ...], ...] = (
-    ("pipelines.errors", "pipelines.durations", "pipelines.conf_files"),
+    ("pipelines.errors", "pipelines.durations", "pipelines.conf_files", "pipelines.credentials",
+     "pipelines.secret_files"),
     ("pipelines.detection_settings",),
     ("pipelines.settings", "pipelines.contract", "pipelines.setting_facts", "pipelines.package"),
-    ("pipelines.settings_load", "pipelines.tables", "pipelines.kafka_options"),
+    ("pipelines.settings_load", "pipelines.tables", "pipelines.kafka_options", "pipelines.kafka_tls",
+     "pipelines.store_tls"),
     ("pipelines.transforms", "pipelines.sources", "pipelines.sinks", "pipelines.observe", "pipelines.topics",
      "pipelines.lake_sql", "pipelines.lake_probe", "pipelines.verify_report", "pipelines.local"),
     ("pipelines.small_tables", "pipelines.session", "pipelines.evaluation"),

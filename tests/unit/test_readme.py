@@ -32,9 +32,9 @@ LINK = re.compile(r"\]\((?!https?://)([^)#]+)\)")
 OURS = re.compile(r"(pipelines|generator|conf|docs|tests|scripts|\.ci)/[\w./-]*")
 SHELL_WORDS = {"|", "&&", ";", ">"}
 SECRETS = {
-    "GRIDWATCH_KAFKA__SASL_PASSWORD": "secret",
-    "GRIDWATCH_STORE__ACCESS_KEY": "secret",
-    "GRIDWATCH_STORE__SECRET_KEY": "secret",
+    "GRIDWATCH_KAFKA__SASL_PASSWORD": "of-its-own",
+    "GRIDWATCH_STORE__ACCESS_KEY": "its-user",
+    "GRIDWATCH_STORE__SECRET_KEY": "of-its-own",
 }
 MACHINE = re.compile(r"(?<![\w.])/(home|root|tmp|work|Users)/|--index|://[^\s/]*(pypi|mirror)")
 

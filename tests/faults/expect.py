@@ -1,0 +1,28 @@
+"""What a row expects, and how it says that it was disappointed."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from pipelines.local.processes import Child, tail
+
+
+class NotHeld(AssertionError):
+    """The row's expectation is not met; the text is the reason in the report."""
+
+
+def require(holds: bool, reason: str) -> None:
+    """Raises NotHeld with the reason unless it holds."""
+    if not holds:
+        raise NotHeld(reason)
+
+
+def newest(folder: Path) -> int:
+    """Highest batch number of a log folder of a checkpoint."""
+    return max((int(path.name) for path in folder.glob("[0-9]*") if path.name.isdigit()), default=-1)
+
+
+def last_words(child: Child) -> str:
+    """The last line of a program's log."""
+    lines = [line for line in tail(child.log, 5).splitlines() if line.strip()]
+    return lines[-1][:600] if lines else "no output"

@@ -1,0 +1,163 @@
+"""The proxies do what they are told, to real sockets."""
+
+from __future__ import annotations
+
+import http.client
+import socket
+import struct
+import threading
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+
+import pytest
+
+from pipelines.local.ports import LOOPBACK, free_ports
+from tests.faults.kafka_proxy import PRODUCE, KafkaProxy
+from tests.faults.store_proxy import StoreProxy
+
+FETCH = 1
+
+
+def frame(key: int, correlation: int) -> bytes:
+    body = struct.pack(">hhi", key, 9, correlation) + b"rest"
+    return struct.pack(">i", len(body)) + body
+
+
+@pytest.fixture
+def kafka() -> Iterator[tuple[KafkaProxy, list[bytes]]]:
+    """A proxy before a server that answers each frame with its correlation id, and what came to the server."""
+    port, behind = free_ports(2)
+    seen: list[bytes] = []
+    server = socket.create_server((LOOPBACK, behind))
+
+    def serve(client: socket.socket) -> None:
+        while request := client.recv(4096):
+            seen.append(request)
+            client.sendall(struct.pack(">i", 8) + request[8:12] + b"done")
+
+    def accept() -> None:
+        while True:
+            try:
+                client, _ = server.accept()
+            except OSError:
+                return
+            threading.Thread(target=serve, args=(client,), daemon=True).start()
+
+    threading.Thread(target=accept, daemon=True).start()
+    with KafkaProxy(port, behind) as proxy:
+        yield proxy, seen
+    server.close()
+
+
+def ask(connection: socket.socket, key: int, correlation: int) -> bytes:
+    connection.sendall(frame(key, correlation))
+    connection.settimeout(0.5)
+    try:
+        return connection.recv(4096)
+    except TimeoutError:
+        return b"silence"
+
+
+def test_frames_pass_unchanged(kafka: tuple[KafkaProxy, list[bytes]]) -> None:
+    proxy, seen = kafka
+    with socket.create_connection((LOOPBACK, proxy.port)) as connection:
+        assert ask(connection, PRODUCE, 7) == struct.pack(">ii", 8, 7) + b"done"
+    assert seen == [frame(PRODUCE, 7)]
+
+
+def test_held_requests_never_arrive_and_others_do(kafka: tuple[KafkaProxy, list[bytes]]) -> None:
+    proxy, seen = kafka
+    proxy.faults.hold_requests = frozenset({PRODUCE})
+    with socket.create_connection((LOOPBACK, proxy.port)) as connection:
+        assert ask(connection, PRODUCE, 1) == b"silence"
+        assert ask(connection, FETCH, 2).endswith(b"done")
+    assert seen == [frame(FETCH, 2)]
+    assert proxy.passed.held == {PRODUCE: 1}
+
+
+def test_lost_replies_were_done(kafka: tuple[KafkaProxy, list[bytes]]) -> None:
+    proxy, seen = kafka
+    proxy.faults.lose_replies = frozenset({PRODUCE})
+    with socket.create_connection((LOOPBACK, proxy.port)) as connection:
+        assert ask(connection, PRODUCE, 1) == b"silence"
+        assert seen == [frame(PRODUCE, 1)]
+        proxy.heal()
+        assert connection.recv(10) == b"", "clients begin anew after a heal"
+
+
+def test_refusing_ends_open_connections_and_new_ones(kafka: tuple[KafkaProxy, list[bytes]]) -> None:
+    proxy, _ = kafka
+    with socket.create_connection((LOOPBACK, proxy.port)) as connection:
+        assert ask(connection, FETCH, 1).endswith(b"done")
+        proxy.refuse()
+        assert connection.recv(10) == b""
+    with socket.create_connection((LOOPBACK, proxy.port)) as connection:
+        assert connection.recv(10) == b""
+
+
+@pytest.fixture
+def store() -> Iterator[tuple[StoreProxy, list[tuple[str, str, bytes]]]]:
+    """A proxy before a small HTTP server, and the requests that came to it."""
+    seen: list[tuple[str, str, bytes]] = []
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_PUT(self) -> None:
+            body = self.rfile.read(int(self.headers["Content-Length"]))
+            seen.append((self.path, self.headers["Host"], body))
+            self.send_response(200)
+            self.send_header("ETag", '"x"')
+            self.send_header("Content-Length", "2")
+            self.end_headers()
+            self.wfile.write(b"ok")
+
+        def log_message(self, *_: object) -> None:
+            """Silent."""
+
+    port, behind = free_ports(2)
+    server = ThreadingHTTPServer((LOOPBACK, behind), Handler)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    with StoreProxy(port, behind, lambda: 0.5) as proxy:
+        yield proxy, seen
+    server.shutdown()
+
+
+def put(proxy: StoreProxy, path: str) -> tuple[int, str | None, bytes]:
+    connection = http.client.HTTPConnection(LOOPBACK, proxy.port, timeout=5)
+    try:
+        connection.request("PUT", path, body=b"row", headers={"Host": "bucket.example"})
+        answer = connection.getresponse()
+        return answer.status, answer.getheader("ETag"), answer.read()
+    finally:
+        connection.close()
+
+
+def test_requests_pass_with_their_host_and_body(store: tuple[StoreProxy, list[tuple[str, str, bytes]]]) -> None:
+    proxy, seen = store
+    assert put(proxy, "/b/k?x=1") == (200, '"x"', b"ok")
+    assert seen == [("/b/k?x=1", "bucket.example", b"row")]
+
+
+def test_a_lost_reply_was_done(store: tuple[StoreProxy, list[tuple[str, str, bytes]]]) -> None:
+    proxy, seen = store
+    proxy.faults.lose_reply_to = lambda method, path: path == "/commit"
+    with pytest.raises((http.client.HTTPException, ConnectionError)):
+        put(proxy, "/commit")
+    assert [path for path, _, _ in seen] == ["/commit"]
+    assert put(proxy, "/other")[0] == 200
+
+
+def test_busy_denied_and_full_are_not_done(store: tuple[StoreProxy, list[tuple[str, str, bytes]]]) -> None:
+    proxy, seen = store
+    proxy.faults.busy_share = 0.6
+    assert put(proxy, "/a")[0] == 503
+    proxy.heal()
+    proxy.faults.deny = lambda method, path: method == "PUT"
+    assert put(proxy, "/a")[0] == 403
+    proxy.heal()
+    proxy.faults.full = True
+    assert put(proxy, "/a")[0] == 507
+    proxy.heal()
+    proxy.faults.refuse = True
+    with pytest.raises((http.client.HTTPException, ConnectionError)):
+        put(proxy, "/a")
+    assert seen == []
