@@ -13,6 +13,8 @@ from pipelines.detection_settings import Detection as Detection
 from pipelines.detection_settings import Incidents as Incidents
 from pipelines.detection_settings import Section as Section
 from pipelines.durations import Seconds, format_seconds
+from pipelines.watch_settings import Metrics as Metrics
+from pipelines.watch_settings import Notify as Notify
 
 
 class Topics(Section):
@@ -211,6 +213,8 @@ class Settings(Section):
     incidents: Incidents = Incidents()
     pipeline: Pipeline = Pipeline()
     alerts: Alerts = Alerts()
+    metrics: Metrics = Metrics()
+    notify: Notify = Notify()
 
     @property
     def resent_horizon_s(self) -> float:

@@ -23,6 +23,7 @@ from pipelines.errors import InfrastructureUnavailable
 from pipelines.settings import Settings, Store
 from pipelines.sinks import BatchId
 from pipelines.tables import AUDIT, TABLES, Table, table_path
+from pipelines.write_times import timed
 
 Say = Callable[[str], None]
 
@@ -110,7 +111,8 @@ def _write_once(
     done = target.transaction_version(app_id)
     if done is None or done < batch.number:
         commit = CommitProperties(app_transactions=[Transaction(app_id, batch.number)])
-        write_deltalake(target, rows.select(table.column_names), mode=mode, commit_properties=commit)
+        with timed("delta", table.name):
+            write_deltalake(target, rows.select(table.column_names), mode=mode, commit_properties=commit)
 
 
 def replace_rows(rows: pa.Table, settings: Settings, table: Table) -> None:
@@ -129,7 +131,8 @@ def merge_rows(rows: pa.Table, gone: Sequence[str], settings: Settings, table: T
     values = {name: f"new.{name}" for name in names}
     merger = _open(settings, table).merge(changes, f"old.{key} = new.{key}", source_alias="new", target_alias="old")
     merger = merger.when_matched_delete("new.is_gone").when_matched_update(values)
-    merger.when_not_matched_insert(values, "not new.is_gone").execute()
+    with timed("delta", table.name):
+        merger.when_not_matched_insert(values, "not new.is_gone").execute()
 
 
 def read_rows(

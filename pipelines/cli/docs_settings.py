@@ -27,6 +27,8 @@ _SECTIONS = {
     "incidents": "When an incident ends and is told again.",
     "pipeline": "How the job runs.",
     "alerts": "Who publishes anomalies of single readings.",
+    "metrics": "What Prometheus reads of the jobs.",
+    "notify": "Where `gridwatch notify` sends incidents.",
 }
 
 _OTHER = {

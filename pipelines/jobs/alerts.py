@@ -27,6 +27,8 @@ from pipelines.jobs.alerts_offsets import Offsets, committed_offsets, first_offs
 from pipelines.jobs.alerts_watch import Watch, too_few_slots
 from pipelines.jobs.context import Say
 from pipelines.jobs.live_table import LiveTable
+from pipelines.jobs.metering import AlertsMetering, metered_alerts
+from pipelines.jobs.pace import Every
 from pipelines.jobs.pipeline import explain_failure, stop_session
 from pipelines.kafka_options import kafka_client_options
 from pipelines.session import build_session
@@ -101,8 +103,9 @@ def run_alerts(settings: Settings, say: Say) -> None:
     spark = build_session(_as_session(settings, partitions), app_name="gridwatch-alerts")
     try:
         slots = require_slots(spark, settings, partitions)
-        job = AlertsJob(spark, settings, slots, _wait_for_pipeline(spark, settings, say), say)
-        job.supervise()
+        change = _wait_for_pipeline(spark, settings, say)
+        with metered_alerts(spark, settings, slots, say) as metering:
+            AlertsJob(spark, settings, slots, change, say, metering).supervise()
     finally:
         _stop_quietly(spark)
 
@@ -131,6 +134,7 @@ class AlertsJob:
     slots: int
     change: Change
     say: Say
+    metering: AlertsMetering
 
     def __post_init__(self) -> None:
         self._meters, self._baselines = (LiveTable(self.spark, self.settings, t) for t in (METERS, BASELINES))
@@ -150,6 +154,7 @@ class AlertsJob:
                 failures = 1 if time.monotonic() - started > _HEALTHY_S else failures + 1
                 if failures > self.settings.alerts.max_restarts or not _answers(self.spark):
                     raise
+                self.metering.metrics.up.set(0)
                 pause = min(2.0 ** (failures - 1), 60.0)
                 self.say(f"{problem}; restart {failures} of {self.settings.alerts.max_restarts} in {pause:g} s")
                 time.sleep(pause)
@@ -160,6 +165,7 @@ class AlertsJob:
             watch = Watch(self.settings, begins, slots=self.slots, end_jvm=lambda: _end_jvm(self.spark))
         except KafkaError as error:
             raise InfrastructureUnavailable(f"{self.settings.kafka.bootstrap_servers}: {error}") from None
+        self.metering.follow(watch)
         with watch:
             try:
                 self._follow(self.start(first), watch)
@@ -191,11 +197,12 @@ class AlertsJob:
 
     def _follow(self, query: StreamingQuery, watch: Watch) -> None:
         partitions = len(topic_offsets(self.settings.kafka, self._topic))
-        look, speak = _Every(self.settings.alerts.baselines_every), _Every(_SAY_EVERY_S)
+        look, speak = Every(self.settings.alerts.baselines_every), Every(_SAY_EVERY_S)
         is_ready = False
         while query.isActive and not watch.problem:
             if not is_ready and (watch.has_beaten or _active_tasks(self.spark) >= partitions):
                 is_ready = True
+                self.metering.metrics.up.set(1)
                 self.say(f"{READY} {self._topic} at {self.settings.kafka.bootstrap_servers}, {self.slots} slots")
             if look():
                 self._refresh()
@@ -215,21 +222,6 @@ class AlertsJob:
             self._meters.refresh()
         except STORE_ERRORS as problem:
             self.say(f"baselines not read again: {str(problem).splitlines()[0]}")
-
-
-class _Every:
-    """True at most once in so many seconds."""
-
-    def __init__(self, seconds: float) -> None:
-        self._seconds = seconds
-        self._last = time.monotonic()
-
-    def __call__(self) -> bool:
-        now = time.monotonic()
-        if now - self._last < self._seconds:
-            return False
-        self._last = now
-        return True
 
 
 def _as_session(settings: Settings, partitions: int) -> Settings:

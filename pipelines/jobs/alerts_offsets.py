@@ -53,12 +53,21 @@ def committed_offsets(spark: SparkSession, checkpoint: str, topic: str) -> dict[
 
     In real-time mode the offsets of a batch are logged at its end, and its commit after them.
     """
+    found = committed_topics(spark, checkpoint)
+    return None if found is None else found[topic]
+
+
+def committed_topics(spark: SparkSession, checkpoint: str) -> dict[str, dict[int, int]] | None:
+    """The same of every topic of a query with one Kafka source."""
     done = _numbers(spark, f"{checkpoint}/offsets") & _numbers(spark, f"{checkpoint}/commits")
     if not done:
         return None
     text = read_text(spark, *hadoop_file(spark, f"{checkpoint}/offsets/{max(done)}"))
     found = json.loads(text.strip().splitlines()[-1])
-    return {int(partition): int(offset) for partition, offset in found[topic].items()}
+    return {
+        topic: {int(partition): int(offset) for partition, offset in partitions.items()}
+        for topic, partitions in found.items()
+    }
 
 
 def first_offsets(published: Offsets, there: Mapping[int, tuple[int, int]], starting: str) -> Offsets | str:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+
 import pyarrow as pa
 from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
@@ -11,6 +13,7 @@ from pipelines.jobs.archive_past import Past, recall
 from pipelines.jobs.batch_facts import BatchFacts
 from pipelines.jobs.context import Run
 from pipelines.jobs.recent_keys import Longs
+from pipelines.observe.batches import count_archive
 from pipelines.settings import REALTIME, Settings
 from pipelines.sinks import BatchId, append_once, send
 from pipelines.small_tables import append_rows_once, arrow_schema, as_arrow, read_rows
@@ -117,7 +120,9 @@ class ArchiveBatch:
         readings = as_readings_table(decided, fields=settings.input.fields)
         append_once(readings.coalesce(1), settings, READINGS, batch)
         rejected = self._write_rejected(judged, facts.rejected_bytes, batch) if facts.rejected else None
-        append_rows_once(as_arrow(facts.audit_rows(batch, resent), AUDIT), settings, AUDIT, batch)
+        audit = as_arrow(facts.audit_rows(batch, resent), AUDIT)
+        append_rows_once(audit, settings, AUDIT, batch)
+        count_archive(self._run.metrics, audit.to_pylist(maps_as_pydicts="strict"), facts.kafka_ms, time.time())
         if rejected is not None:
             send(as_dead_letters(rejected), settings, topics.dead_letters)
         if facts.has_anomalies:

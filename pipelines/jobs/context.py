@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import uuid
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from functools import cached_property
 from typing import Any
@@ -14,6 +14,7 @@ from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 
 from pipelines.errors import DataRefused
+from pipelines.observe.metrics import PipelineMetrics
 from pipelines.settings import Settings
 from pipelines.sinks import BatchId
 from pipelines.small_tables import highest_value, read_rows
@@ -33,6 +34,8 @@ class Run:
     settings: Settings
     generation: str
     say: Say
+    metrics: PipelineMetrics = field(default_factory=PipelineMetrics)
+    """Filled always, served only by the job."""
 
     @cached_property
     def meters(self) -> DataFrame:

@@ -18,8 +18,10 @@ from pipelines.jobs.alerts_mode import settle_mode
 from pipelines.jobs.archive import start_archive
 from pipelines.jobs.context import Run, Say, identify_run
 from pipelines.jobs.incidents import start_incidents
+from pipelines.jobs.metering import metered_pipeline
 from pipelines.jobs.windows import start_windows
 from pipelines.local.priority import lower_priority
+from pipelines.observe.metrics import PipelineMetrics
 from pipelines.session import build_session
 from pipelines.settings import Settings
 from pipelines.small_tables import create_tables, wait_for_lake
@@ -55,24 +57,29 @@ def run_pipeline(settings: Settings, say: Say) -> None:
     say("starting Spark")
     spark = build_session(settings)
     try:
-        queries = _start_or_explain(spark, settings, say)
-        say(f"{READY} {settings.kafka.topics.readings} at {settings.kafka.bootstrap_servers} into {settings.lake.root}")
-        _await_failure(queries, say)
+        with metered_pipeline(spark, settings, say) as metrics:
+            queries = _start_or_explain(spark, settings, say, metrics)
+            metrics.up.set(1)
+            topic = f"{settings.kafka.topics.readings} at {settings.kafka.bootstrap_servers}"
+            say(f"{READY} {topic} into {settings.lake.root}")
+            _await_failure(queries, say)
     finally:
         stop_session(spark)
 
 
-def _start_or_explain(spark: SparkSession, settings: Settings, say: Say) -> list[StreamingQuery]:
+def _start_or_explain(
+    spark: SparkSession, settings: Settings, say: Say, metrics: PipelineMetrics
+) -> list[StreamingQuery]:
     try:
-        return start_queries(spark, settings, say)
+        return start_queries(spark, settings, say, metrics)
     except (PySparkException, Py4JJavaError) as error:
         say(str(error))
         raise explain_failure(str(error), "the start of the queries") from None
 
 
-def start_queries(spark: SparkSession, settings: Settings, say: Say) -> list[StreamingQuery]:
+def start_queries(spark: SparkSession, settings: Settings, say: Say, metrics: PipelineMetrics) -> list[StreamingQuery]:
     """Check whose checkpoint this is, then start archive, windows and incidents. The tables must be there."""
-    run = Run(spark, settings, identify_run(spark, settings), say)
+    run = Run(spark, settings, identify_run(spark, settings), say, metrics)
     settle_mode(run)
     queries = []
     for pool, start in (

@@ -17,8 +17,9 @@ import pytest
 ROOT = Path(__file__).parents[2]
 
 LEVELS: tuple[tuple[str, ...], ...] = (
-    ("pipelines.errors", "pipelines.durations", "pipelines.conf_files"),
+    ("pipelines.errors", "pipelines.durations", "pipelines.conf_files", "pipelines.write_times"),
     ("pipelines.detection_settings",),
+    ("pipelines.watch_settings",),
     ("pipelines.settings", "pipelines.contract", "pipelines.setting_facts", "pipelines.package"),
     ("pipelines.settings_load", "pipelines.tables", "pipelines.kafka_options"),
     ("pipelines.transforms", "pipelines.sources", "pipelines.sinks", "pipelines.observe", "pipelines.topics",
