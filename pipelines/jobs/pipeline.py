@@ -77,9 +77,11 @@ def _start_or_explain(
         raise explain_failure(str(error), "the start of the queries") from None
 
 
-def start_queries(spark: SparkSession, settings: Settings, say: Say, metrics: PipelineMetrics) -> list[StreamingQuery]:
+def start_queries(
+    spark: SparkSession, settings: Settings, say: Say, metrics: PipelineMetrics | None = None
+) -> list[StreamingQuery]:
     """Check whose checkpoint this is, then start archive, windows and incidents. The tables must be there."""
-    run = Run(spark, settings, identify_run(spark, settings), say, metrics)
+    run = Run(spark, settings, identify_run(spark, settings), say, metrics or PipelineMetrics())
     settle_mode(run)
     queries = []
     for pool, start in (

@@ -1,7 +1,7 @@
 """Every metric family of the jobs, in one place: name, unit, labels.
 
 All begin with `gridwatch_` and use base units. No label holds a meter id or free text. Whoever has a number takes the
-object (`Run.metrics` in the pipeline) and sets it; a family that nobody fills is not exported.
+object (`Run.metrics` in the pipeline) and sets it.
 """
 
 from __future__ import annotations
@@ -22,16 +22,35 @@ LATENCY_S = (
 )  # fmt: skip
 
 
-class JobMetrics:
-    """What every job has: whether it is up, its queries, restarts. A registry of its own, served by `serve`."""
+class ProgramMetrics:
+    """What every program of ours has: whether it is up, its version, its Python. A registry of its own."""
 
     def __init__(self) -> None:
         self.registry = CollectorRegistry()
         PythonCollector(registry=self.registry)
         PlatformCollector(registry=self.registry)
         GCCollector(registry=self.registry)
-        self.up = self.gauge("up", "1 while all queries of the job run, 0 before and after.")
+        self.up = self.gauge("up", "1 while it does its work (a job: all its queries run), 0 before and after.")
         self.gauge("build_info", "1, with the version of gridwatch.", "version").labels(_version()).set(1)
+
+    def gauge(self, name: str, text: str, *labels: str) -> Gauge:
+        """A gauge `gridwatch_<name>`."""
+        return Gauge(f"gridwatch_{name}", text, labels, registry=self.registry)
+
+    def counter(self, name: str, text: str, *labels: str) -> Counter:
+        """A counter `gridwatch_<name>_total`."""
+        return Counter(f"gridwatch_{name}", text, labels, registry=self.registry)
+
+    def histogram(self, name: str, text: str, label: str, buckets: tuple[float, ...]) -> Histogram:
+        """A histogram with one label."""
+        return Histogram(f"gridwatch_{name}", text, (label,), buckets=buckets, registry=self.registry)
+
+
+class JobMetrics(ProgramMetrics):
+    """What both jobs have: their queries, batches, state, restarts."""
+
+    def __init__(self) -> None:
+        super().__init__()
         self.restarts = self.counter("restarts", "Restarts of a query inside the running job.", "query")
         self.input_records = self.counter(
             "input_records",
@@ -60,18 +79,6 @@ class JobMetrics:
         self.watermark_age = self.gauge(
             "watermark_age_seconds", "Wall clock less the watermark, at the moment of the scrape.", "query"
         )
-
-    def gauge(self, name: str, text: str, *labels: str) -> Gauge:
-        """A gauge `gridwatch_<name>`."""
-        return Gauge(f"gridwatch_{name}", text, labels, registry=self.registry)
-
-    def counter(self, name: str, text: str, *labels: str) -> Counter:
-        """A counter `gridwatch_<name>_total`."""
-        return Counter(f"gridwatch_{name}", text, labels, registry=self.registry)
-
-    def histogram(self, name: str, text: str, label: str, buckets: tuple[float, ...]) -> Histogram:
-        """A histogram with one label."""
-        return Histogram(f"gridwatch_{name}", text, (label,), buckets=buckets, registry=self.registry)
 
     def prepare(self, triggers: Mapping[str, float]) -> None:
         """Make the series of the queries known before their first batch, so that a rate over them begins at 0.
@@ -150,6 +157,20 @@ class PipelineMetrics(JobMetrics):
     def time_sink(self, kind: str, name: str, seconds: float) -> None:
         """A listener of `pipelines.write_times`."""
         self.sink_duration.labels(kind, name).observe(seconds)
+
+
+class NotifyMetrics(ProgramMetrics):
+    """Of the notifier."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.notifications = self.counter(
+            "notifications", "Tries to deliver a notification.", "receiver", "severity", "outcome"
+        )
+        self.pending = self.gauge("notifications_pending", "Notifications not delivered yet.", "receiver")
+        self.last_success = self.gauge(
+            "notification_last_success_timestamp_seconds", "When a receiver took one last (Unix time).", "receiver"
+        )
 
 
 def _version() -> str:

@@ -25,7 +25,7 @@ LEVELS: tuple[tuple[str, ...], ...] = (
     ("pipelines.transforms", "pipelines.sources", "pipelines.sinks", "pipelines.observe", "pipelines.topics",
      "pipelines.lake_sql", "pipelines.lake_probe", "pipelines.verify_report", "pipelines.local"),
     ("pipelines.small_tables", "pipelines.session", "pipelines.evaluation"),
-    ("pipelines.fleet", "pipelines.verify", "pipelines.lake_spark"),
+    ("pipelines.fleet", "pipelines.verify", "pipelines.lake_spark", "pipelines.notify"),
     ("pipelines.jobs",),
     ("pipelines.describe", "pipelines.local.demo", "pipelines.local.demo_report"),
     ("pipelines.cli", "pipelines.console", "pipelines.__main__"),
