@@ -2,7 +2,7 @@
 
 A meter's id is in no label: a fleet of a hundred thousand meters would be as many series, and ids are personal data in
 most countries. The ranks say how bad the worst are; `gridwatch sql` and the console say who they are
-(docs/adr/0009-no-meter-ids-in-metrics.md).
+(docs/adr/0012-no-meter-ids-in-metrics.md).
 """
 
 from __future__ import annotations

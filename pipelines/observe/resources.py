@@ -47,7 +47,7 @@ def jvm_pid(jvm: Any) -> int:
     return int(jvm.java.lang.ProcessHandle.current().pid())
 
 
-@dataclass
+@dataclass(eq=False)
 class Resources(Collector):
     """Serves the newest samples. CPU, memory and disk are read at the scrape: no answer of the JVM is needed.
 
