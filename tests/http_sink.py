@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import threading
+import time
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any, Self
 
@@ -11,16 +12,21 @@ from pipelines.local.ports import LOOPBACK
 
 
 class HttpSink:
-    """Listens on a loopback port; `answers` are the next status codes, 200 when there is none."""
+    """Listens on a loopback port; `answers` are the next status codes, 200 when there is none.
+
+    `taken`: path and document of each post, `times`: when it came (monotonic seconds) and its path.
+    """
 
     def __init__(self, port: int = 0) -> None:
         self.taken: list[tuple[str, Any]] = []
+        self.times: list[tuple[float, str]] = []
         self.answers: list[int] = []
         sink = self
 
         class Handler(BaseHTTPRequestHandler):
             def do_POST(self) -> None:
                 body = self.rfile.read(int(self.headers["Content-Length"]))
+                sink.times.append((time.monotonic(), self.path))
                 sink.taken.append((self.path, json.loads(body)))
                 self.send_response(sink.answers.pop(0) if sink.answers else 200)
                 self.end_headers()

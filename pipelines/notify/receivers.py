@@ -158,13 +158,15 @@ class Alertmanager:
         """Post what has changed, and every so often all that is open."""
         if not self._patience.may_try(now_s):
             return
-        if now_s - self._refreshed_s >= self._refresh_s:
-            changed = [alert for alert, _ in self._waiting.values()]
-            if not self._post_all([*changed, *self._active.values()], now_s):
-                return
-            self._refreshed_s = now_s
-        elif self._waiting and not self._post_all([alert for alert, _ in self._waiting.values()], now_s):
+        wanted = [alert for alert, _ in self._waiting.values()]
+        is_due = now_s - self._refreshed_s >= self._refresh_s
+        if is_due:
+            changed = set(map(id, wanted))
+            wanted += [alert for alert in self._active.values() if id(alert) not in changed]
+        if not self._post_all(wanted, now_s):
             return
+        if is_due:
+            self._refreshed_s = now_s
         self._waiting.clear()
 
     def _post_all(self, alerts: list[dict[str, Any]], now_s: float) -> bool:

@@ -90,8 +90,10 @@ def test_every_panel_that_the_runbook_names_exists() -> None:
 
 
 def test_every_alert_is_tested_silent_and_firing() -> None:
-    tests = yaml.safe_load((ROOT / "tests" / "prometheus" / "rules_test.yml").read_text(encoding="utf-8"))["tests"]
-    checks = [check for test in tests for check in test["alert_rule_test"]]
+    files = [
+        yaml.safe_load(path.read_text(encoding="utf-8")) for path in (ROOT / "tests/prometheus").glob("*_test.yml")
+    ]
+    checks = [check for file in files for test in file["tests"] for check in test["alert_rule_test"]]
     for rule in ALERTS:
         outcomes = {bool(check["exp_alerts"]) for check in checks if check["alertname"] == rule["alert"]}
         assert outcomes == {True, False}, rule["alert"]
