@@ -122,7 +122,7 @@ class ArchiveBatch:
         rejected = self._write_rejected(judged, facts.rejected_bytes, batch) if facts.rejected else None
         audit = as_arrow(facts.audit_rows(batch, resent), AUDIT)
         append_rows_once(audit, settings, AUDIT, batch)
-        count_archive(self._run.metrics, audit.to_pylist(maps_as_pydicts="strict"), facts.kafka_ms, time.time())
+        count_archive(self._run.metrics, audit.to_pylist(), facts.kafka_ms, time.time())
         if rejected is not None:
             send(as_dead_letters(rejected), settings, topics.dead_letters)
         if facts.has_anomalies:

@@ -17,12 +17,13 @@ ARCHIVE = "archive"
 def count_archive(
     metrics: PipelineMetrics, audit: Sequence[Mapping[str, Any]], kafka_ms: pa.ChunkedArray, now_s: float
 ) -> None:
-    """One archive batch: its rows of `audit`, the broker time of each of its records, and when it was stored."""
+    """One archive batch: its rows of `audit` (a map is a list of pairs, as Arrow has it), the broker time of each
+    record, and when it was stored."""
     for row in audit:
         metrics.processed.inc(row["accepted"])
         metrics.late.inc(row["late"])
         metrics.resent.inc(row["resent"])
-        for reason, records in row["rejected_by_reason"].items():
+        for reason, records in row["rejected_by_reason"]:
             metrics.rejected.labels(reason).inc(records)
     metrics.latency.observe(ARCHIVE, np.maximum(0.0, now_s - kafka_ms.to_numpy() / 1000))
     for gauge, column in ((metrics.newest_event_age, "max_event_ts"), (metrics.newest_record_age, "max_kafka_ts")):
