@@ -10,10 +10,21 @@ import time
 from collections.abc import Mapping
 from importlib.metadata import PackageNotFoundError, version
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, GCCollector, Histogram, PlatformCollector
+from prometheus_client import (
+    CollectorRegistry,
+    Counter,
+    Gauge,
+    GCCollector,
+    Histogram,
+    PlatformCollector,
+    disable_created_metrics,
+)
 from prometheus_client import ProcessCollector as PythonCollector
 
+from pipelines.contract import rejection_reasons
 from pipelines.observe.bulk import BulkHistogram
+
+disable_created_metrics()  # type: ignore[no-untyped-call]  # a series more for each counter, which Prometheus 2 does not use
 
 BATCH_S = (0.1, 0.25, 0.5, 1, 2, 3, 5, 7.5, 10, 15, 20, 30, 60, 120, 300, 600)
 SINK_S = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60)
@@ -113,6 +124,8 @@ class PipelineMetrics(JobMetrics):
         super().__init__()
         self.processed = self.counter("processed_readings", "Readings accepted and stored in the table readings.")
         self.rejected = self.counter("rejected_records", "Records rejected, by reason.", "reason")
+        for reason in rejection_reasons():  # a rate sees the first ones only if it has seen 0
+            self.rejected.labels(reason)
         self.late = self.counter("late_readings", "Stored readings that came too late for their windows.")
         self.resent = self.counter("resent_readings", "Stored readings that had been sent before.")
         self.newest_event_age = self.gauge(
