@@ -56,10 +56,11 @@ def metered_pipeline(spark: SparkSession, settings: Settings, say: Say) -> Itera
 
 @dataclass
 class AlertsMetering:
-    """The alerts job's metrics, and where it stands by its heartbeats."""
+    """The alerts job's metrics, and where it stands: by its heartbeats, and exactly at the end of each batch."""
 
     metrics: AlertsMetrics = field(default_factory=AlertsMetrics)
     topic: str = ""
+    committed: Positions = field(default_factory=Positions)
     watch: Watch | None = None
 
     def follow(self, watch: Watch) -> None:
@@ -71,18 +72,21 @@ class AlertsMetering:
 
     def read(self) -> dict[str, Offsets]:
         """Positions as the lag wants them."""
-        return {} if self.watch is None else {ALERTS: {self.topic: self.watch.reached()}}
+        beaten = self.watch.reached() if self.watch else {}
+        done = self.committed.all().get(ALERTS, {}).get(self.topic, {})
+        furthest = {part: max(beaten.get(part, 0), done.get(part, 0)) for part in {*beaten, *done}}
+        return {ALERTS: {self.topic: furthest}}
 
 
 @contextmanager
 def metered_alerts(spark: SparkSession, settings: Settings, slots: int, say: Say) -> Iterator[AlertsMetering]:
     """The alerts job's metrics, served from here to the end of the block."""
     metering = AlertsMetering(topic=settings.kafka.topics.readings)
-    metrics, read = metering.metrics, Positions()
+    metrics = metering.metrics
     metrics.prepare({ALERTS: settings.alerts.trigger})
     metrics.slots.set(slots)
     with (
-        _metered(spark, settings, say, metrics, read, (), metering.read),
+        _metered(spark, settings, say, metrics, metering.committed, (), metering.read),
         served(metrics.registry, settings.metrics.host, settings.metrics.alerts_port, say),
     ):
         yield metering
