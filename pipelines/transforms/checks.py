@@ -13,6 +13,9 @@ from pipelines.transforms.decode import trimmed_text
 
 _MEASUREMENTS = ("voltage_v", "current_a", "temperature_c")
 
+_OF_PLAIN = ("out_of_range", "future_timestamp", "too_old")
+"""What can still be wrong with a plain document."""
+
 
 def name_rejections(decoded: DataFrame, *, max_skew_s: float, max_age_s: float) -> DataFrame:
     """Adds `reason`: null for a valid record, else the name of the first check that fails.
@@ -21,8 +24,9 @@ def name_rejections(decoded: DataFrame, *, max_skew_s: float, max_age_s: float) 
     Stateless; every record gets exactly one outcome.
     """
     checks = _checks(max_skew_s=max_skew_s, max_age_s=max_age_s)
-    reasons = [F.when(checks[name], F.lit(name)) for name in rejection_reasons()]
-    return decoded.withColumn("reason", F.coalesce(*reasons))
+    reasons = {name: F.when(checks[name], F.lit(name)) for name in rejection_reasons()}
+    of_plain = F.coalesce(*(reason for name, reason in reasons.items() if name in _OF_PLAIN))
+    return decoded.withColumn("reason", F.when(F.col("is_plain"), of_plain).otherwise(F.coalesce(*reasons.values())))
 
 
 def _checks(*, max_skew_s: float, max_age_s: float) -> dict[str, Column]:

@@ -8,6 +8,9 @@ from pyspark.sql import functions as F
 from pipelines.tables import BASELINES, METER_WINDOWS
 from pipelines.transforms.profiles import without_profiles
 
+_MIDDLE_V = 230.0
+"""Voltages are summed as distances from here, so that their squares keep the digits a spread is made of."""
+
 
 def countable(readings: DataFrame) -> DataFrame:
     """The readings that windows are made of: neither late nor re-sent."""
@@ -20,14 +23,18 @@ def summarise_windows(readings: DataFrame, *, window_s: float, slide_s: float) -
     In: countable readings with meter_id, event_ts, the measurements, is_plausible and is_in_band. Windows are
     [window_start, window_end), every `slide_s`, aligned to the epoch. The last slide of a window is its tested
     part, what lies before is its baseline part; residual_v and feeder_std_v are null until `compare_with_feeder`.
-    State on a stream: one row of numbers a meter and open window.
+    A reading is counted once, in the pane of its slide, and the panes make up the windows: two aggregations, whose
+    state on a stream is a row of numbers a meter and open pane or window.
     """
-    bounds = F.window("event_ts", _interval(window_s), _interval(slide_s))
-    placed = readings.withColumn("bounds", bounds)
-    is_tested = F.unix_millis("event_ts") >= F.unix_millis(F.col("bounds")["end"]) - F.lit(int(slide_s * 1000))
-    grouped = placed.withColumn("is_tested", is_tested).groupBy("bounds", "meter_id").agg(*_features())
-    return grouped.select(
+    placed = readings.withColumn("pane", F.window("event_ts", _interval(slide_s)))
+    panes = placed.groupBy("pane", "meter_id").agg(*(value.alias(name) for name, value in _pane().items()))
+    sliding = F.window(F.window_time("pane"), _interval(window_s), _interval(slide_s))
+    is_tested = F.col("pane")["end"] == F.col("bounds")["end"]
+    tested = panes.withColumn("bounds", sliding).withColumn("is_tested", is_tested)
+    sums = tested.groupBy("bounds", "meter_id").agg(*(value.alias(name) for name, value in _sums().items()))
+    return sums.select(
         "*",
+        *_features(),
         F.col("bounds")["start"].alias("window_start"),
         F.col("bounds")["end"].alias("window_end"),
         F.col("bounds")["end"].cast("date").alias("window_date"),
@@ -86,36 +93,90 @@ def latest_baselines(windows: DataFrame) -> DataFrame:
     return combined.select(*BASELINES.column_names)
 
 
-def _features() -> list[Column]:
-    plausible, in_band, tested = F.col("is_plausible"), F.col("is_in_band"), F.col("is_tested")
+def _pane() -> dict[str, Column]:
+    """What is kept of the readings of a meter in one slide."""
+    plausible, in_band = F.col("is_plausible"), F.col("is_in_band")
     voltage, current, temperature = F.col("voltage_v"), F.col("current_a"), F.col("temperature_c")
-    base, tested_in_band = F.when(in_band & ~tested, voltage), F.when(in_band & tested, voltage)
-    tested_plausible, usable = F.when(plausible & tested, voltage), F.when(plausible, voltage)
+    return {
+        "n": F.count(F.lit(1)),
+        **_moments("in_band", in_band, voltage),
+        "in_band_current_n": F.count(F.when(in_band, current)),
+        "in_band_current_sum": F.sum(F.when(in_band, current)),
+        **_moments("plausible", plausible, voltage),
+        "least_v": F.min(F.when(plausible, voltage)),
+        "most_v": F.max(F.when(plausible, voltage)),
+        "out_ts": F.min(F.when(plausible & ~in_band, F.col("event_ts"))),
+        "least_a": F.min(F.when(plausible, current)),
+        "most_a": F.max(F.when(plausible, current)),
+        "least_c": F.min(F.when(plausible, temperature)),
+        "most_c": F.max(F.when(plausible, temperature)),
+        "last_ts": F.max("event_ts"),
+    }
+
+
+def _sums() -> dict[str, Column]:
+    """The panes of a window put together; what already is a feature has its name."""
+    tested = F.col("is_tested")
+    current_n, current = F.col("in_band_current_n"), F.col("in_band_current_sum")
+    return {
+        "n": F.sum("n"),
+        **_summed("base", "in_band", ~tested),
+        **_summed("tested", "in_band", tested),
+        **_summed("plausible", "plausible", F.lit(True)),
+        "base_current_n": F.sum(F.when(~tested, current_n)),
+        "base_current_sum": F.sum(F.when(~tested, current)),
+        "tested_min_v": F.min(F.when(tested, F.col("least_v"))),
+        "tested_max_v": F.max(F.when(tested, F.col("most_v"))),
+        "tested_out_ts": F.min(F.when(tested, F.col("out_ts"))),
+        "tested_min_current_a": F.min(F.when(tested, F.col("least_a"))),
+        "tested_max_current_a": F.max(F.when(tested, F.col("most_a"))),
+        "tested_max_temperature_c": F.max(F.when(tested, F.col("most_c"))),
+        "min_v": F.min("least_v"),
+        "max_v": F.max("most_v"),
+        "max_current_a": F.max("most_a"),
+        "min_temperature_c": F.min("least_c"),
+        "max_temperature_c": F.max("most_c"),
+        "last_event_ts": F.max("last_ts"),
+    }
+
+
+def _features() -> list[Column]:
+    """Means and sample standard deviations from the sums."""
+    whole_mean, whole_std = _spread("plausible")
+    base_mean, base_std = _spread("base")
+    tested_mean, tested_std = _spread("tested")
     return [
-        F.count(F.lit(1)).alias("n"),
-        F.count(base).alias("base_n"),
-        F.avg(base).alias("base_mean_v"),
-        F.stddev_samp(base).alias("base_std_v"),
-        F.count(tested_in_band).alias("tested_n"),
-        F.avg(tested_in_band).alias("tested_mean_v"),
-        F.stddev_samp(tested_in_band).alias("tested_std_v"),
-        F.min(tested_plausible).alias("tested_min_v"),
-        F.max(tested_plausible).alias("tested_max_v"),
-        F.min(F.when(plausible & tested & ~in_band, F.col("event_ts"))).alias("tested_out_ts"),
-        F.avg(F.when(in_band & ~tested, current)).alias("base_mean_current_a"),
-        F.min(F.when(plausible & tested, current)).alias("tested_min_current_a"),
-        F.max(F.when(plausible & tested, current)).alias("tested_max_current_a"),
-        F.max(F.when(plausible & tested, temperature)).alias("tested_max_temperature_c"),
-        F.count(usable).alias("plausible_n"),
-        F.avg(usable).alias("mean_v"),
-        F.stddev_samp(usable).alias("std_v"),
-        F.min(usable).alias("min_v"),
-        F.max(usable).alias("max_v"),
-        F.max(F.when(plausible, current)).alias("max_current_a"),
-        F.min(F.when(plausible, temperature)).alias("min_temperature_c"),
-        F.max(F.when(plausible, temperature)).alias("max_temperature_c"),
-        F.max("event_ts").alias("last_event_ts"),
+        base_mean.alias("base_mean_v"),
+        base_std.alias("base_std_v"),
+        tested_mean.alias("tested_mean_v"),
+        tested_std.alias("tested_std_v"),
+        whole_mean.alias("mean_v"),
+        whole_std.alias("std_v"),
+        F.try_divide("base_current_sum", "base_current_n").alias("base_mean_current_a"),
     ]
+
+
+def _moments(name: str, condition: Column, voltage: Column) -> dict[str, Column]:
+    """Count, sum and sum of squares of the voltages that meet a condition, each relative to `_MIDDLE_V`."""
+    distance = F.when(condition, voltage - F.lit(_MIDDLE_V))
+    return {
+        f"{name}_n": F.count(distance),
+        f"{name}_sum": F.sum(distance),
+        f"{name}_squares": F.sum(distance * distance),
+    }
+
+
+def _summed(name: str, of: str, condition: Column) -> dict[str, Column]:
+    """The same over the panes that meet a condition; the count is 0 where there are none."""
+    parts = {part: F.sum(F.when(condition, F.col(f"{of}_{part}"))) for part in ("n", "sum", "squares")}
+    return {f"{name}_{part}": F.coalesce(total, F.lit(0)) if part == "n" else total for part, total in parts.items()}
+
+
+def _spread(name: str) -> tuple[Column, Column]:
+    """Mean (V) and sample standard deviation (V) of a count, a sum and a sum of squares; null without enough."""
+    n, total, squares = (F.col(f"{name}_{part}") for part in ("n", "sum", "squares"))
+    apart = F.greatest(squares - total * total / n, F.lit(0.0))
+    return F.when(n > 0, total / n + F.lit(_MIDDLE_V)), F.when(n > 1, F.sqrt(apart / (n - 1)))
 
 
 def _combined_mean() -> Column:
