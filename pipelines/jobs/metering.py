@@ -34,9 +34,14 @@ _CHECKPOINT_EVERY = 4
 
 
 @contextmanager
-def metered_pipeline(spark: SparkSession, settings: Settings, say: Say) -> Iterator[PipelineMetrics]:
-    """The pipeline's metrics, served from here to the end of the block. The tables must be there."""
-    metrics, read = PipelineMetrics(), _positions_at_start(spark, settings)
+def metered_pipeline(
+    spark: SparkSession, settings: Settings, say: Say, *, folder: Callable[[str], str] = str
+) -> Iterator[PipelineMetrics]:
+    """The pipeline's metrics, served from here to the end of the block. The tables must be there.
+
+    `folder`: name of a query's checkpoint folder below `pipeline.checkpoint`.
+    """
+    metrics, read = PipelineMetrics(), _positions_at_start(spark, settings, folder)
     pipeline = settings.pipeline
     metrics.prepare(
         {
@@ -48,7 +53,8 @@ def metered_pipeline(spark: SparkSession, settings: Settings, say: Say) -> Itera
     show_incidents(
         metrics, read_rows(settings, INCIDENTS, where="status = 'open'").to_pylist(), settings.metrics.feeders
     )
-    with _metered(spark, settings, say, metrics, read, (archive.QUERY, windows.QUERY, incidents.QUERY)) as samples:
+    folders = {query: folder(query) for query in (archive.QUERY, windows.QUERY, incidents.QUERY)}
+    with _metered(spark, settings, say, metrics, read, folders) as samples:
         samples.append(GridSample(settings, metrics))
         with listening(metrics.time_sink), served(metrics.registry, settings.metrics.host, settings.metrics.port, say):
             yield metrics
@@ -86,7 +92,7 @@ def metered_alerts(spark: SparkSession, settings: Settings, slots: int, say: Say
     metrics.prepare({ALERTS: settings.alerts.trigger})
     metrics.slots.set(slots)
     with (
-        _metered(spark, settings, say, metrics, metering.committed, (), metering.read),
+        _metered(spark, settings, say, metrics, metering.committed, {}, metering.read),
         served(metrics.registry, settings.metrics.host, settings.metrics.alerts_port, say),
     ):
         yield metering
@@ -99,7 +105,7 @@ def _metered(
     say: Say,
     metrics: JobMetrics,
     read: Positions,
-    queries: tuple[str, ...],
+    folders: Mapping[str, str],
     lag_from: Callable[[], Mapping[str, Offsets]] | None = None,
 ) -> Iterator[list[Callable[[], None]]]:
     """Progress, lag, resources and samples of a session; yields the list of samples, which may grow."""
@@ -112,7 +118,7 @@ def _metered(
     samples: list[Callable[[], None]] = []
     if settings.metrics.consumer_group:
         samples.append(GroupCommits(settings.kafka, settings.metrics.consumer_group, read))
-    samples.append(ResourceSample(resources, lambda: sample_jvm(jvm), settings.pipeline.checkpoint, queries))
+    samples.append(ResourceSample(resources, lambda: sample_jvm(jvm), settings.pipeline.checkpoint, folders))
     with ExitStack() as stack:
         stack.callback(ends.close)
         stack.callback(metrics.up.set, 0)
@@ -122,7 +128,7 @@ def _metered(
         yield samples
 
 
-def _positions_at_start(spark: SparkSession, settings: Settings) -> Positions:
+def _positions_at_start(spark: SparkSession, settings: Settings, folder: Callable[[str], str]) -> Positions:
     """What the checkpoints say, or where a first start begins: the lag is known before the first batch is done."""
     topics = settings.kafka.topics
     read = Positions()
@@ -130,7 +136,7 @@ def _positions_at_start(spark: SparkSession, settings: Settings) -> Positions:
         (archive.QUERY, [topics.readings], settings.pipeline.starting),
         (incidents.QUERY, [topics.anomalies, topics.ticks], "earliest"),
     ):
-        committed = committed_topics(spark, checkpoint_path(settings, query)) or {}
+        committed = committed_topics(spark, checkpoint_path(settings, folder(query))) or {}
         there = {name: topic_offsets(settings.kafka, name) for name in names}
         read.put(query, {name: positions(committed.get(name, starting), there[name]) for name in names})
     return read
@@ -143,13 +149,13 @@ class ResourceSample:
     resources: Resources
     ask_jvm: Callable[[], object]
     checkpoint: str
-    queries: tuple[str, ...]
+    folders: Mapping[str, str]
     _calls: int = 0
 
     def __call__(self) -> None:
         """One look. The files first: a JVM that hangs would hold them up too."""
         if self._calls % _CHECKPOINT_EVERY == 0:
-            self.resources.checkpoint = checkpoint_sizes(self.checkpoint, self.queries)
+            self.resources.checkpoint = checkpoint_sizes(self.checkpoint, self.folders)
         self._calls += 1
         self.resources.jvm = self.ask_jvm()  # type: ignore[assignment]
 

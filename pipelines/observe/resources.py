@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -136,8 +136,8 @@ def folder_size(folder: Path) -> tuple[int, int]:
     return taken, count
 
 
-def checkpoint_sizes(checkpoint: str, queries: Iterable[str]) -> dict[str, tuple[int, int]]:
-    """`folder_size` of each query's checkpoint; empty for one in an object store."""
+def checkpoint_sizes(checkpoint: str, folders: Mapping[str, str]) -> dict[str, tuple[int, int]]:
+    """`folder_size` of each query's folder below the checkpoint; empty for one in an object store."""
     if "://" in checkpoint:
         return {}
-    return {query: folder_size(Path(checkpoint, query)) for query in queries}
+    return {query: folder_size(Path(checkpoint, folder)) for query, folder in folders.items()}
