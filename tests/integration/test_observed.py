@@ -97,7 +97,8 @@ def watched(kafka: RunningBroker, tmp_path_factory: pytest.TempPathFactory) -> I
         waits = {"group_wait": "500ms", "group_interval": "2s", "repeat_interval": "1h"}
         manager = stack.enter_context(Alertmanager(folder, webhooks, waits).start())
         here = Place(folder, kafka.bootstrap_servers).with_settings(
-            detection__watermark=WATERMARK_S, alerts__mode="realtime", alerts__trigger="15 s", alerts__stuck_after="90 s",
+            detection__watermark=WATERMARK_S, alerts__mode="realtime", alerts__trigger="15 s",
+            alerts__stuck_after="90 s",
             alerts__jvm_options="-XX:TieredStopAtLevel=1", metrics__port=ports["pipeline"],
             metrics__alerts_port=ports["alerts"], metrics__notify_port=ports["notify"], metrics__sample_every="2 s",
             metrics__consumer_group="watched", notify__alertmanager=manager.url, notify__retry_most="2 s",
