@@ -12,7 +12,7 @@ from benchmarks.load import SLIDE_S, WINDOW_S, Load
 from benchmarks.measure import WrongAnswer, time_engine
 
 TICKS = 6
-"""Readings of each meter, one a minute: enough that every window it may be in is open."""
+"""Readings of each meter, one a minute: enough that a pane is open and every window of those before it."""
 
 
 def state(place: Place, fleets: tuple[int, ...]) -> list[dict[str, Any]]:
@@ -45,20 +45,27 @@ def _progress(log: Path) -> list[dict[str, Any]]:
 def _row(load: Load, batches: list[dict[str, Any]], checkpoint: Path) -> dict[str, Any]:
     """Figures at the end of the load. `bytes`: what the state store says it holds in memory and on disk, RocksDB's
     own files as `checkpoint_bytes`; `batch_ms`: the longest batch with readings."""
-    operator = batches[-1]["stateOperators"][0]
+    operators = batches[-1]["stateOperators"]
     expected = load.meters * WINDOW_S // SLIDE_S
-    found = operator["numRowsTotal"]
+    found, size = (sum(operator[name] for operator in operators) for name in ("numRowsTotal", "memoryUsedBytes"))
     if found != expected:
-        raise WrongAnswer(f"{load.meters:,} meters have {found:,} windows open, expected {expected:,}")
-    metrics = operator["customMetrics"]
+        raise WrongAnswer(f"{load.meters:,} meters have {found:,} panes and windows open, expected {expected:,}")
+    metrics = [
+        {
+            name: value
+            for name, value in operator["customMetrics"].items()
+            if "rocksdb" in name and "Latency" not in name
+        }
+        for operator in operators
+    ]
     return {
         "meters": load.meters,
         "rows": found,
-        "bytes": operator["memoryUsedBytes"],
-        "bytes_a_meter": round(operator["memoryUsedBytes"] / load.meters),
+        "bytes": size,
+        "bytes_a_meter": round(size / load.meters),
         "batch_ms": max(batch["durationMs"]["triggerExecution"] for batch in batches if batch["numInputRows"]),
         "batches": len([batch for batch in batches if batch["numInputRows"]]),
         "checkpoint_bytes": sum(file.stat().st_size for file in checkpoint.rglob("*") if file.is_file()),
-        "shuffle_partitions": operator["numShufflePartitions"],
-        "metrics": {name: value for name, value in metrics.items() if "rocksdb" in name and "Latency" not in name},
+        "shuffle_partitions": operators[0]["numShufflePartitions"],
+        "metrics": metrics,
     }

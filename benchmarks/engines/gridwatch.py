@@ -21,6 +21,9 @@ from pipelines.small_tables import create_tables
 from pipelines.sources import kafka_stream
 from pipelines.transforms.readings import accepted
 
+_BATCH = 5_000_000
+"""Readings a batch of the windows without an archive: they keep no row of them, so only the state bounds it."""
+
 
 def main(mode: str) -> None:
     """Start what `mode` says, then wait to be ended; whoever measures sees in Kafka when it is done."""
@@ -42,7 +45,7 @@ def main(mode: str) -> None:
     signal.pause()
 
 
-def parsed(run: Run) -> DataFrame:
+def parsed(run: Run, *, max_offsets: int) -> DataFrame:
     """The product's plan from Kafka up to the decision, as the table readings would hold it; in a load of ours no
     reading is late or sent twice."""
     settings = run.settings
@@ -51,14 +54,14 @@ def parsed(run: Run) -> DataFrame:
         settings,
         [settings.kafka.topics.readings],
         starting="earliest",
-        max_offsets=settings.pipeline.max_offsets_per_trigger,
+        max_offsets=max_offsets,
     )
     flagged = archive.build(records, meters=run.meters, settings=settings)
     return accepted(flagged).withColumns({"is_late": F.lit(False), "is_resent": F.lit(False)})
 
 
 def _start_windows_from_kafka(run: Run) -> None:
-    closed = windows.build(parsed(run), run.settings)
+    closed = windows.build(parsed(run, max_offsets=_BATCH), run.settings)
     writer = closed.writeStream.queryName(windows.QUERY).outputMode("append")
     writer = writer.foreachBatch(windows.WindowsBatch(run).write)
     writer = writer.option("checkpointLocation", run.checkpoint(windows.QUERY))

@@ -52,13 +52,11 @@ class WindowsBatch:
 
         History is what the table holds before this batch's first window end, so a replay judges the same.
         """
-        kept = closed.persist()
-        try:
-            ends = sorted(row[0].replace(tzinfo=UTC) for row in kept.select("window_end").distinct().collect())
-            if ends:
-                self._write_ends(kept, ends, number)
-        finally:
-            kept.unpersist()
+        # Not persist(): of a cached frame every later action plans and compares the whole tree again.
+        kept = closed.localCheckpoint()
+        ends = sorted(row[0].replace(tzinfo=UTC) for row in kept.select("window_end").distinct().collect())
+        if ends:
+            self._write_ends(kept, ends, number)
 
     def _write_ends(self, closed: DataFrame, ends: list[datetime], number: int) -> None:
         settings, batch = self.run.settings, self.run.batch(QUERY, number)
@@ -67,15 +65,12 @@ class WindowsBatch:
         earlier = history.where(F.col("window_end") == F.lit(latest))
         complete = complete_fleet(closed, earlier, self.run.meters)
         placed = attach_meters(complete, self.run.meters, detection=settings.detection)
-        windows = compare_with_feeder(placed, detection=settings.detection).persist()
-        try:
-            append_once(windows.coalesce(1), settings, METER_WINDOWS, batch)
-            known = attach_profiles(windows, self._profiles(ends[0]))
-            replace_rows_once(latest_baselines(known.where("n > 0")).toArrow(), settings, BASELINES, batch)
-            self._send_anomalies(known, history)
-            send(self._ticks(ends), settings, settings.kafka.topics.ticks)
-        finally:
-            windows.unpersist()
+        windows = compare_with_feeder(placed, detection=settings.detection).localCheckpoint()
+        append_once(windows.coalesce(1), settings, METER_WINDOWS, batch)
+        known = attach_profiles(windows, self._profiles(ends[0]))
+        replace_rows_once(latest_baselines(known.where("n > 0")).toArrow(), settings, BASELINES, batch)
+        self._send_anomalies(known, history)
+        send(self._ticks(ends), settings, settings.kafka.topics.ticks)
         self.run.say(f"windows batch {number}: {len(ends)} window ends up to {ends[-1]:%H:%M:%S}")
 
     def _history(self, first_end: datetime, latest: datetime | None) -> DataFrame:
@@ -89,15 +84,12 @@ class WindowsBatch:
     def _send_anomalies(self, windows: DataFrame, history: DataFrame) -> None:
         settings, detection = self.run.settings, self.run.settings.detection
         placed = attach_meters(windows, self.run.meters, detection=detection)
-        findings = window_findings(placed, history, detection=detection, incidents=settings.incidents).persist()
+        findings = window_findings(placed, history, detection=detection, incidents=settings.incidents).localCheckpoint()
         anomalies = feeder_anomalies(feeder_findings(placed, detection=detection))
-        try:
-            since, until = findings.agg(F.min("last_event_ts"), F.max("last_event_ts")).head()  # type: ignore[misc]
-            if since is not None:
-                anomalies = anomalies.unionByName(window_anomalies(findings, self._readings_between(since, until)))
-            send(encode_anomalies(anomalies), settings, settings.kafka.topics.anomalies)
-        finally:
-            findings.unpersist()
+        since, until = findings.agg(F.min("last_event_ts"), F.max("last_event_ts")).head()  # type: ignore[misc]
+        if since is not None:
+            anomalies = anomalies.unionByName(window_anomalies(findings, self._readings_between(since, until)))
+        send(encode_anomalies(anomalies), settings, settings.kafka.topics.anomalies)
 
     def _profiles(self, first_end: datetime) -> DataFrame:
         oldest = (first_end - timedelta(days=DAYS)).date()
