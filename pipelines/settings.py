@@ -14,6 +14,8 @@ from pipelines.detection_settings import Detection as Detection
 from pipelines.detection_settings import Incidents as Incidents
 from pipelines.detection_settings import Section as Section
 from pipelines.durations import Seconds, format_seconds
+from pipelines.watch_settings import Metrics as Metrics
+from pipelines.watch_settings import Notify as Notify
 
 _WEEK_S = 7 * 86400
 
@@ -277,6 +279,8 @@ class Settings(Section):
     pipeline: Pipeline = Pipeline()
     alerts: Alerts = Alerts()
     upkeep: Upkeep = Upkeep()
+    metrics: Metrics = Metrics()
+    notify: Notify = Notify()
 
     @property
     def resent_horizon_s(self) -> float:

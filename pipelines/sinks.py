@@ -9,6 +9,7 @@ from pyspark.sql import DataFrame
 from pipelines.kafka_options import kafka_client_options
 from pipelines.settings import Settings
 from pipelines.tables import Table, table_path
+from pipelines.write_times import timed
 
 
 @dataclass(frozen=True)
@@ -31,7 +32,8 @@ def append_once(rows: DataFrame, settings: Settings, table: Table, batch: BatchI
     """
     writer = rows.select(*table.column_names).write.format("delta").mode("append")
     writer = writer.option("txnAppId", batch.app_id(table)).option("txnVersion", batch.number)
-    writer.save(table_path(settings.lake.root, table.name))
+    with timed("delta", table.name):
+        writer.save(table_path(settings.lake.root, table.name))
 
 
 def send(records: DataFrame, settings: Settings, topic: str) -> None:
@@ -39,4 +41,5 @@ def send(records: DataFrame, settings: Settings, topic: str) -> None:
     writer = records.write.format("kafka").options(**kafka_client_options(settings.kafka)).option("topic", topic)
     if "headers" in records.columns:
         writer = writer.option("includeHeaders", "true")
-    writer.save()
+    with timed("kafka", topic):
+        writer.save()

@@ -24,6 +24,7 @@ from pipelines.settings import Settings, Store
 from pipelines.sinks import BatchId
 from pipelines.store_tls import trust_in_this_process
 from pipelines.tables import AUDIT, TABLES, Table, table_path
+from pipelines.write_times import timed
 
 Say = Callable[[str], None]
 
@@ -96,9 +97,9 @@ def create_tables(settings: Settings) -> list[str]:
     return [table.name for table in missing]
 
 
-def append_rows_once(rows: pa.Table, settings: Settings, table: Table, batch: BatchId) -> None:
-    """Append the rows of a batch; a batch that the table has already is skipped."""
-    _write_once(rows, settings, table, batch, mode="append")
+def append_rows_once(rows: pa.Table, settings: Settings, table: Table, batch: BatchId) -> bool:
+    """Append the rows of a batch; returns False for a batch that the table has already, which is skipped."""
+    return _write_once(rows, settings, table, batch, mode="append")
 
 
 def replace_rows_once(rows: pa.Table, settings: Settings, table: Table, batch: BatchId) -> None:
@@ -108,19 +109,22 @@ def replace_rows_once(rows: pa.Table, settings: Settings, table: Table, batch: B
 
 def _write_once(
     rows: pa.Table, settings: Settings, table: Table, batch: BatchId, *, mode: Literal["append", "overwrite"]
-) -> None:
+) -> bool:
     app_id = batch.app_id(table)
     target = open_table(settings, table)
     done = target.transaction_version(app_id)
-    if done is None or done < batch.number:
-        commit = CommitProperties(app_transactions=[Transaction(app_id, batch.number)])
-        try:
+    if done is not None and done >= batch.number:
+        return False
+    commit = CommitProperties(app_transactions=[Transaction(app_id, batch.number)])
+    try:
+        with timed("delta", table.name):
             write_deltalake(target, rows.select(table.column_names), mode=mode, commit_properties=commit)
-        except CommitFailedError:
-            # When the reply to a commit is lost the library sends it again, and meets its own commit.
-            stored = open_table(settings, table).transaction_version(app_id)
-            if stored is None or stored < batch.number:
-                raise
+    except CommitFailedError:
+        # When the reply to a commit is lost the library sends it again, and meets its own commit.
+        stored = open_table(settings, table).transaction_version(app_id)
+        if stored is None or stored < batch.number:
+            raise
+    return True
 
 
 def replace_rows(rows: pa.Table, settings: Settings, table: Table) -> None:
@@ -144,7 +148,8 @@ def merge_rows(rows: pa.Table, gone: Sequence[str], settings: Settings, table: T
         merger = merger.when_matched_delete("new.is_gone").when_matched_update(values)
         merger.when_not_matched_insert(values, "not new.is_gone").execute()
 
-    _whatever_was_done(merge)
+    with timed("delta", table.name):
+        _whatever_was_done(merge)
 
 
 def _whatever_was_done(write: Callable[[], object]) -> None:

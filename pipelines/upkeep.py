@@ -44,9 +44,6 @@ class TableUpkeep:
     """Files removed that no kept version needs, those of unfinished writes included."""
 
 
-UPKEEP: dict[str, TableUpkeep] = {}
-"""The last round of each table in this process, counts summed up since its start."""
-
 _vacuumed_at: dict[str, float] = {}
 
 
@@ -75,12 +72,10 @@ def look_after(settings: Settings, table: Table, *, thorough: bool = False, now:
     _bound_log(settings, table)
     left = open_table(settings, table)
     files = list(data_files(left, table))
-    done = replace(
+    return replace(
         done, at=now, seconds=time.monotonic() - began, files=len(files), bytes=sum(file.bytes for file in files),
         version=int(left.version()),
     )  # fmt: skip
-    UPKEEP[table.name] = _summed(UPKEEP.get(table.name), done)
-    return done
 
 
 def data_files(delta: DeltaTable, table: Table) -> Iterator[DataFile]:
@@ -188,10 +183,3 @@ def _bound_log(settings: Settings, table: Table) -> None:
         delta = open_table(settings, table)
     delta.create_checkpoint()
     delta.cleanup_metadata()
-
-
-def _summed(before: TableUpkeep | None, now: TableUpkeep) -> TableUpkeep:
-    if before is None:
-        return now
-    counts = ("compacted_files", "expired_files", "vacuumed_files")
-    return replace(now, **{name: getattr(before, name) + getattr(now, name) for name in counts})

@@ -28,6 +28,8 @@ _SECTIONS = {
     "pipeline": "How the job runs.",
     "alerts": "Who publishes anomalies of single readings.",
     "upkeep": "How the pipeline looks after its tables; `gridwatch maintain` does it by hand.",
+    "metrics": "What Prometheus reads of the jobs.",
+    "notify": "Where `gridwatch notify` sends incidents.",
 }
 
 _OTHER = {

@@ -1,4 +1,4 @@
-"""Commands that run jobs in the foreground: run, alerts, generate."""
+"""Commands that run jobs in the foreground: run, alerts, notify, generate."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from pipelines.cli.output import say_timed
 
 _RUN = "Run the pipeline job in the foreground until it is interrupted; failed queries are started again."
 _ALERTS = "Run the real-time alerts job in the foreground until it is interrupted; needs alerts.mode = realtime."
+_NOTIFY = "Tell webhooks and an Alertmanager of incidents, in the foreground, until it is interrupted."
 
 
 def register(commands: Commands) -> None:
@@ -23,6 +24,10 @@ def register(commands: Commands) -> None:
     add_command(commands, "alerts", _ALERTS, alerts).epilog = (
         "exit codes: 2 settings, wrong mode or too few task slots, 3 records it needs are gone or it runs already, 4\n"
         "Kafka, store or pipeline not reachable, or stuck (start it again), 130 interrupted."
+    )
+    add_command(commands, "notify", _NOTIFY, notify).epilog = (
+        "exit codes: 2 settings or nobody to notify, 4 Kafka not reachable, 130 interrupted. A dead receiver"
+        "\nends nothing: it is tried again until it takes what waits for it."
     )
     # No character begins an option here: argparse would otherwise refuse the generator's own ones.
     generate_parser = commands.add_parser(
@@ -56,6 +61,16 @@ def alerts(args: argparse.Namespace) -> int:
     signal.signal(signal.SIGTERM, _interrupt)
     with CheckpointLock(loaded.settings, "gridwatch alerts", name="alerts.lock"):
         run_alerts(loaded.settings, say_timed)
+    return 0
+
+
+def notify(args: argparse.Namespace) -> int:
+    """The notifier; SIGTERM ends it like Ctrl-C."""
+    from pipelines.notify.run import run_notifier
+
+    loaded = settings_of(args)
+    signal.signal(signal.SIGTERM, _interrupt)
+    run_notifier(loaded.settings, say_timed)
     return 0
 
 

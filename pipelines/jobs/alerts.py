@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import sys
 import time
-from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -26,8 +25,13 @@ from pipelines.jobs.alerts_mode import Change, alerts_checkpoint, latest_change
 from pipelines.jobs.alerts_offsets import Offsets, committed_offsets, first_offsets, positions
 from pipelines.jobs.alerts_watch import Watch, too_few_slots
 from pipelines.jobs.context import Say
+from pipelines.jobs.ending import quieten
+from pipelines.jobs.failures import explain_failure
+from pipelines.jobs.jvm import answers, kill_jvm
 from pipelines.jobs.live_table import LiveTable
-from pipelines.jobs.pipeline import explain_failure, stop_session
+from pipelines.jobs.metering import AlertsMetering, metered_alerts
+from pipelines.jobs.pace import Every
+from pipelines.jobs.pipeline import stop_session
 from pipelines.kafka_options import kafka_client_options
 from pipelines.session import build_session
 from pipelines.settings import AUTO, REALTIME, Settings
@@ -101,10 +105,12 @@ def run_alerts(settings: Settings, say: Say) -> None:
     spark = build_session(_as_session(settings, partitions), app_name="gridwatch-alerts")
     try:
         slots = require_slots(spark, settings, partitions)
-        job = AlertsJob(spark, settings, slots, _wait_for_pipeline(spark, settings, say), say)
-        job.supervise()
+        change = _wait_for_pipeline(spark, settings, say)
+        with metered_alerts(spark, settings, slots, say) as metering:
+            AlertsJob(spark, settings, slots, change, say, metering).supervise()
     finally:
-        _stop_quietly(spark)
+        quieten(spark)
+        stop_session(spark)
 
 
 def require_slots(spark: SparkSession, settings: Settings, partitions: int) -> int:
@@ -131,6 +137,7 @@ class AlertsJob:
     slots: int
     change: Change
     say: Say
+    metering: AlertsMetering
 
     def __post_init__(self) -> None:
         self._meters, self._baselines = (LiveTable(self.spark, self.settings, t) for t in (METERS, BASELINES))
@@ -148,8 +155,9 @@ class AlertsJob:
                 raise
             except GridwatchError as problem:
                 failures = 1 if time.monotonic() - started > _HEALTHY_S else failures + 1
-                if failures > self.settings.alerts.max_restarts or not _answers(self.spark):
+                if failures > self.settings.alerts.max_restarts or not answers(self.spark):
                     raise
+                self.metering.metrics.up.set(0)
                 pause = min(2.0 ** (failures - 1), 60.0)
                 self.say(f"{problem}; restart {failures} of {self.settings.alerts.max_restarts} in {pause:g} s")
                 time.sleep(pause)
@@ -157,9 +165,10 @@ class AlertsJob:
     def _run_once(self) -> None:
         try:
             first, begins = self._begin()
-            watch = Watch(self.settings, begins, slots=self.slots, end_jvm=lambda: _end_jvm(self.spark))
+            watch = Watch(self.settings, begins, slots=self.slots, end_jvm=lambda: kill_jvm(self.spark))
         except KafkaError as error:
             raise InfrastructureUnavailable(f"{self.settings.kafka.bootstrap_servers}: {error}") from None
+        self.metering.follow(watch)
         with watch:
             try:
                 self._follow(self.start(first), watch)
@@ -191,11 +200,12 @@ class AlertsJob:
 
     def _follow(self, query: StreamingQuery, watch: Watch) -> None:
         partitions = len(topic_offsets(self.settings.kafka, self._topic))
-        look, speak = _Every(self.settings.alerts.baselines_every), _Every(_SAY_EVERY_S)
+        look, speak = Every(self.settings.alerts.baselines_every), Every(_SAY_EVERY_S)
         is_ready = False
         while query.isActive and not watch.problem:
             if not is_ready and (watch.has_beaten or _active_tasks(self.spark) >= partitions):
                 is_ready = True
+                self.metering.metrics.up.set(1)
                 self.say(f"{READY} {self._topic} at {self.settings.kafka.bootstrap_servers}, {self.slots} slots")
             if look():
                 self._refresh()
@@ -215,21 +225,6 @@ class AlertsJob:
             self._meters.refresh()
         except STORE_ERRORS as problem:
             self.say(f"baselines not read again: {str(problem).splitlines()[0]}")
-
-
-class _Every:
-    """True at most once in so many seconds."""
-
-    def __init__(self, seconds: float) -> None:
-        self._seconds = seconds
-        self._last = time.monotonic()
-
-    def __call__(self) -> bool:
-        now = time.monotonic()
-        if now - self._last < self._seconds:
-            return False
-        self._last = now
-        return True
 
 
 def _as_session(settings: Settings, partitions: int) -> Settings:
@@ -264,27 +259,6 @@ def _active_tasks(spark: SparkSession) -> int:
     tracker = spark.sparkContext.statusTracker()
     stages = (tracker.getStageInfo(stage) for stage in tracker.getActiveStageIds())
     return sum(stage.numActiveTasks for stage in stages if stage)
-
-
-def _end_jvm(spark: SparkSession) -> None:
-    """Kill a JVM that plain python has started; under spark-submit it is our parent and ends with us."""
-    process: Any = getattr(spark.sparkContext._gateway, "proc", None)
-    if process is not None:
-        process.kill()
-
-
-def _stop_quietly(spark: SparkSession) -> None:
-    """Tasks that wait for readings are interrupted, and each would print where."""
-    with suppress(Py4JError, OSError):
-        spark.sparkContext.setLogLevel("OFF")
-    stop_session(spark)
-
-
-def _answers(spark: SparkSession) -> bool:
-    try:
-        return not spark.sparkContext._jsc.sc().isStopped()
-    except (Py4JError, OSError):
-        return False
 
 
 def main() -> int:

@@ -34,6 +34,10 @@ class Watchdog:
     seen: dict[int, int] = field(default_factory=dict)
     _waiting_since: dict[int, float] = field(default_factory=dict)
 
+    def reached(self, ends: Mapping[int, int]) -> dict[int, int]:
+        """Next offset of each partition, by the heartbeats: the job may be up to `every` further."""
+        return {partition: self._reached(partition) for partition in {*self.positions, *ends}}
+
     def take(self, partition: int, offset: int, now_s: float) -> None:
         """A heartbeat has come."""
         self.seen[partition] = max(offset, self.seen.get(partition, -1))
@@ -86,6 +90,7 @@ class Watch:
         alerts = settings.alerts
         self._dog = Watchdog(positions, alerts.heartbeat_every, alerts.stuck_after, time.monotonic())
         self._ends: Mapping[int, int] = {}
+        self._beaten_s = time.monotonic()
         self._stopped = threading.Event()
         self._broker = _Broker(settings.kafka)
         self._thread = threading.Thread(target=self._follow, name="alerts-watch", daemon=True)
@@ -108,6 +113,15 @@ class Watch:
         """Records behind the last heartbeats: at most `alerts.heartbeat_every` too many a partition."""
         return self._dog.lag(self._ends)
 
+    @property
+    def heartbeat_age_s(self) -> float:
+        """Since the last heartbeat came, or since the watch began."""
+        return time.monotonic() - self._beaten_s
+
+    def reached(self) -> dict[int, int]:
+        """Next offset of each partition, as far as the heartbeats say."""
+        return self._dog.reached(self._ends)
+
     def _follow(self) -> None:
         while not self._stopped.wait(0.5):
             try:
@@ -119,6 +133,7 @@ class Watch:
             now = time.monotonic()
             for partition, offset in beats:
                 self._dog.take(partition, offset, now)
+                self._beaten_s = now
             self.problem = self._too_few_slots() or self._stuck(now)
             if self.problem:
                 self._end_jvm()

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+
 import pyarrow as pa
 from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
@@ -12,6 +14,7 @@ from pipelines.jobs.batch_facts import BatchFacts
 from pipelines.jobs.context import Run
 from pipelines.jobs.generation_start import first_offsets
 from pipelines.jobs.recent_keys import Longs
+from pipelines.observe.batches import count_archive
 from pipelines.settings import REALTIME, Settings
 from pipelines.sinks import BatchId, append_once, send
 from pipelines.small_tables import append_rows_once, arrow_schema, as_arrow, read_rows
@@ -119,7 +122,9 @@ class ArchiveBatch:
         readings = as_readings_table(decided, fields=settings.input.fields)
         append_once(readings.coalesce(1), settings, READINGS, batch)
         rejected = self._write_rejected(judged, facts.rejected_bytes, batch) if facts.rejected else None
-        append_rows_once(as_arrow(facts.audit_rows(batch, resent), AUDIT), settings, AUDIT, batch)
+        audit = as_arrow(facts.audit_rows(batch, resent), AUDIT)
+        if append_rows_once(audit, settings, AUDIT, batch):  # a batch that is done again after a restart counts once
+            count_archive(self._run.metrics, audit.to_pylist(), facts.kafka_ms, time.time())
         if rejected is not None:
             send(as_dead_letters(rejected), settings, topics.dead_letters)
         if facts.has_anomalies:

@@ -69,6 +69,11 @@ class BatchFacts:
         highest: int | None = pc.max(self._accepted["event_ms"]).as_py()
         return highest
 
+    @property
+    def kafka_ms(self) -> pa.ChunkedArray:
+        """Broker time of every record."""
+        return self.records["kafka_ms"]
+
     def keys(self) -> tuple[Longs, Longs, Longs]:
         """Key, event time (ms) and position of every accepted reading."""
         accepted = self._accepted

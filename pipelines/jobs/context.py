@@ -15,6 +15,8 @@ from pyspark.sql import functions as F
 from pipelines.identity.files import CheckpointFiles
 from pipelines.identity.record import RunRecord, Start, new_record, read_record, write_record
 from pipelines.jobs.ending import BatchNotBegun
+from pipelines.jobs.upkeep_figures import show_upkeep
+from pipelines.observe.metrics import PipelineMetrics
 from pipelines.settings import Settings
 from pipelines.sinks import BatchId
 from pipelines.small_tables import STORE_ERRORS, highest_value
@@ -36,13 +38,15 @@ class Run:
     start: Start = field(default_factory=Start)
     folder: Callable[[str], str] = str
     """Checkpoint folder of a query, relative to `pipeline.checkpoint`."""
+    metrics: PipelineMetrics = field(default_factory=PipelineMetrics)
+    """Filled always, served only by the job; they outlive the run: a restart of the queries is another run."""
     _ends: list[Callable[[], bool]] = field(default_factory=list)
     _kept_up: dict[str, float] = field(default_factory=dict)
 
     @classmethod
-    def of(cls, spark: SparkSession, settings: Settings, record: RunRecord, say: Say) -> Run:
+    def of(cls, spark: SparkSession, settings: Settings, record: RunRecord, say: Say, metrics: PipelineMetrics) -> Run:
         """The run that a record describes."""
-        return cls(spark, settings, record.generation, say, record.start, record.folder)
+        return cls(spark, settings, record.generation, say, record.start, record.folder, metrics)
 
     @cached_property
     def meters(self) -> DataFrame:
@@ -75,6 +79,7 @@ class Run:
             except STORE_ERRORS as error:
                 self.say(f"upkeep of {owned.name} failed: {str(error).splitlines()[0]}")
                 continue
+            show_upkeep(self.metrics, done)
             self.say(f"upkeep of {owned.name}: {done.files} files, {done.compacted_files} made into larger ones")
 
     def table(self, name: str) -> DataFrame:

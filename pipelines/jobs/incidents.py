@@ -14,6 +14,8 @@ from pyspark.sql.streaming.query import StreamingQuery
 
 from pipelines.jobs.context import Run
 from pipelines.jobs.known_incidents import KnownIncidents
+from pipelines.observe.batches import count_anomalies
+from pipelines.observe.grid import show_incidents
 from pipelines.sinks import BatchId, send
 from pipelines.small_tables import append_rows_once, arrow_schema, merge_rows, moment, read_rows
 from pipelines.sources import kafka_stream
@@ -73,7 +75,9 @@ class IncidentsBatch:
         where = f"event_date IN ({days}) AND event_ts BETWEEN {moment(span['min'])} AND {moment(span['max'])}"
         known = read_rows(self.run.settings, ANOMALIES, columns=["anomaly_id"], where=where)
         is_new = pc.invert(pc.is_in(first["anomaly_id"], known["anomaly_id"]))
-        append_rows_once(first.filter(is_new), self.run.settings, ANOMALIES, batch)
+        new = first.filter(is_new)
+        append_rows_once(new, self.run.settings, ANOMALIES, batch)
+        count_anomalies(self.run.metrics, new)
 
     def _clock(self, ends: pa.ChunkedArray, batch: BatchId) -> tuple[datetime | None, datetime | None]:
         """Latest window end before this batch's ticks, and with them."""
@@ -98,9 +102,12 @@ class IncidentsBatch:
         fresh = [row for row in found if row["opened_at"] >= since[key_of(row)]]
         gone = known.vanished(since, fresh)
         closed = known.closed_by(clock, before, since)
-        related = relate(fresh, known.others(fresh, gone, closed), settings=rules, lead_s=steps[1])
+        others = known.others(fresh, gone, closed)
+        related = relate(fresh, others, settings=rules, lead_s=steps[1])
         decided = {row["incident_id"] for row in related}
         rows = [*related, *(row for row in closed if row["incident_id"] not in decided)]
+        current = {row["incident_id"]: row for row in (*others, *rows)}
+        show_incidents(self.run.metrics, current.values(), settings.metrics.feeders)
         if rows or gone:
             changed = pa.Table.from_pylist(rows, schema=arrow_schema(INCIDENTS))
             merge_rows(changed, gone, settings, INCIDENTS, key="incident_id")

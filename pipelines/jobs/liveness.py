@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
 
 
 @dataclass
@@ -46,17 +44,3 @@ class Liveness:
     def slowest(self, now: float) -> tuple[str, float] | None:
         """The query that has not moved for longest, and for how long."""
         return max(((query, self.age_s(query, now)) for query in self.moved), key=lambda one: one[1], default=None)
-
-
-def committed_ends(progress: Mapping[str, Any] | None, topic: str) -> dict[int, int]:
-    """End offsets of a topic in a query's last progress.
-
-    >>> committed_ends({"sources": [{"endOffset": {"t": {"0": 5}}}]}, "t"), committed_ends(None, "t")
-    ({0: 5}, {})
-    """
-    ends: dict[int, int] = {}
-    for source in (progress or {}).get("sources", ()):
-        found = source.get("endOffset")
-        if isinstance(found, Mapping):
-            ends |= {int(partition): int(offset) for partition, offset in found.get(topic, {}).items()}
-    return ends

@@ -14,9 +14,10 @@ from pipelines.identity.record import RunRecord
 from pipelines.identity.tables import add_columns
 from pipelines.jobs.context import Say
 from pipelines.jobs.ending import JVM_ENDS, Ending, SparedJvm, quieten, stop_quietly
-from pipelines.jobs.failures import explain_failure as explain_failure
+from pipelines.jobs.jvm import jvm_pid
+from pipelines.jobs.metering import metered_pipeline
 from pipelines.jobs.queries import StartQueries
-from pipelines.jobs.supervisor import Supervisor, as_ours, jvm_pid
+from pipelines.jobs.supervisor import Supervisor, as_ours
 from pipelines.local.priority import lower_priority
 from pipelines.session import build_session
 from pipelines.settings import Settings
@@ -39,13 +40,15 @@ def run_pipeline(settings: Settings, say: Say, ending: Ending | None = None) -> 
         say("starting Spark")
         with SparedJvm():
             spark = build_session(settings)
-        lock.note_jvm(jvm_pid(spark))
         ending = ending or Ending()
         ready = (
             f"{READY} {settings.kafka.topics.readings} at {settings.kafka.bootstrap_servers} into {settings.lake.root}"
         )
         try:
-            Supervisor(spark, settings, StartQueries(spark, settings, record, say, ready, ending), say, ending).run()
+            lock.note_jvm(jvm_pid(spark))
+            with metered_pipeline(spark, settings, record, say) as metrics:
+                start = StartQueries(spark, settings, record, say, ready, ending, metrics)
+                Supervisor(spark, settings, start, say, ending, metrics).run()
             raise KeyboardInterrupt
         finally:
             quieten(spark)

@@ -19,6 +19,7 @@ from pipelines.jobs.failures import explain_failure
 from pipelines.jobs.generation_start import must_resend, resend_dead_letters
 from pipelines.jobs.incidents import start_incidents
 from pipelines.jobs.windows import start_windows
+from pipelines.observe.metrics import PipelineMetrics
 from pipelines.settings import Settings
 
 
@@ -32,10 +33,11 @@ class StartQueries:
     say: Say
     ready: str
     ending: Ending
+    metrics: PipelineMetrics
 
     def __call__(self) -> list[StreamingQuery]:
         """Archive, windows and incidents. The tables must be there."""
-        run = Run.of(self.spark, self.settings, self.record, self.say)
+        run = Run.of(self.spark, self.settings, self.record, self.say, self.metrics)
         run.end_when(self.ending.asked.is_set)
         try:
             settle_mode(run)

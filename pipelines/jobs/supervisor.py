@@ -20,8 +20,12 @@ from pipelines.identity.check import examine, settle_identity
 from pipelines.jobs.context import Say
 from pipelines.jobs.ending import JVM_ENDS, Ending, end_in_order, stop_quietly
 from pipelines.jobs.failures import explain_failure
-from pipelines.jobs.liveness import Liveness, committed_ends
+from pipelines.jobs.jvm import answers, kill_jvm
+from pipelines.jobs.liveness import Liveness
 from pipelines.jobs.queries import StartQueries
+from pipelines.observe.lag import lags
+from pipelines.observe.metrics import PipelineMetrics
+from pipelines.observe.progress import kafka_offsets
 from pipelines.settings import Settings
 from pipelines.small_tables import STORE_ERRORS, wait_for_lake
 from pipelines.topics import topic_offsets, wait_for_kafka
@@ -32,33 +36,23 @@ _LIVENESS_EVERY_S = 2.0
 _JVM_GRACE_S = 60.0
 
 
-@dataclass
-class Supervision:
-    """Figures of one process, plain values for whoever publishes them."""
-
-    restarts: int = 0
-    """Restarts of the queries since the process began."""
-    last_failure: str = ""
-    outage_s: float = 0.0
-    """Seconds spent waiting for Kafka or the store."""
-    liveness: Liveness = field(default_factory=Liveness)
-
-
-SUPERVISION = Supervision()
-"""The figures of this process."""
+_START = "start"
+"""Stands for a query when their start failed."""
 
 
 @dataclass
 class Supervisor:
-    """One session and the lives of its queries."""
+    """One session and the lives of its queries; the metrics outlive them."""
 
     spark: SparkSession
     settings: Settings
     start: StartQueries
     say: Say
     ending: Ending
-    figures: Supervision = field(default_factory=lambda: SUPERVISION)
+    metrics: PipelineMetrics
+    liveness: Liveness = field(default_factory=Liveness)
     _looked_at: float = 0.0
+    _failed: str = _START
 
     def run(self) -> None:
         """Run the queries; after a failure again, with pauses of 1, 2, 4 ... 60 s, `pipeline.max_restarts` times in a
@@ -76,8 +70,8 @@ class Supervisor:
             except (DataRefused, SettingsError):
                 raise
             except GridwatchError as problem:
-                self.figures.last_failure = str(problem)
-                if not self._is_alive():
+                self.metrics.up.set(0)
+                if not answers(self.spark):
                     raise
                 self._stop_all()
                 failures = 1 if time.monotonic() - began > _HEALTHY_S else failures + 1
@@ -88,11 +82,13 @@ class Supervisor:
                 self._pause(problem, failures)
                 with as_ours(self.settings):
                     settle_identity(self.settings, self.say)
-                self.figures.restarts += 1
+                self.metrics.restarts.labels(self._failed).inc()
 
     def _run_once(self) -> None:
+        self._failed = _START
         with as_ours(self.settings):
             queries = self.start()
+        self.metrics.up.set(1)
         watchdog = Watchdog(self.spark, self.settings.pipeline.stuck_after + _JVM_GRACE_S, self.say)
         self.ending.in_order = True
         try:
@@ -118,8 +114,9 @@ class Supervisor:
     def _look_at(self, queries: list[StreamingQuery]) -> None:
         for query in queries:
             if not query.isActive:
+                self._failed = query.name or _START
                 raise self._explain(query)
-        now, seen = time.monotonic(), self.figures.liveness
+        now, seen = time.monotonic(), self.liveness
         if now - self._looked_at < _LIVENESS_EVERY_S:
             return
         self._looked_at = now
@@ -127,6 +124,7 @@ class Supervisor:
             progress: Any = query._jsq.lastProgress()
             batch = None if progress is None else int(progress.batchId())
             seen.observe(query.name or "", now, is_busy=bool(query.status["isTriggerActive"]), batch=batch)
+            self._show_age(query.name or "")
         slowest, limit_s = seen.slowest(now), self.settings.pipeline.stuck_after
         if slowest and slowest[1] > limit_s:
             raise self._stuck(f"query {slowest[0]} has been in one batch for {slowest[1]:.0f} s")
@@ -135,19 +133,25 @@ class Supervisor:
             if lag := self._lag(queries):
                 raise self._stuck(f"query archive has finished no batch for {limit_s:g} s, and {lag} readings wait")
 
+    def _show_age(self, query: str) -> None:
+        """At the scrape: it grows also while Java hangs and nobody comes here."""
+        age = self.metrics.running_batch.labels(query)
+        age.set_function(lambda: self.liveness.age_s(query, time.monotonic()))
+
     def _stuck(self, what: str) -> GridwatchError:
-        _kill_jvm(self.spark)
+        kill_jvm(self.spark)
         return InfrastructureUnavailable(f"{what} (pipeline.stuck_after): start the job again; batches repeat safely")
 
     def _lag(self, queries: list[StreamingQuery]) -> int:
         topic = self.settings.kafka.topics.readings
         progress: Any = next((query._jsq.lastProgress() for query in queries if query.name == "archive"), None)
-        done = committed_ends(None if progress is None else json.loads(progress.json()), topic)
+        done = None if progress is None else kafka_offsets(json.loads(progress.json()))
         try:
             there = topic_offsets(self.settings.kafka, topic)
         except (GridwatchError, KafkaError):
             return 0  # no broker, no lag that anybody could see
-        return sum(max(end - done.get(partition, end), 0) for partition, (_, end) in there.items())
+        ends = {(topic, partition): end for partition, (_, end) in there.items()}
+        return sum(records for _, records in lags({"archive": done or {}}, ends))
 
     def _explain(self, query: StreamingQuery) -> GridwatchError:
         failure = str(query.exception() or f"query {query.name} ended")
@@ -166,7 +170,7 @@ class Supervisor:
         wait_for_kafka(kafka, self.say)
         wait_for_lake(self.settings.model_copy(update={"kafka": kafka}), self.say)
         waited_s = time.monotonic() - began
-        self.figures.outage_s += waited_s if waited_s > 1 else 0
+        self.metrics.outage.inc(waited_s if waited_s > 1 else 0)
         return waited_s
 
     def _pause(self, problem: GridwatchError, failures: int) -> None:
@@ -178,13 +182,7 @@ class Supervisor:
         for query in self.spark.streams.active:
             stop_quietly(query)
         self.spark.catalog.clearCache()
-        self.figures.liveness = Liveness()
-
-    def _is_alive(self) -> bool:
-        try:
-            return not self.spark.sparkContext._jsc.sc().isStopped()
-        except JVM_ENDS:
-            return False
+        self.liveness = Liveness()
 
 
 class Watchdog:
@@ -210,14 +208,8 @@ class Watchdog:
         while not self._over.wait(1):
             if time.monotonic() - self._last > self._limit_s:
                 self._say(f"gridwatch: Java has not answered for {self._limit_s:g} s: start the job again")
-                _kill_jvm(self._spark)
+                kill_jvm(self._spark)
                 os._exit(InfrastructureUnavailable.exit_code)
-
-
-def jvm_pid(spark: SparkSession) -> int | None:
-    """Process id of a JVM that plain python has started; under spark-submit it is our parent."""
-    process: Any = getattr(spark.sparkContext._gateway, "proc", None)
-    return None if process is None else int(process.pid)
 
 
 @contextmanager
@@ -232,9 +224,3 @@ def as_ours(settings: Settings) -> Iterator[None]:
     except STORE_ERRORS as error:
         line = str(error).strip().split("\n")[0]
         raise InfrastructureUnavailable(f"lake.root = {settings.lake.root}: {line}") from None
-
-
-def _kill_jvm(spark: SparkSession) -> None:
-    process: Any = getattr(spark.sparkContext._gateway, "proc", None)
-    if process is not None:
-        process.kill()

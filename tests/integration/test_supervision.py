@@ -5,14 +5,17 @@ from __future__ import annotations
 
 import shutil
 import time
+import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from kafka import KafkaAdminClient, KafkaProducer
 from kafka.admin import NewTopic
+from prometheus_client.parser import text_string_to_metric_families
 
 from pipelines.local.broker import RunningBroker, start_broker
+from pipelines.local.ports import free_port
 from tests.integration.support import (
     Place,
     end_leftovers,
@@ -100,6 +103,38 @@ def test_what_fails_again_and_again_ends_the_job_and_what_does_not_fit_ends_it_a
     assert "table rejected of" in said.strip().splitlines()[-1]
     assert "is gone: restore the tables" in said.strip().splitlines()[-1]
     assert "restart 1" not in said
+
+
+def test_the_metrics_outlive_restarts_and_a_batch_that_is_done_again_counts_once(place: Place) -> None:
+    """The letter of the first record cannot be sent until the topic is made anew; its tables are written at once."""
+    letters, port = place.settings.kafka.topics.dead_letters, free_port()
+    admin = KafkaAdminClient(bootstrap_servers=place.bootstrap_servers)
+    admin.create_topics([NewTopic(letters, 1, 1, topic_configs={"max.message.bytes": "60"})])
+    place = place.with_settings(pipeline__max_restarts=8, metrics__port=port)
+    place.create_topics()
+    send(place, b"no json")
+    with stopped(place.gridwatch("pipeline", "run")) as pipeline:
+        wait_for_text(pipeline, "; restart 3 of 8", 200)
+        assert figure(port, "gridwatch_up") == 0
+        admin.delete_topics([letters])
+        admin.close()
+        time.sleep(2)
+        place.create_topics()
+        wait_for(pipeline, "the letter", lambda: len(records_of(place.settings, letters)) == 1, 120)
+        send(place, b"no json either")
+        wait_for(pipeline, "the second record", place.archived, 60)
+        wait_for(pipeline, "its figure", lambda: figure(port, "gridwatch_rejected_records_total") == 2, 30)
+        assert figure(port, "gridwatch_up") == 1
+        assert figure(port, "gridwatch_restarts_total", query="archive") >= 3
+        assert figure(port, "gridwatch_restarts_total", query="windows") == 0
+        wait_for(pipeline, "no lag", lambda: figure(port, "gridwatch_kafka_lag_records", query="archive") == 0, 30)
+
+
+def figure(port: int, name: str, **labels: str) -> float:
+    """Sum of the series with these labels, as the job serves them."""
+    text = urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics", timeout=10).read().decode()
+    samples = [sample for family in text_string_to_metric_families(text) for sample in family.samples]
+    return sum(s.value for s in samples if s.name == name and labels.items() <= s.labels.items())
 
 
 def test_rejected_records_are_replayed_whole_and_once_and_come_back_parked(place: Place) -> None:

@@ -93,3 +93,9 @@ def test_the_first_start_begins_behind_what_was_published() -> None:
 def test_records_that_are_gone_unjudged_are_named_with_the_way_out() -> None:
     with pytest.raises(DataRefused, match=r"partition 1: readings 2 to 2 .* alerts.mode = microbatch"):
         first_offsets({0: 20, 1: 2}, {0: (0, 50), 1: (3, 9)}, "earliest")
+
+
+def test_where_the_job_stands_is_what_heartbeats_say_or_else_where_it_began() -> None:
+    dog = Watchdog({0: 50, 1: 7}, every=100, limit_s=12, started_s=0)
+    dog.take(0, 300, 1)
+    assert dog.reached({0: 400, 1: 90, 2: 5}) == {0: 301, 1: 7, 2: 0}

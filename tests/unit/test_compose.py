@@ -50,7 +50,8 @@ def published_ports() -> list[str]:
 
 def test_every_part_of_the_pipeline_is_there() -> None:
     assert set(SERVICES) == {
-        "kafka", "object-store", "bucket", "topics", "fleet", "pipeline", "alerts", "generator",
+        "kafka", "object-store", "bucket", "topics", "fleet", "pipeline", "alerts", "generator", "notify", "prometheus",
+        "alertmanager", "grafana", "kafka-exporter",
     }  # fmt: skip
 
 
@@ -94,7 +95,7 @@ def test_every_gridwatch_variable_is_a_setting() -> None:
     assert names <= known_environment_names()
 
 
-@pytest.mark.parametrize("service", ["pipeline", "alerts", "topics", "bucket"])
+@pytest.mark.parametrize("service", ["pipeline", "alerts", "topics", "bucket", "notify"])
 def test_the_settings_of_a_service_are_accepted(service: str) -> None:
     load_settings(environment=SERVICES[service]["environment"])
 
@@ -107,7 +108,7 @@ def test_every_variable_has_a_value_and_compose_stops_without_it() -> None:
 
 def test_secrets_stand_in_no_file_and_are_new_each_time() -> None:
     empty = re.findall(r"^(\w+)=$", EXAMPLE_TEXT, flags=re.MULTILINE)
-    assert empty == ["OBJECT_STORE_ACCESS_KEY", "OBJECT_STORE_SECRET_KEY"]
+    assert empty == ["OBJECT_STORE_ACCESS_KEY", "OBJECT_STORE_SECRET_KEY", "GRAFANA_ADMIN_PASSWORD"]
     first, second = example_values(), example_values()
     assert all(len(first[name]) == 40 and first[name] != second[name] for name in empty)
     secret_like = [
@@ -217,3 +218,44 @@ def test_make_env_writes_a_private_file_once(tmp_path: Path) -> None:
     assert refused.returncode == 1
     assert "stays as it is" in refused.stderr
     assert (tmp_path / ".env").read_text(encoding="utf-8") == written
+
+
+def test_prometheus_scrapes_services_at_the_ports_they_serve() -> None:
+    config = yaml.safe_load((ROOT / "conf" / "prometheus" / "prometheus.yml").read_text(encoding="utf-8"))
+    targets = {job["job_name"]: job["static_configs"][0]["targets"][0] for job in config["scrape_configs"]}
+    metrics = load_settings(environment={}).settings.metrics
+    served = {"pipeline": metrics.port, "alerts": metrics.alerts_port, "notify": metrics.notify_port}
+    for name, port in served.items():
+        assert targets[f"gridwatch-{name}"] == f"{name}:{port}"
+        assert SERVICES[name]["environment"]["GRIDWATCH_METRICS__HOST"] == "0.0.0.0"
+        assert not SERVICES[name].get("ports"), "metrics stay inside"
+    hosts = {target.rpartition(":")[0] for target in targets.values()} - {"127.0.0.1"}
+    assert hosts <= set(SERVICES)
+    (alertmanager,) = config["alerting"]["alertmanagers"][0]["static_configs"][0]["targets"]
+    assert alertmanager.rpartition(":")[0] in SERVICES
+    assert SERVICES["notify"]["environment"]["GRIDWATCH_NOTIFY__ALERTMANAGER"] == f"http://{alertmanager}"
+
+
+def test_every_folder_of_ours_that_is_mounted_exists_and_is_read_only() -> None:
+    mounts = [m.split(":") for s in SERVICES.values() for m in s.get("volumes", []) if m.startswith("./")]
+    assert len(mounts) == 4
+    assert all((ROOT / source).is_dir() and mode == "ro" for source, _, mode in mounts)
+
+
+def test_grafana_finds_what_is_provisioned_where_it_is_mounted() -> None:
+    targets = {m.split(":")[0]: m.split(":")[1] for m in SERVICES["grafana"]["volumes"]}
+    folder = ROOT / "conf" / "grafana" / "provisioning"
+    provider = yaml.safe_load((folder / "dashboards" / "gridwatch.yml").read_text(encoding="utf-8"))
+    assert provider["providers"][0]["options"]["path"] == targets["./conf/grafana/dashboards"]
+    home = SERVICES["grafana"]["environment"]["GF_DASHBOARDS_DEFAULT_HOME_DASHBOARD_PATH"]
+    assert (ROOT / "conf" / "grafana" / "dashboards" / Path(home).name).is_file()
+    (source,) = yaml.safe_load((folder / "datasources" / "prometheus.yml").read_text(encoding="utf-8"))["datasources"]
+    assert source["url"] == "http://prometheus:9090"
+
+
+def test_what_runs_beside_the_jobs_keeps_its_data_on_a_named_volume() -> None:
+    kept = {"prometheus": "/prometheus", "alertmanager": "/alertmanager", "grafana": "/var/lib/grafana"}
+    volumes = compose()["volumes"]
+    for service, place in kept.items():
+        named = dict(reversed(m.split(":")[:2]) for m in SERVICES[service]["volumes"])
+        assert named[place] in volumes

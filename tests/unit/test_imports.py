@@ -18,8 +18,9 @@ ROOT = Path(__file__).parents[2]
 
 LEVELS: tuple[tuple[str, ...], ...] = (
     ("pipelines.errors", "pipelines.durations", "pipelines.conf_files", "pipelines.credentials",
-     "pipelines.secret_files"),
+     "pipelines.secret_files", "pipelines.write_times"),
     ("pipelines.detection_settings",),
+    ("pipelines.watch_settings",),
     ("pipelines.settings", "pipelines.contract", "pipelines.setting_facts", "pipelines.package"),
     ("pipelines.settings_load", "pipelines.tables", "pipelines.kafka_options", "pipelines.kafka_tls",
      "pipelines.store_tls"),
@@ -27,7 +28,7 @@ LEVELS: tuple[tuple[str, ...], ...] = (
      "pipelines.lake_sql", "pipelines.lake_probe", "pipelines.verify_report", "pipelines.local"),
     ("pipelines.small_tables", "pipelines.session", "pipelines.evaluation"),
     ("pipelines.fleet", "pipelines.verify", "pipelines.lake_spark", "pipelines.identity",
-     "pipelines.dead_letters", "pipelines.upkeep"),
+     "pipelines.dead_letters", "pipelines.upkeep", "pipelines.notify"),
     ("pipelines.jobs",),
     ("pipelines.describe", "pipelines.doctor", "pipelines.local.demo", "pipelines.local.demo_report"),
     ("pipelines.cli", "pipelines.console", "pipelines.__main__"),

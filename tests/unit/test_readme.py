@@ -23,7 +23,8 @@ from pipelines.small_tables import create_tables
 
 ROOT = Path(__file__).parents[2]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
-PAGES = ("README.md", "CONTRIBUTING.md", "CHANGELOG.md", "docs/architecture.md", "docs/api.md", "docs/operations.md")
+PAGES: tuple[str, ...] = ("README.md", "CONTRIBUTING.md", "CHANGELOG.md", "docs/architecture.md", "docs/api.md")
+PAGES += ("docs/operations.md", "docs/runbook.md")
 PAGES += tuple(f"docs/adr/{path.name}" for path in sorted((ROOT / "docs" / "adr").glob("*.md")))
 
 BLOCK = re.compile(r"^```(\w+)\n(.*?)^```$", re.MULTILINE | re.DOTALL)

@@ -42,7 +42,8 @@ def test_a_secret_has_one_source(tmp_path: Path) -> None:
 
 
 def test_only_secrets_have_files() -> None:
-    assert {name for name in known_environment_names() if name.endswith("_FILE")} == {
+    webhooks = {f"GRIDWATCH_NOTIFY__WEBHOOK_{severity}_FILE" for severity in ("WARNING", "ERROR", "CRITICAL")}
+    assert {name for name in known_environment_names() if name.endswith("_FILE")} == webhooks | {
         PASSWORD + "_FILE", "GRIDWATCH_STORE__ACCESS_KEY_FILE", "GRIDWATCH_STORE__SECRET_KEY_FILE",
         "GRIDWATCH_STORE__CA_FILE",
     }  # fmt: skip

@@ -95,7 +95,8 @@ def test_a_secret_is_not_shown_by_what_prints_the_settings(empty: Path) -> None:
 
 def test_exactly_the_credentials_are_secret() -> None:
     secret = {name for name, field in FIELDS.items() if is_secret(field)}
-    assert secret == {"kafka.sasl_password", "store.access_key", "store.secret_key"}
+    webhooks = {f"notify.webhook_{severity}" for severity in ("warning", "error", "critical")}
+    assert secret == {"kafka.sasl_password", "store.access_key", "store.secret_key"} | webhooks
 
 
 @pytest.mark.parametrize(

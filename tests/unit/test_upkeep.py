@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
 from datetime import timedelta
 from pathlib import Path
 
@@ -13,23 +12,22 @@ from pipelines import upkeep
 from pipelines.cli.main import main
 from pipelines.errors import SettingsError
 from pipelines.identity.lock import CheckpointLock
+from pipelines.jobs.upkeep_figures import show_upkeep
+from pipelines.observe.metrics import PipelineMetrics
 from pipelines.settings import Settings
 from pipelines.settings_load import load_settings
 from pipelines.sinks import BatchId
 from pipelines.small_tables import open_table, read_rows
 from pipelines.tables import AUDIT, METER_WINDOWS, READINGS
-from pipelines.upkeep import UPKEEP, data_files, look_after
+from pipelines.upkeep import data_files, look_after
 from tests.unit.identity.lakes import NOON, Lake, audit, reading, settings_in
 
 DAY_S = 86400.0
 
 
 @pytest.fixture(autouse=True)
-def _forgotten() -> Iterator[None]:
-    UPKEEP.clear()
+def _forgotten() -> None:
     upkeep._vacuumed_at.clear()
-    yield
-    UPKEEP.clear()
 
 
 @pytest.fixture
@@ -59,7 +57,19 @@ def test_a_closed_partition_becomes_one_file_and_the_open_one_is_left(lake: Lake
     assert (done.compacted_files, done.files) == (10, 4)
     assert read_rows(lake.settings, READINGS).sort_by("kafka_offset") == before
     assert look_after(lake.settings, READINGS).compacted_files == 0
-    assert UPKEEP["readings"].compacted_files == 10
+
+
+def test_each_round_is_shown_in_the_metrics(lake: Lake) -> None:
+    metrics = PipelineMetrics()
+    value = metrics.registry.get_sample_value
+    for _ in range(2):
+        done = look_after(lake.settings, READINGS)
+        show_upkeep(metrics, done)
+    table = {"table": "readings"}
+    assert value("gridwatch_maintained_files_total", table | {"what": "compacted"}) == 10
+    assert value("gridwatch_table_files", table) == 4
+    assert value("gridwatch_table_bytes", table) == done.bytes > 0
+    assert value("gridwatch_last_maintenance_timestamp_seconds", table) == done.at > 0
 
 
 def test_what_optimize_commits_is_no_news_for_a_stream(lake: Lake) -> None:
