@@ -7,6 +7,7 @@ from typing import Literal, Self
 
 from pydantic import Field, SecretStr, model_validator
 
+from pipelines.console_settings import Console as Console
 from pipelines.detection_settings import AUTO as AUTO
 from pipelines.detection_settings import REFERENCE_VOLTAGE_V as REFERENCE_VOLTAGE_V
 from pipelines.detection_settings import Detection as Detection
@@ -22,6 +23,7 @@ class Topics(Section):
     ticks: str = Field("window-ticks", description="Topic of the closed window ends, the clock of the incidents.")
     incidents: str = Field("incidents", description="Compacted topic of the incidents.")
     dead_letters: str = Field("dead-letter-queue", description="Topic of the rejected records.")
+    actions: str = Field("operator-actions", description="Compacted topic of what operators say on the console.")
 
 
 class Kafka(Section):
@@ -211,6 +213,7 @@ class Settings(Section):
     incidents: Incidents = Incidents()
     pipeline: Pipeline = Pipeline()
     alerts: Alerts = Alerts()
+    console: Console = Console()
 
     @property
     def resent_horizon_s(self) -> float:

@@ -27,6 +27,7 @@ _SECTIONS = {
     "incidents": "When an incident ends and is told again.",
     "pipeline": "How the job runs.",
     "alerts": "Who publishes anomalies of single readings.",
+    "console": "The operator's page.",
 }
 
 _OTHER = {

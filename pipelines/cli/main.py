@@ -6,7 +6,7 @@ import argparse
 import sys
 from collections.abc import Sequence
 
-from pipelines.cli import demo, detection, jobs, lake, parts, settings
+from pipelines.cli import console, demo, detection, jobs, lake, parts, settings
 from pipelines.cli.output import say
 from pipelines.errors import GridwatchError
 
@@ -25,7 +25,7 @@ def build_parser() -> argparse.ArgumentParser:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     commands = parser.add_subparsers(metavar="COMMAND", required=True)
-    for group in (demo, jobs, parts, settings, lake, detection):
+    for group in (demo, jobs, parts, settings, lake, detection, console):
         group.register(commands)
     return parser
 

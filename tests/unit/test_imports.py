@@ -19,6 +19,7 @@ ROOT = Path(__file__).parents[2]
 LEVELS: tuple[tuple[str, ...], ...] = (
     ("pipelines.errors", "pipelines.durations", "pipelines.conf_files"),
     ("pipelines.detection_settings",),
+    ("pipelines.console_settings",),
     ("pipelines.settings", "pipelines.contract", "pipelines.setting_facts", "pipelines.package"),
     ("pipelines.settings_load", "pipelines.tables", "pipelines.kafka_options"),
     ("pipelines.transforms", "pipelines.sources", "pipelines.sinks", "pipelines.observe", "pipelines.topics",
