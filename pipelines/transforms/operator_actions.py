@@ -55,7 +55,7 @@ def mute_texts(actions: Iterable[Mapping[str, Any]]) -> tuple[str, ...]:
     latest: dict[tuple[str, str], Mapping[str, Any]] = {}
     windows: list[tuple[str, datetime, datetime, str]] = []
     mutes = (action for action in actions if action["action"] == "mute")
-    for mute in sorted(mutes, key=lambda action: (action["at"], action["action_id"])):
+    for mute in sorted(mutes, key=lambda action: (action["said_at"], action["action_id"])):
         scope = mute["scope"], mute["scope_id"]
         if before := latest.get(scope):
             windows.append(_window(before, min(before["mute_until"], mute["mute_from"])))

@@ -27,8 +27,9 @@ LEVELS: tuple[tuple[str, ...], ...] = (
     ("pipelines.small_tables", "pipelines.session", "pipelines.evaluation"),
     ("pipelines.fleet", "pipelines.verify", "pipelines.lake_spark"),
     ("pipelines.jobs",),
-    ("pipelines.describe", "pipelines.local.demo", "pipelines.local.demo_report"),
-    ("pipelines.cli", "pipelines.console", "pipelines.__main__"),
+    ("pipelines.describe", "pipelines.console", "pipelines.local.demo", "pipelines.local.demo_console",
+     "pipelines.local.demo_report"),
+    ("pipelines.cli", "pipelines.__main__"),
 )  # fmt: skip
 """From the bottom up: a module imports modules of lower levels, and of its own package."""
 

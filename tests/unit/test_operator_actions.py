@@ -81,7 +81,7 @@ def test_a_record_that_is_no_document_is_no_action(text: str | bytes | None) -> 
 def test_an_action_becomes_the_columns_of_its_table() -> None:
     row = parse_action(json.dumps(action(note="x")))
     assert row is not None
-    assert (row["action_id"], row["at"], row["scope_id"], row["note"]) == ("a1", utc(0), "m-001", "x")
+    assert (row["action_id"], row["said_at"], row["scope_id"], row["note"]) == ("a1", utc(0), "m-001", "x")
     assert row["verdict"] is None
 
 
