@@ -54,7 +54,7 @@ def build_app(settings: Settings) -> Starlette:
             Mount("/", StaticFiles(directory=PAGE, html=True)),
         ],
         middleware=[
-            Middleware(TrustedHostMiddleware, allowed_hosts=_bare(settings.console.names), www_redirect=False),
+            Middleware(TrustedHostMiddleware, allowed_hosts=list(settings.console.names), www_redirect=False),
             Middleware(SameOrigin),
         ],
         exception_handlers={GridwatchError: _refuse},
@@ -174,8 +174,3 @@ def _number(text: str, name: str, least: float, most: float) -> float:
     if not least <= value <= most:
         raise SettingsError(f"{name} = {text[:40]}: a number from {least:g} to {most:g}")
     return value
-
-
-def _bare(names: tuple[str, ...]) -> list[str]:
-    """Host names as the check compares them: an IPv6 address without brackets."""
-    return [name.strip("[]") for name in names]

@@ -56,7 +56,7 @@ function bandPath(rows, x, y) {
 
 /**
  * A chart over time.
- * lines: [{points: [[t, v]], class, name}]; band: [{t, low, high}]; limits: [{v, name, class}]; marks: [{t, v, severity}].
+ * lines: [{points: [[t, v]], class, name, gap}]; band: [{t, low, high}]; limits: [{v, name, class}]; marks: [{t, v, severity}].
  * gap: ms between two points beyond which a line is broken. unit and digits: how the cursor writes values.
  */
 export function chart({
@@ -76,7 +76,8 @@ export function chart({
     );
   }
   for (const t of timeTicks(start, end, Math.max(2, Math.floor(width / 110)))) {
-    drawing.append(s("text", { class: "tick middle", x: x(t), y: height - 6 }, shortTime(t)));
+    const text = end - start < 10 * 60000 ? time(t, t) : shortTime(t);
+    drawing.append(s("text", { class: "tick middle", x: x(t), y: height - 6 }, text));
   }
   if (band.length) drawing.append(s("path", { class: "band", d: bandPath(band, x, (v) => y(clamp(v))) }));
   let taken = [];
@@ -90,7 +91,7 @@ export function chart({
     }
   }
   for (const line of lines) {
-    drawing.append(s("path", { class: `line ${line.class ?? ""}`, d: path(line.points, x, (v) => y(clamp(v)), gap) }));
+    drawing.append(s("path", { class: `line ${line.class ?? ""}`, d: path(line.points, x, (v) => y(clamp(v)), line.gap ?? gap) }));
   }
   for (const mark of marks) {
     const [at, up] = [x(mark.t) - 5, y(clamp(mark.v)) - 5];

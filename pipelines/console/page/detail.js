@@ -13,33 +13,49 @@ const AGAIN_MS = 5000;
 
 const stored = { id: null, findings: [], series: null, problem: null, at: 0, upTo: 0 };
 
-/** Draw the incident into the panel; null clears it. Nothing is drawn anew where nothing has changed. */
+/** Draw the incident into the panel; null clears it. Each part is drawn anew only when what it shows has changed, so that
+ *  a list that somebody has opened does not close under their hand. */
 export function detail(panel, incident, choose) {
   if (!incident) {
-    if (panel.drawn !== "none") panel.replaceChildren(h("p", { class: "empty" }, "Choose an incident."));
-    panel.drawn = "none";
+    if (panel.incident !== "none") panel.replaceChildren(h("p", { class: "empty" }, "Choose an incident."));
+    panel.incident = "none";
     return;
   }
   fetchBehind(incident);
-  const drawn = JSON.stringify([incident, state.actions.get(incident.incidentId), muteOf(incident)?.muteUntil,
-    state.canWrite, mayAct(), stored.at, childrenOf(incident.incidentId).length]);
-  if (panel.drawn === drawn) return;
-  const note = panel.querySelector("#note")?.value ?? "";
-  const sameOne = panel.incident === incident.incidentId;
-  const focused = sameOne && panel.contains(document.activeElement) ? document.activeElement.id : null;
-  panel.replaceChildren(...sections(incident, choose));
-  if (sameOne) panel.querySelector("#note").value = note;
-  if (focused) document.getElementById(focused)?.focus();
-  panel.drawn = drawn;
-  panel.incident = incident.incidentId;
+  if (panel.incident !== incident.incidentId) {
+    panel.incident = incident.incidentId;
+    panel.replaceChildren(h("div"), h("div"), h("div"));
+  }
+  const said = state.actions.get(incident.incidentId);
+  const muted = muteOf(incident)?.muteUntil;
+  const [top, middle, rest] = panel.children;
+  redraw(top, [incident], () => head(incident));
+  redraw(middle, [said, muted, state.canWrite, mayAct()], () => [actions(incident)]);
+  redraw(rest, [incident, said, muted, stored.at, childrenOf(incident.incidentId).length, Math.round((state.clock ?? 0) / 10000)],
+    () => sections(incident, choose));
 }
 
-function sections(incident, choose) {
+function redraw(part, shows, build) {
+  const drawn = JSON.stringify(shows);
+  if (part.drawn === drawn) return;
+  part.drawn = drawn;
+  const focused = part.contains(document.activeElement) ? document.activeElement.id : "";
+  const note = part.querySelector("#note")?.value;
+  part.replaceChildren(...build());
+  if (note) part.querySelector("#note").value = note;
+  if (focused) document.getElementById(focused)?.focus();
+}
+
+function head(incident) {
   return [
     h("header", {}, badge(incident.severity), h("h2", {}, scopeId(incident), " · ", words(incident.anomalyType)),
       h("p", { class: "status" }, statusLine(incident))),
     h("p", { class: "message" }, incident.message),
-    actions(incident),
+  ];
+}
+
+function sections(incident, choose) {
+  return [
     h("h3", {}, "Life cycle"), lifeCycle(incident),
     h("h3", {}, "What it means"), ...explanation(incident),
     ...picture(incident),
@@ -124,6 +140,7 @@ function explained(incident, choose) {
 
 function findings() {
   if (stored.problem) return h("p", { class: "empty" }, stored.problem);
+  if (!stored.findings.length) return h("p", { class: "empty" }, "None in the tables yet.");
   return h("ol", { class: "latest" }, stored.findings.slice(0, MOST_FINDINGS).map((finding) =>
     h("li", {}, badge(finding.severity), h("span", { class: "num" }, time(finding.eventTime, state.clock)),
       h("span", { class: "what", title: finding.message }, words(finding.anomalyType), " – ", finding.message))));

@@ -79,14 +79,14 @@ function weight(open) {
 function feederTable(rows) {
   const open = counts();
   const ordered = [...rows].sort((a, b) => weight(open[`f|${b.feeder}`]) - weight(open[`f|${a.feeder}`]) || a.feeder.localeCompare(b.feeder));
-  return table(["Feeder", "Transformer", "Meters sending", "Mean", "Least to largest, in the band of ±10 %", "Mean outside", "Open incidents"], ordered.map((row) => [
+  return table(["Feeder", "Open incidents", "Meters sending", "Mean", "Least to largest, in the band of ±10 %", "Mean outside", "Transformer"], ordered.map((row) => [
     h("a", { href: `#/feeders/${encodeURIComponent(row.feeder)}` }, row.feeder || "(none)"),
-    row.transformer ?? "–",
+    badges(open[`f|${row.feeder}`]),
     [`${row.reporting} of ${row.meters}`, row.reporting < row.meters ? h("b", {}, ` ${row.meters - row.reporting} silent`) : ""],
     num(`${number(row.meanV, 1)} V`),
     [range(row.minV, row.meanV, row.maxV, row.un), h("span", { class: "num quiet" }, ` ${number(row.minV, 1)} to ${number(row.maxV, 1)}`)],
     row.outside ? h("b", {}, number(row.outside)) : num("0"),
-    badges(open[`f|${row.feeder}`]),
+    row.transformer ?? "–",
   ]));
 }
 
@@ -94,15 +94,15 @@ function meterTable(rows) {
   const open = counts();
   const off = (row) => (row.n ? Math.abs(row.meanV / row.un - 1) : 9);
   const ordered = [...rows].sort((a, b) => weight(open[`m|${b.meter}`]) - weight(open[`m|${a.meter}`]) || off(b) - off(a));
-  return table(["Meter", "Phase", "Mean", "Least to largest", "Off its feeder", "Largest current", "Last reading", "Open incidents"], ordered.map((row) => [
+  return table(["Meter", "Open incidents", "Mean", "Least to largest", "Off its feeder", "Largest current", "Last reading", "Phase"], ordered.map((row) => [
     h("a", { href: `#/meter/${encodeURIComponent(row.meter)}` }, row.meter),
-    row.phase ?? "–",
+    badges(open[`m|${row.meter}`]),
     row.n ? num(`${number(row.meanV, 1)} V`) : h("b", {}, "silent"),
     row.n ? [range(row.minV, row.meanV, row.maxV, row.un), h("span", { class: "num quiet" }, ` ${number(row.minV, 1)} to ${number(row.maxV, 1)}`)] : "",
     num(row.residualV === null ? "–" : `${row.residualV > 0 ? "+" : ""}${number(row.residualV, 1)} V`),
     num(row.maxCurrentA === null ? "–" : `${number(row.maxCurrentA, 1)} A`),
     num(row.last ? `${span((view.meters.at ?? row.last) - row.last)} before` : "–"),
-    badges(open[`m|${row.meter}`]),
+    row.phase ?? "–",
   ]));
 }
 

@@ -7,6 +7,7 @@ import { act } from "./actions.js";
 
 const MOST = 250;
 const MOST_LATEST = 8;
+const WIDE = 1100; // beyond it the chosen incident stands beside the list, as in style.css
 
 const filter = { status: "open", severity: "WARNING", text: "", explained: false };
 let chosen = null;
@@ -69,7 +70,7 @@ export function render() {
   all.sort(byUrgency);
   shown = all.slice(0, MOST);
   if (!state.incidents.has(chosen)) chosen = null;
-  if (chosen === null && shown.length && innerWidth > 900) chosen = shown[0].incidentId;
+  if (chosen === null && shown.length && innerWidth > WIDE) chosen = shown[0].incidentId;
   parts.count.textContent = all.length > MOST ? `${MOST} of ${number(all.length)}` : `${number(all.length)} incidents`;
   keep(parts.list, shown, rowKey, row);
   if (!shown.length) {
@@ -146,7 +147,7 @@ function choose(id) {
   if (!shown.some((incident) => incident.incidentId === id)) filter.status = "all";
   render();
   document.getElementById(`i-${id}`)?.scrollIntoView({ block: "nearest" });
-  if (innerWidth <= 900) parts.detail.scrollIntoView({ block: "start" });
+  if (innerWidth <= WIDE) parts.detail.scrollIntoView({ block: "start" });
 }
 
 /** Choose the incident so many places further down. */

@@ -22,13 +22,14 @@ export function voltage(series, { width = 900, height = 320, cursor = true } = {
   if (values.some((v) => v < low)) low = Math.max(0, Math.min(...values));
   [low, high] = [Math.max(0, low - (high - low) * 0.05), high + (high - low) * 0.05];
   const byTime = new Map(series.readings);
+  const baseline = series.expected.map((row) => [row.t, row.mean]);
   const limits = series.limits.map((limit) => ({ ...limit, name: `${number(limit.v, 0)} ${limit.name.split(" ")[0].toLowerCase()}`, class: limit.name.split(" ")[0] }));
   return chart({
     start: series.start, end: series.end, low, high, width, height, cursor, limits, band: bands, unit: "V",
     gap: typicalGap(series.readings) * 4,
     lines: [
       { points: series.readings, class: "voltage", name: "voltage" },
-      { points: series.expected.map((row) => [row.t, row.mean]), class: "baseline", name: "baseline" },
+      { points: baseline, class: "baseline", name: "baseline", gap: typicalGap(baseline) * 4 },
     ],
     marks: series.anomalies.slice(0, 300).map((one) => ({ t: one.eventTime, severity: one.severity, v: byTime.get(one.eventTime) ?? one.observed ?? series.un }))
       .filter((mark) => mark.v !== null).reverse(),
