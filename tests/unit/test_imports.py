@@ -23,12 +23,13 @@ LEVELS: tuple[tuple[str, ...], ...] = (
     ("pipelines.settings", "pipelines.contract", "pipelines.setting_facts", "pipelines.package"),
     ("pipelines.settings_load", "pipelines.tables", "pipelines.kafka_options"),
     ("pipelines.transforms", "pipelines.sources", "pipelines.sinks", "pipelines.observe", "pipelines.topics",
-     "pipelines.lake_sql", "pipelines.lake_probe", "pipelines.verify_report", "pipelines.local"),
+     "pipelines.lake_sql", "pipelines.lake_probe", "pipelines.kafka_probe", "pipelines.verify_report",
+     "pipelines.local"),
     ("pipelines.small_tables", "pipelines.session", "pipelines.evaluation"),
     ("pipelines.fleet", "pipelines.verify", "pipelines.lake_spark"),
     ("pipelines.jobs",),
-    ("pipelines.describe", "pipelines.console", "pipelines.local.demo", "pipelines.local.demo_console",
-     "pipelines.local.demo_report"),
+    ("pipelines.describe", "pipelines.sample", "pipelines.console", "pipelines.local.demo",
+     "pipelines.local.demo_console", "pipelines.local.demo_report"),
     ("pipelines.cli", "pipelines.__main__"),
 )  # fmt: skip
 """From the bottom up: a module imports modules of lower levels, and of its own package."""

@@ -12,6 +12,10 @@ export function ticks(low, high, count) {
   return found;
 }
 
+function short(v) {
+  return Math.abs(v) >= 10000 ? `${number(v / 1000, (v / 1000) % 1 ? 1 : 0)} k` : number(v, v % 1 ? 1 : 0);
+}
+
 const TIME_STEPS = [10, 30, 60, 120, 300, 600, 900, 1800, 3600, 7200, 10800, 21600].map((seconds) => seconds * 1000);
 
 function timeTicks(start, end, count) {
@@ -72,7 +76,7 @@ export function chart({
   for (const v of ticks(low, high, Math.max(2, Math.floor(height / 50)))) {
     drawing.append(
       s("line", { class: "grid", x1: room.left, x2: width - room.right, y1: y(v), y2: y(v) }),
-      s("text", { class: "tick end", x: room.left - 6, y: y(v) + 4 }, number(v, v % 1 ? 1 : 0)),
+      s("text", { class: "tick end", x: room.left - 6, y: y(v) + 4 }, short(v)),
     );
   }
   for (const t of timeTicks(start, end, Math.max(2, Math.floor(width / 110)))) {
@@ -93,9 +97,10 @@ export function chart({
   for (const line of lines) {
     drawing.append(s("path", { class: `line ${line.class ?? ""}`, d: path(line.points, x, (v) => y(clamp(v)), line.gap ?? gap) }));
   }
+  const size = marks.length > 40 ? 0.42 : 0.62;
   for (const mark of marks) {
-    const [at, up] = [x(mark.t) - 5, y(clamp(mark.v)) - 5];
-    drawing.append(s("g", { transform: `translate(${at.toFixed(1)} ${up.toFixed(1)}) scale(.62)` }, shape(mark.severity)));
+    const [at, up] = [x(mark.t) - 8 * size, y(clamp(mark.v)) - 8 * size];
+    drawing.append(s("g", { transform: `translate(${at.toFixed(1)} ${up.toFixed(1)}) scale(${size})` }, shape(mark.severity)));
   }
   const frame = h("div", { class: "chart-frame" }, drawing);
   if (cursor && lines[0]?.points.length) addCursor(frame, drawing, { x, y: (v) => y(clamp(v)), lines, width, height, room, unit, digits, start, end });

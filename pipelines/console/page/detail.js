@@ -110,10 +110,11 @@ function explanation(incident) {
     ["observed", number(worst.observed, 1)], ["limit", number(worst.thresholdUsed, 1)],
     ["past it by", number(worst.deviation, 1)], ["times the allowed", number(worst.score, 2)],
   ];
+  const known = facts && facts.filter(([, value]) => value !== "–");
   return [
     rule && h("p", {}, rule.means),
     rule && h("p", {}, h("b", {}, "Look first: "), rule.look),
-    facts && h("dl", { class: "facts" }, facts.map(([name, value]) => h("div", {}, h("dt", {}, name), h("dd", { class: "num" }, value)))),
+    known?.length > 1 && h("dl", { class: "facts" }, known.map(([name, value]) => h("div", {}, h("dt", {}, name), h("dd", { class: "num" }, value)))),
   ].filter(Boolean);
 }
 
@@ -178,7 +179,8 @@ function actions(incident) {
 
 async function fetchBehind(incident) {
   const isNew = stored.id !== incident.incidentId;
-  const grew = incident.lastAnomalyAt > stored.upTo && performance.now() - stored.asked > AGAIN_MS;
+  const isBehind = incident.status === "open" && !stored.findings.length; // the tables come after the topic
+  const grew = (incident.lastAnomalyAt > stored.upTo || isBehind) && performance.now() - stored.asked > AGAIN_MS;
   if (!isNew && !grew) return;
   Object.assign(stored, { id: incident.incidentId, upTo: incident.lastAnomalyAt, asked: performance.now() });
   if (isNew) Object.assign(stored, { findings: [], series: null, problem: null, at: stored.at + 1 });

@@ -1,0 +1,64 @@
+"""What `--help` says after the options: examples, files and exit codes, so that it serves as a manual page."""
+
+from __future__ import annotations
+
+import argparse
+
+_CODES = "exit codes: 0 done, 2 settings or usage, 3 data refused, 4 infrastructure not reachable, 130 interrupted."
+_PLACES = "Settings come from --settings FILE (or GRIDWATCH_SETTINGS), GRIDWATCH_* variables and --set, in this order."
+
+_EXAMPLES: dict[str, tuple[str, ...]] = {
+    "demo": (
+        "gridwatch demo                                  # a minute of traffic, a report",
+        "gridwatch demo --seconds 120 --hold             # stay with broker and console until Ctrl-C",
+        "gridwatch demo --dir runs/demo --report r.json  # keep tables and logs",
+        "gridwatch demo --store minio                    # tables in a real MinIO; needs Go",
+    ),
+    "run": ("gridwatch run --settings my.toml", "gridwatch run --set lake.root=s3a://grid/lake"),
+    "check": (
+        "gridwatch check --settings my.toml",
+        "gridwatch check --settings my.toml --sample 5000   # are my records readings?",
+        "gridwatch check --json | jq -e .ok                 # in a script",
+    ),
+    "describe": ("gridwatch describe --set detection.cadence_s=60",),
+    "verify": ("gridwatch verify --settings my.toml", "gridwatch verify --json | jq .unaccounted"),
+    "sql": (
+        'gridwatch sql "SELECT anomaly_type, count(*) FROM anomalies GROUP BY ALL"',
+        'gridwatch sql --format csv "SELECT * FROM readings WHERE NOT is_resent" > readings.csv',
+        'gridwatch sql --engine spark "SELECT count(*) FROM readings"',
+    ),
+    "topics create": ("gridwatch topics create --set kafka.bootstrap_servers=kafka-1:9092",),
+    "broker start": ("gridwatch broker start", "gridwatch broker start --dir runs/mine --port 9092"),
+    "objectstore start": ("gridwatch objectstore start",),
+}
+"""By command: lines that a user may type. Commands that are not here bring an epilog of their own, or need none."""
+
+_NOTES = {
+    "check": "A warning stops nothing. With --sample the archive's own plan judges the records; nothing is written.",
+    "verify": "Exit code 3 names the offsets of what is lost or stored twice; lag is not loss.",
+    "run": "The first start creates missing tables. Ctrl-C and SIGTERM end it after the running batch.",
+}
+
+
+def add_manual(parser: argparse.ArgumentParser) -> None:
+    """Give every command without an epilog one, below its options."""
+    for name, command in _commands(parser):
+        lines = []
+        if note := _NOTES.get(name):
+            lines.append(note)
+        if examples := _EXAMPLES.get(name):
+            lines.append("examples:\n" + "\n".join(f"  {line}" for line in examples))
+            has_settings = any(action.dest == "settings" for action in command._actions)
+            lines.append(f"{_PLACES if has_settings else ''}\n{_CODES}".strip())
+        if lines and not command.epilog:
+            command.epilog = "\n\n".join(lines)
+            command.formatter_class = argparse.RawDescriptionHelpFormatter
+
+
+def _commands(parser: argparse.ArgumentParser, prefix: str = "") -> list[tuple[str, argparse.ArgumentParser]]:
+    found = []
+    for action in parser._actions:
+        if isinstance(action, argparse._SubParsersAction):
+            for name, child in action.choices.items():
+                found += [(prefix + name, child), *_commands(child, f"{prefix}{name} ")]
+    return found
