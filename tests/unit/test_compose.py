@@ -50,7 +50,7 @@ def published_ports() -> list[str]:
 
 def test_every_part_of_the_pipeline_is_there() -> None:
     assert set(SERVICES) == {
-        "kafka", "object-store", "bucket", "topics", "fleet", "pipeline", "alerts", "generator",
+        "kafka", "object-store", "bucket", "topics", "fleet", "pipeline", "alerts", "generator", "console",
     }  # fmt: skip
 
 
@@ -107,14 +107,14 @@ def test_every_variable_has_a_value_and_compose_stops_without_it() -> None:
 
 def test_secrets_stand_in_no_file_and_are_new_each_time() -> None:
     empty = re.findall(r"^(\w+)=$", EXAMPLE_TEXT, flags=re.MULTILINE)
-    assert empty == ["OBJECT_STORE_ACCESS_KEY", "OBJECT_STORE_SECRET_KEY"]
+    assert empty == ["OBJECT_STORE_ACCESS_KEY", "OBJECT_STORE_SECRET_KEY", "CONSOLE_TOKEN"]
     first, second = example_values(), example_values()
     assert all(len(first[name]) == 40 and first[name] != second[name] for name in empty)
     secret_like = [
         (service, name)
         for service, values in yaml.safe_load(COMPOSE_TEXT)["services"].items()
         for name, value in values.get("environment", {}).items()
-        if re.search("PASSWORD|SECRET|ACCESS_KEY", name) and not str(value).startswith("${")
+        if re.search("PASSWORD|SECRET|ACCESS_KEY|TOKEN", name) and not str(value).startswith("${")
     ]
     assert not secret_like
 

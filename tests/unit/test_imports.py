@@ -21,7 +21,7 @@ LEVELS: tuple[tuple[str, ...], ...] = (
     ("pipelines.detection_settings",),
     ("pipelines.console_settings",),
     ("pipelines.settings", "pipelines.contract", "pipelines.setting_facts", "pipelines.package"),
-    ("pipelines.settings_load", "pipelines.tables", "pipelines.kafka_options"),
+    ("pipelines.settings_load", "pipelines.tables", "pipelines.kafka_options", "pipelines.lake_views"),
     ("pipelines.transforms", "pipelines.sources", "pipelines.sinks", "pipelines.observe", "pipelines.topics",
      "pipelines.lake_sql", "pipelines.lake_probe", "pipelines.kafka_probe", "pipelines.verify_report",
      "pipelines.local"),
