@@ -17,7 +17,7 @@ import pytest
 from selenium.webdriver.common.keys import Keys
 
 from pipelines.console.serve import READY
-from pipelines.local.broker import RunningBroker
+from pipelines.local.broker import RunningBroker, start_broker
 from pipelines.local.processes import Child
 from tests.integration.browsing import Browser, browser, needs_chromium
 from tests.integration.small_grid import SICK, anomaly, incident, send, write_lake
@@ -345,3 +345,30 @@ def test_without_kafka_the_page_says_so_and_still_shows_the_tables(
         window.open(shown.url, "feeders")
         window.wait_for(lambda: "Kafka" in window.text("#trouble"), "the trouble is named")
         window.wait_for(lambda: window.count("main tbody tr") == 2, "the feeders come from the tables")
+
+
+def test_a_broker_that_goes_away_is_told_and_nothing_is_missed_when_it_is_back(window: Browser, tmp_path: Path) -> None:
+    broker = start_broker(tmp_path / "broker")
+    try:
+        place = Place(tmp_path, broker.bootstrap_servers)
+        place.create_topics()
+        write_lake(place.settings)
+        topics = place.settings.kafka.topics
+        send(place.settings, topics.incidents, incident("aa01"))
+        for shown in serve(place):
+            window.open(shown.url)
+            window.wait_for(lambda: window.count("#i-aa01") == 1, "the incident is there")
+            window.script("window.gridwatch.delays.length = 0")
+            broker.stop()
+            window.wait_for(lambda: "Kafka" in window.text("#trouble"), "the trouble is named", 30)
+            assert window.count("#i-aa01") == 1, "what is known stays"
+            broker.start()
+            send(place.settings, topics.incidents, incident("bb02", meterId="m-6"))
+            send(place.settings, topics.anomalies, *(anomaly(f"after-{n}") for n in range(50)), key="anomalyId")
+            window.wait_for(lambda: window.count("#i-bb02") == 1, "the feed goes on", 60)
+            window.wait_for(
+                lambda: window.script("return window.gridwatch.delays.length") == 50, "each finding once", 60
+            )
+            window.wait_for(lambda: not window.text("#trouble"), "the trouble is over", 30)
+    finally:
+        broker.stop()
