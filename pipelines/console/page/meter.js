@@ -124,8 +124,9 @@ function size() {
 }
 
 function legend() {
-  return h("p", { class: "legend" }, h("span", { class: "key voltage" }), "voltage  ", h("span", { class: "key baseline" }), "baseline: mean of the last closed window  ",
-    h("span", { class: "key band" }), "beyond it: a deviation  ", h("span", { class: "key limit" }), "limits of the band");
+  const item = (name, text) => h("span", { class: "item" }, h("span", { class: `key ${name}` }), text);
+  return h("p", { class: "legend" }, item("voltage", "voltage"), item("baseline", "mean of the last closed window"),
+    item("band", "beyond it: a deviation"), item("limit", "limits of the band"));
 }
 
 function asTable(series) {
