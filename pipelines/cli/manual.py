@@ -30,8 +30,17 @@ _EXAMPLES: dict[str, tuple[str, ...]] = {
     "topics create": ("gridwatch topics create --set kafka.bootstrap_servers=kafka-1:9092",),
     "broker start": ("gridwatch broker start", "gridwatch broker start --dir runs/mine --port 9092"),
     "objectstore start": ("gridwatch objectstore start",),
+    "broker stop": ("gridwatch broker stop",),
+    "objectstore stop": ("gridwatch objectstore stop",),
+    "alerts": ("gridwatch alerts --settings my.toml   # beside gridwatch run, with alerts.mode = realtime",),
+    "detect": ("gridwatch detect --readings readings.parquet --fleet conf/fleet.csv --out results",),
+    "evaluate": (
+        "gridwatch evaluate --results results --readings readings.parquet --fleet conf/fleet.csv --labels labels.csv",
+    ),
+    "profiles": ("gridwatch profiles --settings my.toml   # once a day, from a scheduler",),
+    "backtest": ("gridwatch backtest --from 2026-03-01 --to 2026-03-02 --set detection.sigma=3",),
 }
-"""By command: lines that a user may type. Commands that are not here bring an epilog of their own, or need none."""
+"""By command: lines that a user may type. Commands that are not here bring an example of their own."""
 
 _NOTES = {
     "check": "A warning stops nothing. With --sample the archive's own plan judges the records; nothing is written.",
@@ -41,7 +50,7 @@ _NOTES = {
 
 
 def add_manual(parser: argparse.ArgumentParser) -> None:
-    """Give every command without an epilog one, below its options."""
+    """Put notes and examples below the options of every command, after what it says itself."""
     for name, command in _commands(parser):
         lines = []
         if note := _NOTES.get(name):
@@ -49,9 +58,10 @@ def add_manual(parser: argparse.ArgumentParser) -> None:
         if examples := _EXAMPLES.get(name):
             lines.append("examples:\n" + "\n".join(f"  {line}" for line in examples))
             has_settings = any(action.dest == "settings" for action in command._actions)
-            lines.append(f"{_PLACES if has_settings else ''}\n{_CODES}".strip())
-        if lines and not command.epilog:
-            command.epilog = "\n\n".join(lines)
+            codes = "" if "exit codes" in (command.epilog or "") else _CODES
+            lines.append(f"{_PLACES if has_settings else ''}\n{codes}".strip())
+        if lines:
+            command.epilog = "\n\n".join([*([command.epilog] if command.epilog else []), *lines])
             command.formatter_class = argparse.RawDescriptionHelpFormatter
 
 
