@@ -64,7 +64,8 @@ class Feed(threading.Thread):
                 polled = consumer.poll(timeout_ms=_POLL_MS)
                 if polled:
                     records = [self._record(kinds[at], at, record) for at, found in polled.items() for record in found]
-                    self._deliver(sorted(records, key=lambda record: record.at_ms))
+                    # Findings of several partitions as they were appended; of other topics the order of offsets counts.
+                    self._deliver(sorted(records, key=lambda r: r.at_ms if r.kind == "anomalies" else 0))
         finally:
             consumer.close()
 

@@ -64,8 +64,7 @@ class Hub:
     def close(self) -> None:
         """End every page's stream."""
         for queue in list(self._clients):
-            with_room = not queue.full()
-            if with_room:
+            if not queue.full():
                 queue.put_nowait(None)
         self._clients.clear()
 

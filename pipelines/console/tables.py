@@ -12,11 +12,11 @@ from typing import Any
 
 import duckdb
 
-from pipelines.errors import GridwatchError, SettingsError
+from pipelines.errors import GridwatchError, InfrastructureUnavailable, SettingsError
 from pipelines.lake_sql import open_lake
 from pipelines.settings import Detection, Settings
-from pipelines.small_tables import highest_value
-from pipelines.tables import METER_WINDOWS, READINGS
+from pipelines.small_tables import STORE_ERRORS, highest_value
+from pipelines.tables import METER_WINDOWS, READINGS, Table
 
 Row = dict[str, Any]
 
@@ -88,7 +88,7 @@ class Tables:
 
     def meter(self, meter: str, *, until_ms: int | None, minutes: float) -> Row:
         """Voltage, what was expected, limits and findings of one meter, up to a moment or to the newest reading."""
-        until = _moment(until_ms) if until_ms else highest_value(self._settings, READINGS, "event_ts")
+        until = _moment(until_ms) if until_ms else self._highest(READINGS, "event_ts")
         if until is None:
             raise SettingsError("no readings yet")
         span = _span(until - timedelta(minutes=minutes), until)
@@ -118,10 +118,17 @@ class Tables:
         return self._settings.detection
 
     def _at_the_latest(self, sql: str, **values: Any) -> Row:
-        at = highest_value(self._settings, METER_WINDOWS, "window_end")
+        at = self._highest(METER_WINDOWS, "window_end")
         moment = at or datetime.fromtimestamp(0, UTC)
         rows = self._ask(sql, un=self._rules.nominal_voltage_v, at=moment, day=moment.date(), **values)
         return {"at": _ms(at) if at else None, "rows": rows}
+
+    def _highest(self, table: Table, column: str) -> Any:
+        try:
+            return highest_value(self._settings, table, column)
+        except STORE_ERRORS as error:
+            why = str(error).strip().splitlines()[0][:200]
+            raise InfrastructureUnavailable(f"table {table.name} of {self._settings.lake.root}: {why}") from None
 
     def _ask(self, sql: str, **values: Any) -> list[Row]:
         with self._lock:

@@ -98,7 +98,8 @@ class IncidentsBatch:
         touched = _first_of_each_key(events.select(NEEDED).to_pylist())
         known = KnownIncidents.read(settings, touched, before)
         since = known.reach_back(touched)
-        rules, steps = self._operators.rules(), settings.detection.steps_s
+        rules = self._operators.rules(min(since.values(), default=clock))
+        steps = settings.detection.steps_s
         back = timedelta(seconds=(rules.warning_n - 1) * max(steps))
         anomalies = self._anomalies_since({key: at - back for key, at in since.items()})
         found = sessions(anomalies, clock=clock, settings=rules, step_s=steps)

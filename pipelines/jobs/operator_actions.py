@@ -6,6 +6,7 @@ Part of the query incidents: it owns the table, and hears of an action in the or
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from datetime import datetime, timedelta
 from typing import Any
 
 import pyarrow as pa
@@ -16,6 +17,8 @@ from pipelines.sinks import BatchId
 from pipelines.small_tables import append_rows_once, arrow_schema, read_rows
 from pipelines.tables import OPERATOR_ACTIONS
 from pipelines.transforms.operator_actions import parse_action, with_mutes
+
+_LONG_BEFORE = timedelta(days=30)
 
 
 @dataclass
@@ -44,9 +47,14 @@ class OperatorActions:
             self._rows().update(new)
         return refused
 
-    def rules(self) -> Incidents:
-        """The settings of incidents as they work, with the operators' mutes."""
-        return with_mutes(self.settings.session_rules, self._rows().values())
+    def rules(self, earliest: datetime | None) -> Incidents:
+        """The settings of incidents as they work, with the operators' mutes.
+
+        Those that ended long before `earliest`, the first event time that matters, are left out: years of them would
+        make every batch slower.
+        """
+        after = earliest - _LONG_BEFORE if earliest else None
+        return with_mutes(self.settings.session_rules, self._rows().values(), after=after)
 
     def _rows(self) -> dict[str, dict[str, Any]]:
         if self._known is None:

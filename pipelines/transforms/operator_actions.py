@@ -46,8 +46,8 @@ def parse_action(text: str | bytes | None) -> Action | None:
     return {field.column: _value(field, document.get(field.name)) for field in ACTION.fields}
 
 
-def mute_texts(actions: Iterable[Mapping[str, Any]]) -> tuple[str, ...]:
-    """The mutes of rows of the table operator_actions, each as a text of `incidents.mute`.
+def mute_texts(actions: Iterable[Mapping[str, Any]], *, after: datetime | None = None) -> tuple[str, ...]:
+    """The mutes of rows of the table operator_actions that end later than `after`, each as a text of `incidents.mute`.
 
     A later mute of the same meter or feeder shortens or takes back the one before: of every scope the last counts,
     and earlier ones until it was said.
@@ -62,13 +62,15 @@ def mute_texts(actions: Iterable[Mapping[str, Any]]) -> tuple[str, ...]:
         latest[scope] = mute
     windows += [_window(mute, mute["mute_until"]) for mute in latest.values()]
     return tuple(
-        f"{who} {start.isoformat()}/{end.isoformat()} {reason}" for who, start, end, reason in windows if start < end
+        f"{who} {start.isoformat()}/{end.isoformat()} {reason}"
+        for who, start, end, reason in windows
+        if start < end and (after is None or end > after)
     )
 
 
-def with_mutes(rules: Incidents, actions: Iterable[Mapping[str, Any]]) -> Incidents:
-    """The settings of incidents with the operators' mutes beside those of the file."""
-    texts = mute_texts(actions)
+def with_mutes(rules: Incidents, actions: Iterable[Mapping[str, Any]], *, after: datetime | None = None) -> Incidents:
+    """The settings of incidents with the operators' mutes that end later than `after` beside those of the file."""
+    texts = mute_texts(actions, after=after)
     return rules.model_copy(update={"mute": (*rules.mute, *texts)}) if texts else rules
 
 

@@ -109,6 +109,12 @@ def test_order_and_other_actions_change_nothing() -> None:
     assert mute_texts([second, seen, first]) == mute_texts([first, second])
 
 
+def test_mutes_that_ended_before_what_matters_are_left_out() -> None:
+    rows = [mute(0, 60), mute(100, 200, scopeId="m-002")]
+    assert [text.split()[0] for text in mute_texts(rows, after=utc(60))] == ["m-002"]
+    assert len(mute_texts(rows, after=utc(59))) == 2
+
+
 def test_the_reason_names_who_said_it_and_why() -> None:
     (window,) = with_mutes(Incidents(), [mute(0, 60, operator="Ada", note="a\n tree")]).mute_windows
     assert window.reason == "muted on the console by Ada: a tree"

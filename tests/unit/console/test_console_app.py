@@ -166,9 +166,14 @@ def test_numbers_in_questions_have_bounds(tmp_path: Path) -> None:
 
 
 def test_a_lake_without_tables_is_a_line_and_no_crash(tmp_path: Path) -> None:
-    answer = client(tmp_path).get("/api/meters?q=m")
-    assert answer.status_code == 400
-    assert "no tables" in answer.json()["error"]
+    for path, status, said in (
+        ("meters?q=m", 400, "no tables"),
+        ("feeders", 503, "table"),
+        ("meter?id=m-1", 503, "table"),
+    ):
+        answer = client(tmp_path).get(f"/api/{path}")
+        assert answer.status_code == status
+        assert said in answer.json()["error"]
 
 
 def test_files_outside_the_page_are_not_served(tmp_path: Path) -> None:
