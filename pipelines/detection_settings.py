@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime
+from functools import lru_cache
 from typing import Literal, NamedTuple, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
@@ -187,6 +188,7 @@ class MuteWindow(NamedTuple):
     reason: str
 
 
+@lru_cache(maxsize=4096)
 def parse_mute(text: str) -> MuteWindow:
     """A mute window of its text. Raises ValueError.
 

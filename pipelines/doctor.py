@@ -4,15 +4,9 @@ from __future__ import annotations
 
 import os
 import socket
-import time
-import urllib.error
-import urllib.request
 from collections.abc import Iterator
-from email.utils import parsedate_to_datetime
 from pathlib import Path
 from urllib.parse import urlsplit
-
-from kafka import KafkaConsumer, TopicPartition
 
 from pipelines.errors import DataRefused, GridwatchError, InfrastructureUnavailable, SettingsError
 from pipelines.identity.check import examine
@@ -21,10 +15,8 @@ from pipelines.identity.lock import describe_holder, holder_of
 from pipelines.identity.record import read_record
 from pipelines.local.java import java_version, require_java
 from pipelines.settings import Settings
-from pipelines.topics import client_options, topic_offsets
 
 _PATIENCE_S = 3.0
-_CLOCK_LIMIT_S = 5.0
 _BESIDE_HEAP_BYTES = 1 << 30
 """What Java needs beside its heap, and Python."""
 
@@ -61,21 +53,6 @@ def look_at_ports(settings: Settings) -> str:
     return ", ".join(f"{host}:{port}" for _, host, port in places) + " can be connected to"
 
 
-def look_at_clock(settings: Settings) -> str:
-    """This machine's clock against the newest record's broker time and the store's.
-
-    Raises InfrastructureUnavailable beyond 5 s: readings would be called early or late, and a store refuses requests.
-    """
-    compared = []
-    if (appended := _newest_append_s(settings)) is not None:
-        _refuse_skew("the broker", time.time() - appended if appended > time.time() else 0.0)
-        compared.append("the broker")
-    if (ahead := _ahead_of_store_s(settings)) is not None:
-        _refuse_skew("the object store", ahead)
-        compared.append("the object store")
-    return f"agrees with {' and '.join(compared)}" if compared else "nothing to compare it with yet"
-
-
 def look_at_checkpoint(settings: Settings) -> str:
     """Whether the checkpoint can be written, and who uses it."""
     files = CheckpointFiles(settings)
@@ -103,46 +80,6 @@ def _addresses(settings: Settings) -> Iterator[tuple[str, str, int]]:
     if settings.store.endpoint and settings.lake.root.startswith("s3"):
         parts = urlsplit(settings.store.endpoint)
         yield "store.endpoint", parts.hostname or "", parts.port or (443 if parts.scheme == "https" else 80)
-
-
-def _newest_append_s(settings: Settings) -> float | None:
-    """Broker time of the newest reading, epoch seconds; None without any."""
-    topic = settings.kafka.topics.readings
-    consumer = KafkaConsumer(**client_options(settings.kafka), enable_auto_commit=False)
-    try:
-        newest: list[float] = []
-        for partition, (first, end) in topic_offsets(settings.kafka, topic).items():
-            if end > first:
-                place = TopicPartition(topic, partition)
-                consumer.assign([place])
-                consumer.seek(place, end - 1)
-                polled = consumer.poll(timeout_ms=int(_PATIENCE_S * 1000))
-                newest += [record.timestamp / 1000 for records in polled.values() for record in records]
-        return max(newest, default=None)
-    finally:
-        consumer.close()
-
-
-def _ahead_of_store_s(settings: Settings) -> float | None:
-    if not (settings.store.endpoint and settings.lake.root.startswith("s3")):
-        return None
-    try:
-        with urllib.request.urlopen(settings.store.endpoint, timeout=_PATIENCE_S) as answer:
-            said = answer.headers.get("Date")
-    except urllib.error.HTTPError as refusal:  # it answers, and that is all that is asked
-        said = refusal.headers.get("Date")
-    except OSError:
-        return None
-    return time.time() - parsedate_to_datetime(said).timestamp() if said else None
-
-
-def _refuse_skew(whose: str, ahead_s: float) -> None:
-    if abs(ahead_s) > _CLOCK_LIMIT_S:
-        raise InfrastructureUnavailable(
-            f"this machine's clock is {abs(ahead_s):.0f} s {'ahead of' if ahead_s > 0 else 'behind'} that of"
-            f" {whose}; set"
-            " it, for example with `timedatectl set-ntp true`"
-        )
 
 
 def _require_writable(folder: Path) -> None:

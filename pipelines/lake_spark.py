@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from textwrap import dedent
 from typing import Any
 
 from pyspark.errors import AnalysisException, ParseException
@@ -10,10 +11,11 @@ from pyspark.sql import SparkSession
 
 from pipelines.errors import SettingsError
 from pipelines.lake_sql import no_tables
+from pipelines.lake_views import VIEWS, View, views_in
 from pipelines.session import build_session
 from pipelines.settings import Settings
 from pipelines.sources import table
-from pipelines.tables import TABLES
+from pipelines.tables import TABLES, table_path
 
 
 def ask_spark(settings: Settings, query: str, say: Callable[[str], None]) -> tuple[list[str], list[tuple[Any, ...]]]:
@@ -26,6 +28,8 @@ def ask_spark(settings: Settings, query: str, say: Callable[[str], None]) -> tup
     spark = build_session(settings, app_name="gridwatch-sql")
     try:
         names = add_views(spark, settings)
+        for view in views_in(query):
+            spark.sql(view_statement(view))
         frame = spark.sql(f"SELECT * FROM (\n{query.strip().rstrip(';')}\n)")
         return frame.columns, [tuple(row) for row in frame.collect()]
     except (AnalysisException, ParseException) as error:
@@ -35,6 +39,22 @@ def ask_spark(settings: Settings, query: str, say: Callable[[str], None]) -> tup
         raise SettingsError(str(error).strip().split("\n")[0]) from None
     finally:
         spark.stop()
+
+
+def view_script(settings: Settings) -> str:
+    """Statements for the program `spark-sql`: the tables and the views."""
+    root = settings.lake.root
+    tables = [
+        f"CREATE OR REPLACE TEMPORARY VIEW {name} AS SELECT * FROM delta.`{table_path(root, name)}`;" for name in TABLES
+    ]
+    return "\n".join(
+        ["SET spark.sql.session.timeZone = UTC;", *tables, *(f"{view_statement(view)};" for view in VIEWS)]
+    )
+
+
+def view_statement(view: View) -> str:
+    """What makes one of `VIEWS`, in Spark."""
+    return f"CREATE OR REPLACE TEMPORARY VIEW {view.name} AS {dedent(view.sql).strip()}"
 
 
 def add_views(spark: SparkSession, settings: Settings) -> list[str]:

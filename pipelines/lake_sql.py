@@ -5,11 +5,13 @@ from __future__ import annotations
 import re
 from importlib.util import find_spec
 from pathlib import Path
+from textwrap import dedent
 
 import duckdb
 from duckdb import DuckDBPyConnection, StatementType
 
 from pipelines.errors import DataRefused, GridwatchError, InfrastructureUnavailable, SettingsError
+from pipelines.lake_views import VIEWS, View, views_in
 from pipelines.settings import Settings, Store
 from pipelines.store_tls import trust_in_this_process
 from pipelines.tables import TABLES, table_path
@@ -54,9 +56,25 @@ def run_sql(lake: DuckDBPyConnection, sql: str) -> DuckDBPyConnection:
     """
     try:
         _refuse_writes(lake, sql)
+        _add_views_for(lake, sql)
         return lake.execute(sql)
     except duckdb.Error as error:
         raise _explain(lake, error) from None
+
+
+def view_script(settings: Settings) -> str:
+    """Statements for the program `duckdb`: the extensions' names, the tables and the views; without secrets."""
+    root = settings.lake.root
+    extensions = ["delta", *(["httpfs"] if _is_store(root) else [])]
+    lines = [f"INSTALL {name}; LOAD {name};" for name in extensions]
+    lines += [f"CREATE OR REPLACE VIEW {name} AS SELECT * FROM delta_scan({_quoted(duckdb_path(root, name))});"
+              for name in TABLES]  # fmt: skip
+    return "\n".join([*lines, "SET TimeZone = 'UTC';", *(view_statement(view) for view in VIEWS)])
+
+
+def view_statement(view: View) -> str:
+    """What makes one of `VIEWS`, in DuckDB."""
+    return f"CREATE OR REPLACE VIEW {view.name} AS {dedent(view.sql).strip()};"
 
 
 def view_names(lake: DuckDBPyConnection) -> list[str]:
@@ -120,6 +138,12 @@ def _load_extension(lake: DuckDBPyConnection, name: str) -> None:
             f" duckdb-extension-{name}=={duckdb.__version__}"
         )
     lake.execute(f"LOAD {_quoted(str(file))}")
+
+
+def _add_views_for(lake: DuckDBPyConnection, sql: str) -> None:
+    """Make the views that a query names: each one reads the tables' logs, so that making all would take its time."""
+    for view in views_in(sql):
+        lake.execute(view_statement(view))
 
 
 def _add_view(lake: DuckDBPyConnection, root: str, name: str) -> bool:

@@ -7,6 +7,7 @@ from typing import Literal, Self
 
 from pydantic import Field, SecretStr, model_validator
 
+from pipelines.console_settings import Console as Console
 from pipelines.credentials import default_secret_problem
 from pipelines.detection_settings import AUTO as AUTO
 from pipelines.detection_settings import REFERENCE_VOLTAGE_V as REFERENCE_VOLTAGE_V
@@ -27,6 +28,12 @@ class Topics(Section):
     ticks: str = Field("window-ticks", description="Topic of the closed window ends, the clock of the incidents.")
     incidents: str = Field("incidents", description="Compacted topic of the incidents.")
     dead_letters: str = Field("dead-letter-queue", description="Topic of the rejected records.")
+    actions: str = Field("operator-actions", description="Compacted topic of what operators say on the console.")
+
+    @property
+    def of_incidents(self) -> list[str]:
+        """What the query incidents reads: anomalies, window ends, and what operators say."""
+        return [self.anomalies, self.ticks, self.actions]
 
 
 class Kafka(Section):
@@ -281,6 +288,7 @@ class Settings(Section):
     upkeep: Upkeep = Upkeep()
     metrics: Metrics = Metrics()
     notify: Notify = Notify()
+    console: Console = Console()
 
     @property
     def resent_horizon_s(self) -> float:

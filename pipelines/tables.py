@@ -292,11 +292,22 @@ REPLAYS = Table(
     ),
 )
 
+OPERATOR_ACTIONS = Table(
+    "operator_actions",
+    "one action_id",
+    "incidents",
+    (
+        *_from_message(message("operator_action")),
+        Column("kafka_offset", _LONG, None, "Offset in the topic operator-actions of its first occurrence."),
+        Column("kafka_ts", _TIME, "UTC", "Broker time of that record."),
+    ),
+)
+
 TABLES = {
     table.name: table
     for table in (
         READINGS, REJECTED, AUDIT, METER_WINDOWS, BASELINES, ANOMALIES, INCIDENTS, METERS, PROFILES, LABELS,
-        REPLAYS,
+        REPLAYS, OPERATOR_ACTIONS,
     )
 }  # fmt: skip
 

@@ -80,6 +80,8 @@ def create_topics(settings: Settings) -> list[str]:
         topics.heartbeats: (1, _APPEND_TIME | {"retention.ms": "3600000"}),
         topics.incidents: (1, {"cleanup.policy": "compact"}),
         topics.dead_letters: (1, keep),
+        # The table must see an action before a later one replaces it.
+        topics.actions: (1, {"cleanup.policy": "compact", "min.compaction.lag.ms": keep["retention.ms"]}),
     }
     admin = KafkaAdminClient(**client_options(kafka))
     try:

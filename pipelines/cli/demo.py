@@ -6,6 +6,7 @@ import argparse
 import json
 import shutil
 import tempfile
+import time
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -20,7 +21,10 @@ if TYPE_CHECKING:
 _TEXT = """Run the main job on this machine: a real Kafka broker (and MinIO with --store minio), the pipeline and
 the real-time alerts job on Spark, and simulated meters with labelled faults. Event time runs faster than the clock on
 the wall (rate x 10 s / meters, 40 times by default), so a minute shows more than half an hour of grid life. Then every
-reading is reconciled and a report printed. Everything it started is stopped at the end."""
+reading is reconciled and a report printed. Everything it started is stopped at the end.
+
+While it runs, the console shows it: open the address that is printed in a browser on this machine. With --hold broker,
+tables and console stay until Ctrl-C, so that there is time to look."""
 
 
 def register(commands: Commands) -> None:
@@ -37,6 +41,9 @@ def register(commands: Commands) -> None:
     parser.add_argument("--report", metavar="FILE", type=Path, help="write the report there as JSON")
     parser.add_argument("--keep", action="store_true", help="keep tables, topics' data and logs")
     parser.add_argument("--dir", metavar="DIR", type=Path, help="folder of the run; kept (default: a new one)")
+    parser.add_argument("--hold", action="store_true", help="at the end keep broker and console until Ctrl-C")
+    parser.add_argument("--no-console", action="store_true", help="do without the operator's page")
+    parser.add_argument("--json", action="store_true", help="print the report as JSON")
 
 
 def demo(args: argparse.Namespace) -> int:
@@ -46,22 +53,39 @@ def demo(args: argparse.Namespace) -> int:
     _check(args)
     keep = args.keep or args.dir is not None
     run_dir = (args.dir or Path(tempfile.mkdtemp(prefix="gridwatch-demo-"))).resolve()
-    options = DemoOptions(args.seconds, args.rate, args.meters, args.store, args.seed, run_dir)
+    options = DemoOptions(
+        args.seconds, args.rate, args.meters, args.store, args.seed, run_dir, console=not args.no_console
+    )
     report = None
+
+    def tell(found: DemoReport, page: str | None) -> None:
+        document = json.dumps(asdict(found) | {"ok": found.ok}, indent=2)
+        if args.report:
+            args.report.write_text(document + "\n", encoding="utf-8")
+        show(document if args.json else _as_text(found))
+        if args.hold:
+            _hold(page)
+
     try:
-        report = Demo(options, say_timed).run()
+        report = Demo(options, say_timed).run(tell)
     finally:
         if keep or report is None:
             say_timed(f"logs and data: {run_dir}")
         else:
             shutil.rmtree(run_dir, ignore_errors=True)
-    document = asdict(report) | {"ok": report.ok}
-    if args.report:
-        args.report.write_text(json.dumps(document, indent=2) + "\n", encoding="utf-8")
-    show(_as_text(report))
-    if keep and args.store == "local":
-        show(_next_steps(run_dir))
+    if not args.json:
+        show(_next_steps(run_dir if keep and args.store == "local" else None))
     return 0 if report.ok else 3
+
+
+def _hold(page: str | None) -> None:
+    """Wait for Ctrl-C; what runs goes on meanwhile."""
+    say_timed(f"all of it stays until Ctrl-C{f'; the console is at {page}' if page else ''}")
+    try:
+        while True:
+            time.sleep(3600)
+    except KeyboardInterrupt:
+        say_timed("stopping")
 
 
 def _check(args: argparse.Namespace) -> None:
@@ -107,14 +131,24 @@ def _as_text(report: DemoReport) -> str:
     return "\n".join([*lines, f"{report.seconds:.0f} s in all, store {report.store}: ok {str(report.ok).lower()}"])
 
 
-def _next_steps(run_dir: Path) -> str:
-    ask = f"gridwatch sql --set lake.root={run_dir}/lake"
-    return "\n".join(
-        [
-            "",
-            "Ask the tables:",
-            f'  {ask} "SELECT anomaly_type, severity, count(*) FROM anomalies GROUP BY ALL ORDER BY 3 DESC"',
-            f'  {ask} "SELECT opened_at, meter_id, family, severity, status, message FROM incidents ORDER BY 1"',
-            f'  {ask} "SELECT * FROM audit ORDER BY batch_id"',
+def _next_steps(run_dir: Path | None) -> str:
+    """What a new user does next; with the tables of the run, when they are kept."""
+    lines = ["", "Next:"]
+    if run_dir:
+        ask = f"gridwatch sql --set lake.root={run_dir}/lake"
+        lines += [
+            "  ask the tables that are kept:",
+            f'    {ask} "SELECT anomaly_type, severity, count(*) FROM anomalies GROUP BY ALL ORDER BY 3 DESC"',
+            f'    {ask} "SELECT opened_at, meter_id, family, severity, status, message FROM incidents ORDER BY 1"',
+            f'    {ask} "SELECT * FROM audit ORDER BY batch_id"',
         ]
-    )
+    else:
+        lines += ["  keep the tables and look at them:   gridwatch demo --dir runs/demo --hold"]
+    lines += [
+        "  your own Kafka and S3:              gridwatch init my.toml     # a settings file with every line explained",
+        "                                      gridwatch check --settings my.toml",
+        "                                      gridwatch topics create --settings my.toml",
+        "                                      gridwatch run --settings my.toml",
+        "                                      gridwatch console --settings my.toml",
+    ]
+    return "\n".join(lines)

@@ -16,7 +16,7 @@ PUBLISHED_NAMES = {
 }
 """Names of the published description, and the settings that do their work."""
 
-_SECTIONS = {
+SECTIONS = {
     "kafka": "Brokers and what topics are created with.",
     "kafka.topics": "Names of the topics.",
     "store": "The object store of an `s3a://` lake.",
@@ -30,7 +30,9 @@ _SECTIONS = {
     "upkeep": "How the pipeline looks after its tables; `gridwatch maintain` does it by hand.",
     "metrics": "What Prometheus reads of the jobs.",
     "notify": "Where `gridwatch notify` sends incidents.",
+    "console": "The operator's page.",
 }
+"""Every section of the settings, in the order in which they are shown, with what it is about."""
 
 _OTHER = {
     "GRIDWATCH_SETTINGS": "The settings file, when `--settings` is not given.",
@@ -71,9 +73,9 @@ def _published() -> Iterator[str]:
 
 
 def _sections() -> Iterator[str]:
-    fields = sorted(setting_fields(), key=lambda pair: list(_SECTIONS).index(_section(pair[0])))
-    for section, members in groupby(fields, key=lambda pair: _section(pair[0])):
-        yield f"## {section}\n\n{_SECTIONS[section]}"
+    fields = sorted(setting_fields(), key=lambda pair: list(SECTIONS).index(section_of(pair[0])))
+    for section, members in groupby(fields, key=lambda pair: section_of(pair[0])):
+        yield f"## {section}\n\n{SECTIONS[section]}"
         names = ["setting", "environment variable", "default", "legal", "meaning"]
         yield table(names, [_row(name, field) for name, field in members])
 
@@ -89,5 +91,6 @@ def _others() -> Iterator[str]:
     yield table(["variable", "meaning"], [[code(name), _OTHER[name]] for name in sorted(NOT_SETTINGS)])
 
 
-def _section(name: str) -> str:
+def section_of(name: str) -> str:
+    """Section of a setting: what stands before the last dot."""
     return name.rpartition(".")[0]

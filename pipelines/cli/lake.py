@@ -11,6 +11,7 @@ from pipelines.cli.arguments import Commands, add_command, settings_of
 from pipelines.cli.output import say, show
 from pipelines.cli.render import FORMATS, as_table, render
 from pipelines.errors import DataRefused, SettingsError
+from pipelines.lake_views import VIEWS
 
 if TYPE_CHECKING:
     from pipelines.settings import Settings
@@ -31,14 +32,26 @@ def register(commands: Commands) -> None:
     verify_parser.add_argument("--report", metavar="FILE", type=Path, help="also write the report there as JSON")
     verify_parser.add_argument("--json", action="store_true", help="print the report as JSON")
     sql_parser = add_command(commands, "sql", "SQL over the tables; nothing is written. Times are UTC.", sql)
-    sql_parser.add_argument("query", metavar="SQL", help='for example "SELECT count(*) FROM readings"')
+    sql_parser.add_argument("query", metavar="SQL", nargs="?", help='for example "SELECT count(*) FROM readings"')
+    sql_parser.add_argument("--views", action="store_true", help="list the views for common questions")
+    sql_parser.add_argument(
+        "--script", action="store_true", help="print what makes tables and views in the programs duckdb or spark-sql"
+    )
     sql_parser.add_argument("--engine", choices=("duckdb", "spark"), default="duckdb", help="default: duckdb")
     sql_parser.add_argument("--format", choices=FORMATS, default="table", help="default: table")
 
 
 def sql(args: argparse.Namespace) -> int:
     """Print the rows of a query."""
+    if args.views:
+        show(as_table(["view", "answers"], [[view.name, view.question] for view in VIEWS]))
+        return 0
     settings = settings_of(args).settings
+    if args.script:
+        show(_script(settings, args.engine))
+        return 0
+    if not args.query:
+        raise SettingsError('a query is missing, for example "SELECT * FROM open_incidents"')
     ask = _ask_spark if args.engine == "spark" else _ask_duckdb
     names, rows = ask(settings, args.query)
     is_plan = names == _PLAN and args.format == "table"
@@ -112,6 +125,14 @@ def _ask_duckdb(settings: Settings, query: str) -> tuple[list[str], list[tuple[A
     with open_lake(settings) as lake:
         answer = run_sql(lake, query)
         return [column[0] for column in answer.description or ()], answer.fetchall()
+
+
+def _script(settings: Settings, engine: str) -> str:
+    if engine == "spark":
+        from pipelines.lake_spark import view_script as script
+    else:
+        from pipelines.lake_sql import view_script as script
+    return script(settings)
 
 
 def _ask_spark(settings: Settings, query: str) -> tuple[list[str], list[tuple[Any, ...]]]:

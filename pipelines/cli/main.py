@@ -6,11 +6,16 @@ import argparse
 import sys
 from collections.abc import Sequence
 
-from pipelines.cli import dead_letters, demo, detection, jobs, lake, operations, parts, settings
-from pipelines.cli.output import say
+from pipelines.cli import console, dead_letters, demo, detection, init, jobs, lake, operations, parts, settings
+from pipelines.cli.manual import add_manual
+from pipelines.cli.output import has_colours, say
 from pipelines.errors import GridwatchError
 
-_EPILOG = """exit codes: 0 done, 2 settings or usage, 3 data refused (mismatch, loss),
+_EPILOG = """begin with: gridwatch demo; then gridwatch init my.toml, gridwatch check, gridwatch run, gridwatch console.
+Results go to standard output, progress and errors to standard error; --json where a script may want it.
+Colours on a terminal only, never with NO_COLOR. Every command has --help with examples.
+
+exit codes: 0 done, 2 settings or usage, 3 data refused (mismatch, loss),
 4 infrastructure not reachable, 130 interrupted.
 
 Settings come from conf/gridwatch.toml (or --settings FILE), then GRIDWATCH_* variables, then --set."""
@@ -25,8 +30,9 @@ def build_parser() -> argparse.ArgumentParser:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     commands = parser.add_subparsers(metavar="COMMAND", required=True)
-    for group in (demo, jobs, parts, settings, lake, operations, dead_letters, detection):
+    for group in (demo, init, jobs, parts, settings, lake, console, operations, dead_letters, detection):
         group.register(commands)
+    add_manual(parser)
     return parser
 
 
@@ -37,7 +43,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         return int(args.command(args) or 0)
     except GridwatchError as error:
-        say(f"gridwatch: {error}")
+        name = "\x1b[31mgridwatch:\x1b[0m" if has_colours(sys.stderr) else "gridwatch:"
+        say(f"{name} {error}")
         return error.exit_code
     except KeyboardInterrupt:
         say("gridwatch: interrupted")

@@ -8,9 +8,9 @@ from collections.abc import Callable
 from dataclasses import asdict
 
 from pipelines.cli.arguments import Commands, add_command, settings_of
+from pipelines.cli.checks import Check, look_at_broker_clock, look_at_store_clock, look_at_topics, reach_kafka, tried
 from pipelines.cli.output import say, show
 from pipelines.cli.render import as_table
-from pipelines.cli.settings import Check, look_at_topics, reach_kafka, tried
 from pipelines.errors import SettingsError
 from pipelines.settings import Settings
 
@@ -86,7 +86,7 @@ def diagnose(settings: Settings) -> list[Check]:
     done: dict[str, Check] = {}
 
     def look(name: str, attempt: Callable[[], str], *needs: str) -> None:
-        failed = [need for need in needs if done[need].result != "ok"]
+        failed = [need for need in needs if done[need].result in ("failed", "skipped")]
         done[name] = Check(name, "skipped", f"needs {failed[0]}") if failed else tried(name, attempt)
 
     look("java", parts.look_at_java)
@@ -95,7 +95,9 @@ def diagnose(settings: Settings) -> list[Check]:
     look("broker", lambda: reach_kafka(settings), "ports")
     look("topics", lambda: look_at_topics(settings), "broker")
     look("store", lambda: probe_lake(settings), "ports")
-    look("clock", lambda: parts.look_at_clock(settings), "topics")
+    look("broker clock", lambda: look_at_broker_clock(settings), "topics")
+    if settings.lake.root.startswith("s3"):
+        look("store clock", lambda: look_at_store_clock(settings), "ports")
     look("checkpoint", lambda: parts.look_at_checkpoint(settings))
     look("identity", lambda: parts.look_at_identity(settings), "topics", "store", "checkpoint")
     return list(done.values())

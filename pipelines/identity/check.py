@@ -24,7 +24,7 @@ from pipelines.identity.tables import audited, audited_ends, claim, newest_batch
 from pipelines.lake_sql import no_tables
 from pipelines.settings import Settings
 from pipelines.small_tables import table_is_there
-from pipelines.tables import ANOMALIES, AUDIT, BASELINES, METER_WINDOWS, READINGS, REJECTED, Table
+from pipelines.tables import ANOMALIES, AUDIT, BASELINES, METER_WINDOWS, OPERATOR_ACTIONS, READINGS, REJECTED, Table
 from pipelines.topics import holds_record, topic_ids, topic_offsets
 
 Say = Callable[[str], None]
@@ -32,7 +32,7 @@ ARCHIVE = "archive"
 WRITTEN: dict[str, tuple[Table, ...]] = {
     ARCHIVE: (READINGS, REJECTED, AUDIT),
     "windows": (METER_WINDOWS, BASELINES),
-    "incidents": (ANOMALIES,),
+    "incidents": (ANOMALIES, OPERATOR_ACTIONS),
 }
 """Tables whose commits carry the batch number of each query."""
 
@@ -101,7 +101,7 @@ def require_own_tables(settings: Settings) -> None:
 def gather(settings: Settings) -> Facts:
     """Ask Kafka and the tables."""
     topics = settings.kafka.topics
-    names = (topics.readings, topics.anomalies, topics.ticks)
+    names = (topics.readings, *topics.of_incidents)
     return Facts(
         topics=topic_ids(settings.kafka, names),
         tables=table_ids(settings),

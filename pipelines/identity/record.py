@@ -117,6 +117,7 @@ def shape_of(settings: Settings) -> dict[str, str]:
         "kafka.topics.readings": topics.readings,
         "kafka.topics.anomalies": topics.anomalies,
         "kafka.topics.ticks": topics.ticks,
+        "kafka.topics.actions": topics.actions,
         "pipeline.starting": settings.pipeline.starting,
         **{name: defaults.get(name, "") for name in _SPARK_SHAPE},
     }

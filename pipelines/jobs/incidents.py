@@ -1,9 +1,9 @@
-"""Query incidents: the topics anomalies and window-ticks to the tables anomalies and incidents, and to the topic."""
+"""Query incidents: from the topics of anomalies, window ends and operators' actions to the tables, and to incidents."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
 import pyarrow as pa
@@ -14,12 +14,13 @@ from pyspark.sql.streaming.query import StreamingQuery
 
 from pipelines.jobs.context import Run
 from pipelines.jobs.known_incidents import KnownIncidents
+from pipelines.jobs.operator_actions import OperatorActions
 from pipelines.observe.batches import count_anomalies
 from pipelines.observe.grid import show_incidents
 from pipelines.sinks import BatchId, send
 from pipelines.small_tables import append_rows_once, arrow_schema, merge_rows, moment, read_rows
 from pipelines.sources import kafka_stream
-from pipelines.tables import ANOMALIES, INCIDENTS
+from pipelines.tables import ANOMALIES, INCIDENTS, OPERATOR_ACTIONS
 from pipelines.transforms.anomalies import decode_anomalies, encode_events
 from pipelines.transforms.incident_relations import Key, key_of, relate
 from pipelines.transforms.incidents import NEEDED, Anomaly, incident_key, sessions
@@ -28,12 +29,12 @@ QUERY = "incidents"
 
 
 def start_incidents(run: Run) -> StreamingQuery:
-    """Start the query over both topics, from their beginning or from the checkpoint."""
+    """Start the query over the topics, from their beginning or from the checkpoint."""
     topics = run.settings.kafka.topics
     records = kafka_stream(
         run.spark,
         run.settings,
-        [topics.anomalies, topics.ticks],
+        topics.of_incidents,
         starting="earliest",
         max_offsets=run.settings.pipeline.max_offsets_per_trigger,
     )
@@ -53,19 +54,27 @@ class IncidentsBatch:
     run: Run
     _clock_after: tuple[int, datetime | None] = (-2, None)
     """Number of the batch written last, and the clock after it."""
+    _operators: OperatorActions = field(init=False)
+
+    def __post_init__(self) -> None:
+        self._operators = OperatorActions(self.run.settings)
 
     def write(self, records: DataFrame, number: int) -> None:
         """Sink of the stream: anomalies by id, incidents by MERGE, then the incidents topic."""
         batch = self.run.batch(QUERY, number)
-        decoded = decode_anomalies(records, ticks=self.run.settings.kafka.topics.ticks).toArrow()
-        events = decoded.filter(pc.is_valid(decoded["anomaly_id"])).drop("window_end").cast(arrow_schema(ANOMALIES))
+        topics = self.run.settings.kafka.topics
+        decoded = decode_anomalies(records, ticks=topics.ticks, actions=topics.actions).toArrow()
+        found = decoded.filter(pc.is_valid(decoded["anomaly_id"]))
+        events = found.drop(["window_end", "action"]).cast(arrow_schema(ANOMALIES))
+        if refused := self._operators.archive(decoded, batch):
+            self.run.say(f"{topics.actions}: {refused} records are no action of an operator and are left out")
         before, clock = self._clock(decoded["window_end"], batch)
         if events.num_rows:
             self._archive(events, batch)
         if events.num_rows or clock != before:
             self._update_incidents(events, before, clock, batch)
         self._clock_after = number, clock
-        self.run.keep_up(ANOMALIES, INCIDENTS)
+        self.run.keep_up(ANOMALIES, INCIDENTS, OPERATOR_ACTIONS)
 
     def _archive(self, events: pa.Table, batch: BatchId) -> None:
         """Append the events whose id the table does not hold yet; equal ids have equal event times."""
@@ -94,7 +103,8 @@ class IncidentsBatch:
         touched = _first_of_each_key(events.select(NEEDED).to_pylist())
         known = KnownIncidents.read(settings, touched, before)
         since = known.reach_back(touched)
-        rules, steps = settings.session_rules, settings.detection.steps_s
+        rules = self._operators.rules(min(since.values(), default=clock))
+        steps = settings.detection.steps_s
         back = timedelta(seconds=(rules.warning_n - 1) * max(steps))
         anomalies = self._anomalies_since({key: at - back for key, at in since.items()})
         found = sessions(anomalies, clock=clock, settings=rules, step_s=steps)

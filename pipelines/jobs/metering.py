@@ -139,7 +139,7 @@ def positions_at_start(settings: Settings, record: RunRecord) -> Positions:
     begins = settings.pipeline.starting if record.start.offsets is None else record.start.offsets
     for query, names, starting in (
         (archive.QUERY, [topics.readings], begins),
-        (incidents.QUERY, [topics.anomalies, topics.ticks], "earliest"),
+        (incidents.QUERY, topics.of_incidents, "earliest"),
     ):
         committed = Batches.read(files, record.folder(query)).next_offsets() or {}
         there = {name: topic_offsets(settings.kafka, name) for name in names}

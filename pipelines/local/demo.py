@@ -23,6 +23,7 @@ from pipelines.jobs import pipeline as pipeline_job
 from pipelines.lake_sql import open_lake
 from pipelines.local.broker import start_broker
 from pipelines.local.cache import pinned
+from pipelines.local.demo_console import start_console
 from pipelines.local.demo_report import DemoReport, build_report
 from pipelines.local.java import require_java
 from pipelines.local.objectstore import start_objectstore
@@ -57,6 +58,7 @@ class DemoOptions:
     store: str
     seed: int
     run_dir: Path
+    console: bool = True
 
     @property
     def speed(self) -> float:
@@ -80,8 +82,11 @@ class Demo:
         self._stored = 0
         self._stored_since = 0.0
 
-    def run(self) -> DemoReport:
-        """Run it and return the report. Raises GridwatchError when a part fails."""
+    def run(self, then: Callable[[DemoReport, str | None], None] = lambda report, page: None) -> DemoReport:
+        """Run it and return the report. Raises GridwatchError when a part fails.
+
+        `then` is given the report and the page's address while broker, tables and console are still there.
+        """
         started = time.monotonic()
         require_java()
         self._dir.mkdir(parents=True, exist_ok=True)
@@ -92,6 +97,7 @@ class Demo:
             kit.result()
             settings = self.settings()
             create_topics(settings)
+            page = self._show_console(parts)
             jobs = self._start_jobs(parts)
             self._say("grid and faults planned, both jobs reading: sending traffic")
             self._send_traffic(parts, jobs, settings)
@@ -99,7 +105,9 @@ class Demo:
             for job in jobs:
                 job.stop(grace_s=20)
             self._say("drained, reconciling Kafka with the tables")
-            return self._report(settings, time.monotonic() - started)
+            report = self._report(settings, time.monotonic() - started)
+            then(report, page)
+            return report
 
     def settings(self) -> Settings:
         """Settings of the run, as its pipeline sees them."""
@@ -128,6 +136,14 @@ class Demo:
                 "GRIDWATCH_STORE__ACCESS_KEY": store.access_key,
                 "GRIDWATCH_STORE__SECRET_KEY": store.secret_key,
             }
+
+    def _show_console(self, parts: LocalParts) -> str | None:
+        if not self.options.console:
+            return None
+        log = self._dir / "console.log"
+        page = start_console(parts, self._child_environment(), log)
+        self._say(f"the console is at {page}" if page else f"the console did not come up: {_last_line(log)}")
+        return page
 
     def _shape(self) -> list[str]:
         options = self.options

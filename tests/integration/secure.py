@@ -25,9 +25,9 @@ from kafka.admin import (
 from pipelines.conf_files import conf_path
 from pipelines.local.broker import RunningBroker, start_broker
 from pipelines.local.ports import LOOPBACK, free_ports
-from pipelines.settings import Topics
+from pipelines.settings import Settings
 
-PRINCIPALS = ("generator", "pipeline", "alerts", "reader")
+PRINCIPALS = ("generator", "pipeline", "alerts", "notify", "console", "reader")
 
 
 @dataclass(frozen=True)
@@ -85,15 +85,15 @@ class SecureBroker:
             "GRIDWATCH_KAFKA__SSL_CAFILE": str(self.certificates.ca),
         }
 
-    def grant(self, topics: Topics) -> None:
-        """Give every user the rights of `conf/security/kafka-acls.toml` on these topics, and no others."""
+    def grant(self, settings: Settings) -> None:
+        """Give every user the rights of `conf/security/kafka-acls.toml` on these topics and groups, and no others."""
         table = tomllib.loads(conf_path("security/kafka-acls.toml").read_text(encoding="utf-8"))
         assert set(table) == set(PRINCIPALS)
         acls = [
             ACL(f"User:{user}", "*", ACLOperation[operation], ACLPermissionType.ALLOW,
-                ResourcePattern(ResourceType.TOPIC, getattr(topics, topic)))
+                _resource(settings, name))
             for user, rights in table.items()
-            for topic, operations in rights.items()
+            for name, operations in rights.items()
             for operation in operations
         ]  # fmt: skip
         admin = KafkaAdminClient(bootstrap_servers=self.broker.bootstrap_servers)
@@ -102,6 +102,12 @@ class SecureBroker:
             assert not done["failed"], done["failed"]
         finally:
             admin.close()
+
+
+def _resource(settings: Settings, name: str) -> ResourcePattern:
+    if name == "notify.group":
+        return ResourcePattern(ResourceType.GROUP, settings.notify.group)
+    return ResourcePattern(ResourceType.TOPIC, getattr(settings.kafka.topics, name))
 
 
 @contextmanager

@@ -256,7 +256,7 @@ def test_the_lag_grows_while_the_jvm_hangs_and_falls_to_zero_afterwards(watched:
 def test_what_the_queries_have_read_is_committed_to_consumer_groups(watched: Watched) -> None:
     settings, wanted = watched.place.settings, {}
     topics = settings.kafka.topics
-    for group, names in (("archive", [topics.readings]), ("incidents", [topics.anomalies, topics.ticks])):
+    for group, names in (("archive", [topics.readings]), ("incidents", topics.of_incidents)):
         for name in names:
             ends = topic_offsets(settings.kafka, name)
             wanted |= {(f"watched-{group}", name, partition): end for partition, (_, end) in ends.items()}

@@ -15,10 +15,12 @@ import pytest
 from kafka import KafkaConsumer, KafkaProducer, TopicPartition
 from kafka.errors import KafkaError, TopicAuthorizationFailedError
 
+from pipelines.console.serve import READY as SHOWN
 from pipelines.errors import InfrastructureUnavailable, SettingsError
 from pipelines.jobs.alerts import READY
 from pipelines.local.minio_build import why_no_minio
 from pipelines.local.ports import free_port
+from pipelines.notify.run import READY as FOLLOWING
 from pipelines.settings_load import load_settings
 from pipelines.topics import client_options, wait_for_kafka
 from tests.integration.secure import PRINCIPALS, SecureBroker, secure_broker
@@ -50,7 +52,7 @@ HOSTILE = "canary-payload"
 
 @dataclass
 class Secured:
-    """A run as four users, and what it left behind."""
+    """A run as a user each, and what it left behind."""
 
     place: Place
     broker: SecureBroker
@@ -87,7 +89,7 @@ def secured(tmp_path_factory: pytest.TempPathFactory, package: Path) -> Iterator
         run = Secured(place, broker, store)
         try:
             place.create_topics()
-            broker.grant(place.settings.kafka.topics)
+            broker.grant(place.settings)
             _run(run, package)
             yield run
         finally:
@@ -159,6 +161,25 @@ def test_with_least_rights_everything_is_archived_once(secured: Secured) -> None
     assert report.lag == 0
     assert report.archived > 2500
     assert report.rejected > 4
+
+
+def test_notifier_and_console_run_with_their_rights(secured: Secured) -> None:
+    notify = secured.as_user("notify").with_settings(
+        notify__alertmanager=f"http://127.0.0.1:{free_port()}", metrics__notify_port=0
+    )
+    with stopped(notify.gridwatch("notify", "notify")) as notifier:
+        wait_for_text(notifier, FOLLOWING, 60)
+    port = free_port()
+    console = secured.as_user("console", store_user="reader").with_settings(console__port=port)
+    with stopped(console.gridwatch("console", "console")) as page:
+        wait_for_text(page, SHOWN, 60)
+
+        def health() -> dict[str, dict[str, object]]:
+            found: dict[str, dict[str, object]] = json.loads(_page(port, "/api/state"))["health"]
+            return found
+
+        parts = ("feed", "kafka", "lake")
+        wait_for(page, "Kafka and the tables", lambda: all(health().get(p, {}).get("ok") for p in parts), 60)
 
 
 def test_the_reader_sees_what_was_found(secured: Secured) -> None:

@@ -20,6 +20,7 @@ from tests.factories import NOON, NOON_MS, at, frame, ms, placed_frame
 
 DETECTION = Settings().detection
 TICKS = Settings().kafka.topics.ticks
+ACTIONS = "operator-actions"
 BASELINE = {
     "meter_id": "m1",
     "window_start": at(-310),
@@ -306,7 +307,7 @@ def test_decoded_anomaly_equals_the_encoded_one(spark: SparkSession) -> None:
         F.lit(9).cast("long").alias("offset"),
         F.lit(NOON).alias("timestamp"),
     )
-    back = {row["anomaly_id"]: row for row in decode_anomalies(records, ticks=TICKS).collect()}
+    back = {row["anomaly_id"]: row for row in decode_anomalies(records, ticks=TICKS, actions=ACTIONS).collect()}
     originals = sent.collect()
     sent.unpersist()
     assert len(back) == len(originals) == 4
@@ -327,11 +328,11 @@ def test_record_that_is_no_anomaly_is_left_out(spark: SparkSession) -> None:
         for topic in ("anomalies", TICKS)
     ]
     schema = "value binary, topic string, partition int, offset long, timestamp timestamp"
-    assert decode_anomalies(spark.createDataFrame(rows, schema), ticks=TICKS).collect() == []
+    assert decode_anomalies(spark.createDataFrame(rows, schema), ticks=TICKS, actions=ACTIONS).collect() == []
 
 
 def test_window_ends_come_from_the_topic_of_ticks_only(spark: SparkSession) -> None:
     rows = [(bytearray(b'{"windowEnd":%d}' % NOON_MS), topic, 0, 1, NOON) for topic in ("anomalies", TICKS)]
     schema = "value binary, topic string, partition int, offset long, timestamp timestamp"
-    (row,) = decode_anomalies(spark.createDataFrame(rows, schema), ticks=TICKS).collect()
+    (row,) = decode_anomalies(spark.createDataFrame(rows, schema), ticks=TICKS, actions=ACTIONS).collect()
     assert (row["window_end"], row["anomaly_id"]) == (NOON, None)

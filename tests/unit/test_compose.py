@@ -51,7 +51,7 @@ def published_ports() -> list[str]:
 def test_every_part_of_the_pipeline_is_there() -> None:
     assert set(SERVICES) == {
         "kafka", "object-store", "bucket", "topics", "fleet", "pipeline", "alerts", "generator", "notify", "prometheus",
-        "alertmanager", "grafana", "kafka-exporter",
+        "alertmanager", "grafana", "kafka-exporter", "console",
     }  # fmt: skip
 
 
@@ -95,7 +95,7 @@ def test_every_gridwatch_variable_is_a_setting() -> None:
     assert names <= known_environment_names()
 
 
-@pytest.mark.parametrize("service", ["pipeline", "alerts", "topics", "bucket", "notify"])
+@pytest.mark.parametrize("service", ["pipeline", "alerts", "topics", "bucket", "notify", "console"])
 def test_the_settings_of_a_service_are_accepted(service: str) -> None:
     load_settings(environment=SERVICES[service]["environment"])
 
@@ -108,14 +108,14 @@ def test_every_variable_has_a_value_and_compose_stops_without_it() -> None:
 
 def test_secrets_stand_in_no_file_and_are_new_each_time() -> None:
     empty = re.findall(r"^(\w+)=$", EXAMPLE_TEXT, flags=re.MULTILINE)
-    assert empty == ["OBJECT_STORE_ACCESS_KEY", "OBJECT_STORE_SECRET_KEY", "GRAFANA_ADMIN_PASSWORD"]
+    assert empty == ["OBJECT_STORE_ACCESS_KEY", "OBJECT_STORE_SECRET_KEY", "GRAFANA_ADMIN_PASSWORD", "CONSOLE_TOKEN"]
     first, second = example_values(), example_values()
     assert all(len(first[name]) == 40 and first[name] != second[name] for name in empty)
     secret_like = [
         (service, name)
         for service, values in yaml.safe_load(COMPOSE_TEXT)["services"].items()
         for name, value in values.get("environment", {}).items()
-        if re.search("PASSWORD|SECRET|ACCESS_KEY", name) and not str(value).startswith("${")
+        if re.search("PASSWORD|SECRET|ACCESS_KEY|TOKEN", name) and not str(value).startswith("${")
     ]
     assert not secret_like
 

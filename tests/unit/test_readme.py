@@ -61,7 +61,13 @@ def typed_lines() -> Iterator[list[str]]:
 
 LINES = list(typed_lines())
 GRIDWATCH = sorted({tuple(words[1:]) for words in LINES if words[0] == "gridwatch"})
-QUERIES = sorted({words[-1] for words in GRIDWATCH if words[0] == "sql" and "..." not in words[-1]})
+QUERIES = sorted(
+    {
+        words[-1]
+        for words in GRIDWATCH
+        if words[0] == "sql" and "..." not in words[-1] and not words[-1].startswith("--")
+    }
+)
 
 
 def parsed(words: tuple[str, ...]) -> argparse.Namespace:

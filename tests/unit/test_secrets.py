@@ -45,7 +45,7 @@ def test_only_secrets_have_files() -> None:
     webhooks = {f"GRIDWATCH_NOTIFY__WEBHOOK_{severity}_FILE" for severity in ("WARNING", "ERROR", "CRITICAL")}
     assert {name for name in known_environment_names() if name.endswith("_FILE")} == webhooks | {
         PASSWORD + "_FILE", "GRIDWATCH_STORE__ACCESS_KEY_FILE", "GRIDWATCH_STORE__SECRET_KEY_FILE",
-        "GRIDWATCH_STORE__CA_FILE",
+        "GRIDWATCH_STORE__CA_FILE", "GRIDWATCH_CONSOLE__TOKEN_FILE",
     }  # fmt: skip
     with pytest.raises(SettingsError, match="GRIDWATCH_LAKE__ROOT_FILE is no setting"):
         loaded(GRIDWATCH_LAKE__ROOT_FILE="x")

@@ -75,7 +75,7 @@ def test_a_bad_environment_value_is_named_with_its_source() -> None:
     assert "detection.sigma = 'x' (from environment)" in refusal(GRIDWATCH_DETECTION__SIGMA="x")
 
 
-@pytest.mark.parametrize("name", ["kafka.sasl_password", "store.access_key", "store.secret_key"])
+@pytest.mark.parametrize("name", ["kafka.sasl_password", "store.access_key", "store.secret_key", "console.token"])
 def test_a_secret_is_refused_after_set_and_in_the_file(name: str, tmp_path: Path) -> None:
     section, _, key = name.partition(".")
     path = tmp_path / "settings.toml"
@@ -96,7 +96,7 @@ def test_a_secret_is_not_shown_by_what_prints_the_settings(empty: Path) -> None:
 def test_exactly_the_credentials_are_secret() -> None:
     secret = {name for name, field in FIELDS.items() if is_secret(field)}
     webhooks = {f"notify.webhook_{severity}" for severity in ("warning", "error", "critical")}
-    assert secret == {"kafka.sasl_password", "store.access_key", "store.secret_key"} | webhooks
+    assert secret == {"kafka.sasl_password", "store.access_key", "store.secret_key", "console.token"} | webhooks
 
 
 @pytest.mark.parametrize(

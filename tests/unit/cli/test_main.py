@@ -48,7 +48,7 @@ def test_every_command_explains_itself(path: tuple[str, ...], capsys: pytest.Cap
 
 
 @pytest.mark.parametrize(
-    "arguments", [[], ["nope"], ["topics"], ["broker", "restart"], ["sql"], ["check", "--nope"]], ids=" ".join
+    "arguments", [[], ["nope"], ["topics"], ["broker", "restart"], ["sql", "--nope"], ["check", "--nope"]], ids=" ".join
 )
 def test_a_wrong_usage_ends_with_2(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as ended:

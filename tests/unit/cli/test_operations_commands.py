@@ -31,7 +31,7 @@ def test_the_doctor_names_what_fails_and_skips_what_needs_it(
     results = {check["name"]: check["result"] for check in said["checks"]}
     assert results == {
         "java": "ok", "memory": "ok", "ports": "failed", "broker": "skipped", "topics": "skipped", "store": "skipped",
-        "clock": "skipped", "checkpoint": "ok", "identity": "skipped",
+        "broker clock": "skipped", "checkpoint": "ok", "identity": "skipped",
     }  # fmt: skip
     (ports,) = [check["detail"] for check in said["checks"] if check["name"] == "ports"]
     assert "Connection refused; start the server" in ports

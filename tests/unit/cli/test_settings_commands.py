@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from pipelines import describe, lake_probe, topics
+from pipelines import describe, kafka_probe, lake_probe, topics
 from pipelines.cli.main import main
 from pipelines.cli.settings import MASK
 from pipelines.errors import DataRefused, InfrastructureUnavailable, SettingsError
@@ -22,8 +22,10 @@ NOWHERE = "kafka.bootstrap_servers=127.0.0.1:1"
 
 @pytest.fixture
 def reachable(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Kafka answers and has the topics."""
+    """Kafka answers and has the topics; tests/integration/test_check.py asks a real one."""
     monkeypatch.setattr(topics, "wait_for_kafka", lambda kafka, say: None)
+    monkeypatch.setattr(kafka_probe, "topic_facts", lambda settings: [])
+    monkeypatch.setattr(kafka_probe, "broker_clock", lambda settings: (True, "agrees"))
     monkeypatch.setattr(topics, "check_topics", lambda settings: None)
 
 
@@ -45,7 +47,11 @@ def test_all_is_well(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None
     assert [(c["name"], c["result"]) for c in said["checks"]] == [
         ("kafka", "ok"),
         ("topics", "ok"),
+        ("topic settings", "ok"),
+        ("permissions", "ok"),
+        ("broker clock", "ok"),
         ("lake", "ok"),
+        ("meters", "warning"),
     ]
     assert not (tmp_path / "lake").exists()
 
@@ -82,7 +88,7 @@ def test_the_table_shows_units_and_what_auto_comes_to(
 def test_no_kafka_is_exit_code_4_and_topics_are_skipped(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     code, said = check(capsys, lake(tmp_path), NOWHERE, "kafka.connect_timeout=1")
     assert code == 4
-    assert [c["result"] for c in said["checks"]] == ["failed", "skipped", "ok"]
+    assert [c["result"] for c in said["checks"]] == ["failed", "skipped", "ok", "warning"]
     assert "GRIDWATCH_KAFKA__BOOTSTRAP_SERVERS" in said["checks"][0]["detail"]
 
 
@@ -108,7 +114,7 @@ def test_a_lake_that_cannot_be_a_folder_is_exit_code_2(tmp_path: Path, capsys: p
     (tmp_path / "file").write_text("")
     code, said = check(capsys, f"lake.root={tmp_path / 'file' / 'lake'}")
     assert code == 2
-    assert "set lake.root to one you may write" in said["checks"][2]["detail"]
+    assert "set lake.root to one you may write" in next(c for c in said["checks"] if c["name"] == "lake")["detail"]
 
 
 def test_a_setting_that_is_refused_is_exit_code_2(capsys: pytest.CaptureFixture[str]) -> None:
