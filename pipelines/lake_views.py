@@ -121,7 +121,7 @@ VIEWS: tuple[View, ...] = (
         """
         SELECT date_trunc('hour', max_kafka_ts) AS hour, sum(records_in) AS records_in, sum(accepted) AS accepted,
             sum(rejected) AS rejected, sum(late) AS late, sum(resent) AS resent
-        FROM audit GROUP BY date_trunc('hour', max_kafka_ts)""",
+        FROM audit WHERE skipped_because IS NULL GROUP BY date_trunc('hour', max_kafka_ts)""",
     ),
 )
 

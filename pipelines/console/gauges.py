@@ -31,16 +31,36 @@ class AuditTotals:
     reasons: Counter[str] = field(default_factory=Counter)
     archived_end: dict[int, int] = field(default_factory=dict)
     """By partition of the readings, the offset after the last archived one."""
-    last_batch: int = -1
+    last_batches: dict[str, int] = field(default_factory=dict)
+    """The newest batch of each generation: a later one counts from 0 again."""
+
+    @property
+    def last_batch(self) -> int:
+        """The newest batch of the generation that wrote last; -1 before the first one."""
+        return next(reversed(self.last_batches.values()), -1)
+
+    @property
+    def unread(self) -> str | None:
+        """Predicate of the rows that came since; None for all of them.
+
+        >>> AuditTotals(last_batches={"a": 7, "b": 0}).unread
+        "generation NOT IN ('a', 'b') OR (generation = 'a' AND batch_id > 7) OR (generation = 'b' AND batch_id > 0)"
+        """
+        if not self.last_batches:
+            return None
+        known = ", ".join(f"'{name}'" for name in self.last_batches)
+        later = [f"(generation = '{name}' AND batch_id > {last})" for name, last in self.last_batches.items()]
+        return " OR ".join([f"generation NOT IN ({known})", *later])
 
     def add(self, rows: list[dict[str, Any]]) -> None:
         """Take rows of the table audit, newer than those before."""
-        for row in rows:
+        for row in sorted(rows, key=lambda row: row["last_offset"]):
             self.counts.update({name: row[name] or 0 for name in _COUNTED})
             self.reasons.update(dict(row["rejected_by_reason"] or {}))
             partition, end = row["kafka_partition"], row["last_offset"] + 1
             self.archived_end[partition] = max(self.archived_end.get(partition, 0), end)
-            self.last_batch = max(self.last_batch, row["batch_id"])
+            last = self.last_batches.pop(row["generation"], -1)  # the newest generation comes last
+            self.last_batches[row["generation"]] = max(last, row["batch_id"])
 
 
 class Rate:
@@ -125,9 +145,8 @@ class Gauges(threading.Thread):
 
     def _look_at_lake(self) -> None:
         try:
-            names = [*_COUNTED, "batch_id", "kafka_partition", "last_offset", "rejected_by_reason"]
-            rows = read_rows(self._settings, AUDIT, columns=names, where=f"batch_id > {self._audit.last_batch}")
-            self._audit.add(rows.to_pylist())
+            names = [*_COUNTED, "generation", "batch_id", "kafka_partition", "last_offset", "rejected_by_reason"]
+            self._audit.add(read_rows(self._settings, AUDIT, columns=names, where=self._audit.unread).to_pylist())
             highest = highest_value(self._settings, METER_WINDOWS, "window_end")
             self._window_end = int(highest.timestamp() * 1000) if highest else None
             self._lake_ok, self._lake_said = True, self._settings.lake.root

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -10,14 +11,19 @@ from pipelines.console.explain import RULE_HELP
 from pipelines.console.gauges import AuditTotals, Rate
 from pipelines.console.tables import expected, limits, thin
 from pipelines.settings import Detection
+from pipelines.sinks import BatchId
+from pipelines.small_tables import append_rows_once, as_arrow, create_tables, read_rows
+from pipelines.tables import AUDIT
 from pipelines.transforms.rules import RULES
+from tests.unit.identity.lakes import audit as audit_row
+from tests.unit.identity.lakes import settings_in
 
 
 def audit(batch: int, partition: int, last: int, **changes: Any) -> dict[str, Any]:
     """A row of the table audit: ten records in."""
     return {
-        "batch_id": batch, "kafka_partition": partition, "last_offset": last, "records_in": 10, "accepted": 9,
-        "rejected": 1, "late": 0, "resent": None, "rejected_by_reason": [("corrupt", 1)],
+        "generation": "g", "batch_id": batch, "kafka_partition": partition, "last_offset": last, "records_in": 10,
+        "accepted": 9, "rejected": 1, "late": 0, "resent": None, "rejected_by_reason": [("corrupt", 1)],
     } | changes  # fmt: skip
 
 
@@ -41,6 +47,32 @@ def test_the_audit_is_summed_and_remembers_how_far_each_partition_is() -> None:
     assert totals.archived_end == {0: 30, 1: 20}
     assert (totals.counts["records_in"], totals.counts["resent"], totals.last_batch) == (40, 0, 2)
     assert totals.reasons == {"corrupt": 4}
+
+
+def test_a_later_generation_counts_its_batches_from_0_and_is_read_whole(tmp_path: Path) -> None:
+    settings, totals = settings_in(tmp_path), AuditTotals()
+    create_tables(settings)
+
+    def store(generation: str, number: int) -> None:
+        batch = BatchId(generation, "archive", number)
+        row = audit_row(batch)
+        rows = as_arrow([tuple(row.get(name) for name in AUDIT.column_names)], AUDIT)
+        append_rows_once(rows, settings, AUDIT, batch)
+
+    def look() -> list[tuple[str, int]]:
+        rows = read_rows(settings, AUDIT, where=totals.unread).to_pylist()
+        totals.add(rows)
+        return [(row["generation"], row["batch_id"]) for row in rows]
+
+    for number in range(3):
+        store("a", number)
+    assert sorted(look()) == [("a", 0), ("a", 1), ("a", 2)]
+    store("b", 0)
+    assert look() == [("b", 0)]
+    assert totals.last_batch == 0
+    store("b", 1)
+    assert look() == [("b", 1)]
+    assert look() == []
 
 
 def test_without_history_nothing_is_expected() -> None:
