@@ -342,6 +342,30 @@ def test_any_bytes_get_one_outcome_and_what_is_accepted_is_valid(spark: SparkSes
     assert wrong == []
 
 
+EDGES: dict[str, list[Any]] = {
+    "meterId": ["m" * 64, "m" * 65, "m 1", "m1:a.b-c_d", ".m", ""],
+    "timestamp": [NOON_MS + 5000, NOON_MS + 5001, OLDEST_MS, OLDEST_MS - 1, -1, 0, 10**15, 10**18, float(NOON_MS)],
+    "voltage": [1e6, 1000000.01, -1e6, -1000001, 999999999.5, 1e10, 12345678901],
+    "temperature": [-273, -273.1, 1000, 1000.5],
+    "status": ["", "x" * 256, "x" * 257, "[~]", "café", "tab\t", None, "null"],
+}
+"""Values on both sides of every limit that the pattern of plain documents knows."""
+
+
+def test_a_plain_document_is_decided_as_the_same_fields_in_another_order(spark: SparkSession) -> None:
+    documents = [{**READING, name: value} for name, values in EDGES.items() for value in values]
+    plain = [json.dumps(one, separators=separators).encode() for one in documents for separators in (None, (",", ":"))]
+    turned = [
+        json.dumps(dict(reversed(one.items())), separators=separators).encode()
+        for one in documents
+        for separators in (None, (",", ":"))
+    ]
+    rows = decide(spark, [*plain, *turned], Settings()).orderBy("kafka_offset").collect()
+    found = [(row["reason"], *(row[column] for column in VALUES)) for row in rows]
+    assert found[: len(plain)] == found[len(plain) :]
+    assert {reason for reason, *_ in found} >= {None, "out_of_range", "bad_meter_id", "bad_status", "too_old"}
+
+
 @pytest.mark.parametrize(("query", "times"), [("archive", 1), ("windows", 0)])
 def test_plan_parses_each_record_once(spark: SparkSession, query: str, times: int) -> None:
     """A filter pushed below the parse would repeat it: five `from_json` cost twice the time of one."""
