@@ -133,16 +133,17 @@ def deviations(minutes: Minutes, counts: NDArray[np.int64]) -> tuple[Flags, Flag
     """By meter and minute: whether the window that ends with the minute deviates, and whether it does so in the band
     and alone.
 
-    `counts`: readings of each meter and minute. A normal minute deviates from a baseline that is all shifted, the
-    other way.
+    `counts`: readings of each meter and minute. A baseline with a shifted minute in it lies off its normal minutes:
+    these count among the others that move alike, and deviate themselves when the baseline is all shifted.
     """
     base_n = _base_counts(np.where(minutes.out, 0, counts))
     base_shifted = _base_counts(np.where(minutes.shifted, counts, 0))
     judged = (counts > 0) & (base_n >= MIN_HISTORY)
-    returns = ~minutes.out & ~minutes.shifted & (base_shifted == base_n)
-    deviates = judged & (minutes.out | minutes.shifted | returns)
-    low = np.where(returns, _base_counts(np.where(minutes.shifted & minutes.low, 1, 0)) == 0, minutes.low)
-    alike = np.where(low, _others_alike(deviates & low), _others_alike(deviates & ~low))
+    leans = judged & ~minutes.out & ~minutes.shifted & (base_shifted > 0)
+    deviates = (judged & (minutes.out | minutes.shifted)) | (leans & (base_shifted == base_n))
+    low = np.where(leans, _base_counts(np.where(minutes.shifted & minutes.low, 1, 0)) == 0, minutes.low)
+    moves = deviates | leans
+    alike = np.where(low, _others_alike(moves & low), _others_alike(moves & ~low))
     return deviates, deviates & ~minutes.out & (alike < PEERS)
 
 

@@ -32,7 +32,7 @@ def _lines(values: Mapping[str, Any], depth: int) -> Iterator[str]:
                 yield from _title(name, depth)
                 yield from _lines(value, depth + 1)
         else:
-            yield f"{indent}{name:<20}{_cell(value)}"
+            yield f"{indent}{name:<18}  {_cell(value)}"
 
 
 def table(rows: Sequence[Mapping[str, Any]]) -> list[str]:

@@ -99,6 +99,16 @@ def test_a_return_from_a_baseline_that_is_all_shifted_deviates() -> None:
     assert np.nonzero(alone)[1].tolist() == [4]
 
 
+def test_meters_back_from_a_shift_move_alike_with_one_that_is_shifted_the_other_way() -> None:
+    shifted = np.zeros((FEEDER_METERS, 6), dtype=np.bool_)
+    shifted[:3, 4] = shifted[3, 5] = True
+    low = np.zeros_like(shifted)
+    low[:3] = True
+    full = np.full(shifted.shape, 60)
+    assert np.nonzero(deviations(of(shifted=shifted, low=low), full)[1][:, 5])[0].tolist() == []
+    assert np.nonzero(deviations(of(shifted=shifted, low=~low | low), full)[1][:, 5])[0].tolist() == [3]
+
+
 def test_a_window_without_eight_readings_before_its_last_minute_is_not_judged() -> None:
     odd = np.array([[True, False, True]])
     deviates, _ = deviations(of(out=odd), np.array([[60, 7, 60]]))
