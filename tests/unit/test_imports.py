@@ -18,7 +18,7 @@ ROOT = Path(__file__).parents[2]
 
 LEVELS: tuple[tuple[str, ...], ...] = (
     ("pipelines.errors", "pipelines.durations", "pipelines.conf_files", "pipelines.credentials",
-     "pipelines.secret_files"),
+     "pipelines.secret_files", "pipelines.kafka_refusals"),
     ("pipelines.detection_settings",),
     ("pipelines.settings", "pipelines.contract", "pipelines.setting_facts", "pipelines.package"),
     ("pipelines.settings_load", "pipelines.tables", "pipelines.kafka_options", "pipelines.kafka_tls",
