@@ -8,9 +8,10 @@ from typing import Any
 
 from kafka import KafkaAdminClient, KafkaConsumer, TopicPartition
 from kafka.admin import ConfigResource, ConfigResourceType
-from kafka.errors import AuthorizationError, KafkaError, SaslAuthenticationFailedError, TopicAlreadyExistsError
+from kafka.errors import KafkaError, TopicAlreadyExistsError
 
 from pipelines.errors import DataRefused, InfrastructureUnavailable, SettingsError
+from pipelines.kafka_refusals import RefusedCredentials
 from pipelines.kafka_tls import tls_problem
 from pipelines.settings import Kafka, Settings
 
@@ -44,14 +45,16 @@ def wait_for_kafka(kafka: Kafka, say: Say) -> None:
     deadline, pause = time.monotonic() + kafka.connect_timeout, 0.5
     while True:
         try:
-            KafkaAdminClient(**client_options(kafka), bootstrap_timeout_ms=2000).close()
+            with RefusedCredentials() as refused:
+                KafkaAdminClient(**client_options(kafka), bootstrap_timeout_ms=2000).close()
             return
-        except (SaslAuthenticationFailedError, AuthorizationError):
-            raise InfrastructureUnavailable(
-                f"kafka.bootstrap_servers = {kafka.bootstrap_servers}: the broker refuses user {kafka.sasl_username};"
-                " look at kafka.sasl_username, kafka.sasl_mechanism and GRIDWATCH_KAFKA__SASL_PASSWORD"
-            ) from None
         except (KafkaError, OSError, ValueError) as error:
+            if refused.seen:
+                raise InfrastructureUnavailable(
+                    f"kafka.bootstrap_servers = {kafka.bootstrap_servers}: the broker refuses user"
+                    f" {kafka.sasl_username}; look at kafka.sasl_username, kafka.sasl_mechanism and"
+                    " GRIDWATCH_KAFKA__SASL_PASSWORD"
+                ) from None
             if problem := tls_problem(kafka):
                 raise InfrastructureUnavailable(
                     f"kafka.bootstrap_servers = {kafka.bootstrap_servers}: {problem}; set kafka.ssl_cafile to the"

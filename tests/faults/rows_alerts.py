@@ -104,6 +104,7 @@ def kill_alerts(bench: Bench) -> Figures:
     """Kills under traffic; afterwards every spike has its anomaly, and repeats are of the batch that was open."""
     scene, rng = handed_over(bench), bench.rng(27)
     kills = 1 if bench.short else 10
+    begins = scene.ends()
     times: list[float] = []
     recovered: list[float] = []
     with scene.traffic.running(8):
@@ -124,13 +125,15 @@ def kill_alerts(bench: Bench) -> Figures:
     lost = sorted(spikes(scene) - set(events_of(scene)))
     job.stop(30)
     require(done, f"{len(lost)} spikes without an anomaly, such as {lost[:3]}")
-    repeated = {place: count for place, count in events_of(scene).items() if count > 1}
+    # What stood there before was repeated by the first life: row 26 left its batch open.
+    mine = {place: count for place, count in events_of(scene).items() if place[1] >= begins[place[0]]}
+    repeated = {place: count for place, count in mine.items() if count > 1}
     stamps = {(r.partition, r.offset): r.timestamp / 1000 for r in _readings(scene)}
     # A batch is as long as its trigger and the moment it takes to hand over.
     far = [p for p in repeated if not any(-TRIGGER_S - 5 < stamps[p] - at < 1 for at in times)]
     require(not far, f"{len(far)} repeats older than one trigger before a kill, such as {far[:3]}")
     return {
-        "kills": kills, "spikes": len(spikes(scene)), "lost": len(lost), "repeated": len(repeated),
+        "kills": kills, "spikes": len(mine), "lost": len(lost), "repeated": len(repeated),
         "recovery_s": recovered,
     }  # fmt: skip
 

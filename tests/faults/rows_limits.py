@@ -17,8 +17,8 @@ _TMPFS_MB = 24
 
 @row(28, "wrong credentials, bad CA", "fails fast; no secret in any log")
 def wrong_credentials(bench: Bench) -> Figures:
-    """SASL_SSL at a broker of its own. Where else secrets could be: tests/integration/test_secrets.py."""
-    from tests.integration.secure import PRINCIPALS, secure_broker
+    """SASL_SSL at a broker of its own. Where else secrets could be: tests/integration/test_secure.py."""
+    from tests.integration.secure import secure_broker
 
     figures: Figures = {}
     with secure_broker(bench.folder / "secure") as secure:
@@ -28,7 +28,7 @@ def wrong_credentials(bench: Bench) -> Figures:
                  "user": {"GRIDWATCH_KAFKA__SASL_USERNAME": "nobody"},
                  "authority": {"GRIDWATCH_KAFKA__SSL_CAFILE": str(secure.foreign_ca)}}  # fmt: skip
         for name, change in wrong.items():
-            environment = secure.environment(PRINCIPALS["pipeline"]) | change
+            environment = secure.environment("pipeline") | change
             scene.lives += 1
             child = scene.place.start(f"pipeline-{scene.lives}", *_run(), more=environment)
             code = scene.ended(child, 30)
