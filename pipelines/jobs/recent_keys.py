@@ -61,8 +61,8 @@ def _by_minute(event_ms: Longs) -> Iterator[tuple[int, Longs]]:
     minutes = event_ms // _MINUTE_MS
     order = np.argsort(minutes, kind="stable")
     firsts = np.flatnonzero(np.diff(minutes[order], prepend=np.int64(-1)))
-    for first, rows in zip(firsts, np.split(order, firsts[1:]), strict=True):
-        yield int(minutes[order[first]]), rows
+    for rows in np.split(order, firsts[1:]) if len(firsts) else []:
+        yield int(minutes[rows[0]]), rows
 
 
 def _contains(sorted_keys: Longs, wanted: Longs) -> npt.NDArray[np.bool_]:

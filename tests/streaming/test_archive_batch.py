@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -20,12 +21,17 @@ BATCHES = [
 ]
 """The horizon of re-sent readings is 600 s, the watermark 10 s: batch 2 stands at 40 s and 630 s."""
 
+BROKEN = [[b"no json"], [document(timestamp=ms(5))], [b"no json", None], [document(timestamp=ms(5))]]
+"""Batches in which nothing is accepted, before and after one with a reading."""
 
-def write(run: Run, *, restart: bool) -> dict[str, list[tuple[Any, ...]]]:
+
+def write(
+    run: Run, *, restart: bool, batches: Sequence[Sequence[bytes | None]] = BATCHES
+) -> dict[str, list[tuple[Any, ...]]]:
     """Archive the batches, in one process or in one for each; what the tables say then."""
     sink, offset = ArchiveBatch(run), 0
-    for number, values in enumerate(BATCHES):
-        records = kafka_frame(run.spark, values, first_offset=offset, kafka_ts=at(700))
+    for number, values in enumerate(batches):
+        records = kafka_frame(run.spark, list(values), first_offset=offset, kafka_ts=at(700))
         offset += len(values)
         flagged = archive.build(records, meters=run.table("meters"), settings=run.settings)
         sink = ArchiveBatch(run) if restart else sink
@@ -75,3 +81,13 @@ def test_audit_accounts_for_every_record(lived: dict[bool, dict[str, Any]]) -> N
 def test_restart_before_every_batch_changes_no_verdict(lived: dict[bool, dict[str, Any]]) -> None:
     """Also for the re-sent reading of second 5, in the same minute as the horizon at 40 s."""
     assert lived[True] == lived[False]
+
+
+@pytest.mark.parametrize("restart", [False, True])
+def test_batches_without_one_good_record_are_archived_like_others(
+    make_run: MakeRun, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, restart: bool
+) -> None:
+    monkeypatch.setattr(archive, "send", lambda frame, settings, topic: Outbox().send(frame.limit(0), settings, topic))
+    tables = write(make_run(tmp_path), restart=restart, batches=BROKEN)
+    assert tables["audit"] == [(0, 1, 0, 1, 0, 0), (1, 1, 1, 0, 0, 0), (2, 2, 0, 2, 0, 0), (3, 1, 1, 0, 0, 1)]
+    assert tables["readings"] == [(1, False, False), (4, False, True)]
