@@ -61,7 +61,7 @@ def _by_minute(event_ms: Longs) -> Iterator[tuple[int, Longs]]:
     minutes = event_ms // _MINUTE_MS
     order = np.argsort(minutes, kind="stable")
     firsts = np.flatnonzero(np.diff(minutes[order], prepend=np.int64(-1)))
-    for rows in np.split(order, firsts[1:]) if len(firsts) else []:
+    for rows in np.split(order, firsts)[1:]:
         yield int(minutes[rows[0]]), rows
 
 

@@ -9,8 +9,8 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import ExitStack
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from types import FrameType, TracebackType
 from typing import Any, Protocol, Self, TypeVar
@@ -59,16 +59,17 @@ class Child:
         log.parent.mkdir(parents=True, exist_ok=True)
         with log.open("ab") as output:
             try:
-                process = subprocess.Popen(
-                    [str(word) for word in argv],
-                    stdin=subprocess.DEVNULL,
-                    stdout=output,
-                    stderr=subprocess.STDOUT,
-                    env=None if env is None else dict(env),
-                    cwd=cwd,
-                    start_new_session=True,
-                    preexec_fn=None if detached else _die_with_parent(),
-                )
+                with interrupts_held_back():
+                    process = subprocess.Popen(
+                        [str(word) for word in argv],
+                        stdin=subprocess.DEVNULL,
+                        stdout=output,
+                        stderr=subprocess.STDOUT,
+                        env=None if env is None else dict(env),
+                        cwd=cwd,
+                        start_new_session=True,
+                        preexec_fn=None if detached else _die_with_parent(),
+                    )
             except OSError as problem:
                 raise InfrastructureUnavailable(f"{name} could not be started: {problem}") from problem
         return cls(name, process, log)
@@ -154,7 +155,8 @@ class LocalParts:
 
     def start(self, name: str, argv: Sequence[str | Path], *, log: Path, **options: Any) -> Child:
         """Start a child and take it over; options as of `Child.start`."""
-        return self.add(Child.start(name, argv, log=log, **options))
+        with interrupts_held_back():
+            return self.add(Child.start(name, argv, log=log, **options))
 
     def _on_signal(self, number: signal.Signals, handler: Any) -> None:
         if threading.current_thread() is not threading.main_thread():
@@ -175,28 +177,54 @@ def run_logged(
 
     When we are interrupted or `on_line` raises, the program and what it started are killed.
     """
-    with (
-        log.open("w", encoding="utf-8") as kept,
-        subprocess.Popen(
-            command,
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-            env=env,
-            cwd=cwd,
-            start_new_session=True,
-            preexec_fn=_die_with_parent(),
-        ) as program,
-    ):
-        try:
-            for line in program.stdout or ():
-                kept.write(line)
-                on_line(line)
-            return program.wait()
-        except BaseException:
+
+    def kill_after_error(kind: type[BaseException] | None, *_: Any) -> None:
+        if kind is not None:
             os.killpg(program.pid, signal.SIGKILL)
-            raise
+
+    with log.open("w", encoding="utf-8") as kept, ExitStack() as ended:
+        with interrupts_held_back():
+            program = ended.enter_context(
+                subprocess.Popen(
+                    command,
+                    stdin=subprocess.DEVNULL,
+                    stdout=subprocess.PIPE,
+                    stderr=subprocess.STDOUT,
+                    text=True,
+                    env=env,
+                    cwd=cwd,
+                    start_new_session=True,
+                    preexec_fn=_die_with_parent(),
+                )
+            )
+            ended.push(kill_after_error)
+        for line in program.stdout or ():
+            kept.write(line)
+            on_line(line)
+        return program.wait()
+
+
+@contextmanager
+def interrupts_held_back() -> Iterator[None]:
+    """Ctrl-C and SIGTERM take effect at the end of the block: what it starts is either not there or taken over.
+
+    Python runs hooks of other modules around a fork and drops what they raise, so a KeyboardInterrupt that
+    arrives there would be lost. Outside the main thread, which alone handles signals, nothing changes.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    arrived: list[int] = []
+    handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    for number in handlers:
+        signal.signal(number, lambda number, _frame: arrived.append(number))
+    try:
+        yield
+    finally:
+        for number, handler in handlers.items():
+            signal.signal(number, handler)
+        if arrived:
+            signal.raise_signal(arrived[0])
 
 
 def wait_until(condition: Callable[[], bool], timeout_s: float, *, poll_s: float = _POLL_S) -> bool:

@@ -105,7 +105,7 @@ def _plain_document(fields: InputFields) -> str:
     """Pattern of a document that needs no further test of its text: the contract's fields in the contract's order,
     compact or with one space after colons and commas, ASCII texts within their limits, numbers without exponent.
 
-    One pattern costs a tenth of the tests of `_is_ordinary` and of the checks of texts; other orders take those.
+    Cheaper than the tests of `_is_ordinary` and the checks of texts, which other orders take (docs/adr/0004).
     """
     number = r"-?[0-9]{1,9}+(?:\.[0-9]{1,17}+)?+"
     values = {

@@ -15,23 +15,9 @@ from pipelines.contract import rejection_reasons
 from pipelines.jobs import archive, windows
 from pipelines.settings import Settings
 from pipelines.sources import empty_table
-from tests.factories import NOON, NOON_MS, READING, document, kafka_frame, ms
-from tests.factories import settings as configured
-from tests.transforms.decoding import REASONS, decide, is_valid
+from tests.factories import NOON_MS, READING, document, kafka_frame, ms
+from tests.transforms.decoding import GOOD, REASONS, VALUES, decide, epoch_ms, is_valid
 from tests.transforms.documents import OLDEST_MS, make_documents
-
-GOOD = document()
-VALUES = {
-    "meter_id": "m1",
-    "voltage_v": 230.0,
-    "current_a": 5.0,
-    "temperature_c": 20.0,
-    "status": "OK",
-    "extra": None,
-}
-"""What GOOD decodes to."""
-
-Outcome = str | dict[str, Any]
 
 
 def raw(name: str, literal: str) -> bytes:
@@ -47,11 +33,6 @@ def adding(fields: str) -> bytes:
 def without(*names: str) -> bytes:
     """GOOD without some of its fields."""
     return json.dumps({k: v for k, v in READING.items() if k not in names}).encode()
-
-
-def epoch_ms(row: Row) -> int:
-    """Event time of a reading as epoch milliseconds."""
-    return ms((row["event_ts"] - NOON).total_seconds())
 
 
 REJECTED: list[tuple[str, bytes | None, str]] = [
@@ -248,83 +229,6 @@ def test_malformed_kind_of_the_generator_gets_its_reason(outcomes: dict[bytes | 
 
 def test_every_reason_is_reached_and_named_in_the_contract() -> None:
     assert {reason for _, _, reason in REJECTED} == set(REASONS) == set(rejection_reasons())
-
-
-FOREIGN = {
-    "meter_id": "meter.id",
-    "timestamp": "t (epoch)",
-    "timestamp_unit": "s",
-    "voltage": "kV",
-    "voltage_scale": 1000.0,
-    "current": "mA",
-    "current_scale": 0.001,
-    "temperature": "°F",
-    "temperature_unit": "F",
-    "status": "state[0]",
-}
-"""Another utility's documents: names with characters that mean something in patterns, other units."""
-
-
-def foreign(**changes: Any) -> bytes:
-    """A document of that utility."""
-    values = {
-        "meter.id": "m1",
-        "t (epoch)": NOON_MS / 1000,
-        "kV": 0.23,
-        "mA": 5000,
-        "°F": 68,
-        "state[0]": "OK",
-    }
-    return json.dumps({**values, **changes}, ensure_ascii=False).encode()
-
-
-MAPPED: list[tuple[str, bytes, Outcome]] = [
-    ("units become volts, amperes and degrees Celsius", foreign(), {}),
-    ("whole seconds", foreign(**{"t (epoch)": NOON_MS // 1000}), {}),
-    ("fractions of a second", foreign(**{"t (epoch)": NOON_MS / 1000 + 0.123}), {"event_ms": NOON_MS + 123}),
-    ("no status", foreign(**{"state[0]": None}), {"status": None}),
-    (
-        "our own names are unknown here",
-        foreign(voltage=1, status="x"),
-        {"extra": {"voltage": 1, "status": "x"}},
-    ),
-    ("documents with our names", GOOD, "missing_meter_id"),
-    ("milliseconds where seconds are declared", foreign(**{"t (epoch)": NOON_MS}), "out_of_range"),
-    ("seconds ahead of the broker", foreign(**{"t (epoch)": NOON_MS / 1000 + 5.5}), "future_timestamp"),
-    ("absurd seconds", foreign(**{"t (epoch)": 1e300}), "out_of_range"),
-    ("infinite seconds", foreign(**{"t (epoch)": 77}).replace(b"77", b"1e999"), "out_of_range"),
-    ("seconds before 1970", foreign(**{"t (epoch)": -0.001}), "out_of_range"),
-    ("no seconds", foreign(**{"t (epoch)": None}), "missing_timestamp"),
-    ("a number as meter id", foreign(**{"meter.id": 7}), "wrong_type"),
-    ("a number as status", foreign(**{"state[0]": 7}), "wrong_type"),
-    ("a scaled value out of range", foreign(kV=1001), "out_of_range"),
-]
-
-
-@pytest.fixture(scope="module")
-def mapped(spark: SparkSession) -> list[Row]:
-    """The other utility's documents, decided with `input.fields` set for them."""
-    values: list[bytes | None] = [value for _, value, _ in MAPPED]
-    return decide(spark, values, configured(input={"fields": FOREIGN})).orderBy("kafka_offset").collect()
-
-
-@pytest.mark.parametrize("index", range(len(MAPPED)), ids=[name for name, *_ in MAPPED])
-def test_field_mapping(mapped: list[Row], index: int) -> None:
-    row, expected = mapped[index], MAPPED[index][2]
-    if isinstance(expected, str):
-        assert row["reason"] == expected
-        return
-    assert row["reason"] is None
-    found = {**{column: row[column] for column in VALUES}, "event_ms": epoch_ms(row)}
-    wanted = {**VALUES, "event_ms": NOON_MS, **expected}
-    assert json.loads(found.pop("extra") or "null") == wanted.pop("extra")
-    assert found == pytest.approx(wanted)
-
-
-def test_kelvin_becomes_celsius(spark: SparkSession) -> None:
-    kelvin = configured(input={"fields": {"temperature_unit": "K"}})
-    row = decide(spark, [document(temperature=293.15)], kelvin).collect()[0]
-    assert row["temperature_c"] == pytest.approx(20.0)
 
 
 @settings(max_examples=3, deadline=None, database=None, derandomize=True, phases=[Phase.generate])

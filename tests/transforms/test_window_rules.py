@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 from typing import Any
 
 import pytest
@@ -365,84 +364,6 @@ def test_a_window_of_15_minutes_needs_no_other(spark: SparkSession) -> None:
         ("low", "sustained_undervoltage"),
         ("stuck", "stuck_sensor"),
     ]
-
-
-# meter_silent: (window end, last reading) -> (event second, severity, stated silence) of what is said.
-Ends = list[tuple[int, float]]
-BACK_AT_430: Ends = [*((end, 0) for end in range(60, 480, 60)), (480, 430), (540, 530)]
-SILENCES: dict[str, tuple[Ends, list[tuple[float, str, float]]]] = {
-    "a warning at 5 min, an error at 30, a heartbeat every 30 more, nothing in between": (
-        [(end, 0) for end in range(0, 5460, 60)],
-        [(300, "WARNING", 300), (1800, "ERROR", 1800), (3600, "ERROR", 3600), (5400, "ERROR", 5400)],
-    ),
-    "299 s are no silence": ([(240, 0), (299, 0)], []),
-    "300 s are": ([(240, 0), (300, 0)], [(300, "WARNING", 300)]),
-    "back is an INFO at the window end that sees it": (
-        BACK_AT_430,
-        [(300, "WARNING", 300), (480, "INFO", 420)],
-    ),
-    "a short gap is no silence": ([(60, 0), (120, 0), (180, 0), (240, 0), (300, 250), (360, 350)], []),
-    "a second silence is reported again": (
-        [*BACK_AT_430, *((end, 530) for end in range(600, 1000, 60))],
-        [(300, "WARNING", 300), (480, "INFO", 420), (830, "WARNING", 300)],
-    ),
-    "after a gap of window ends only the highest limit is reported": (
-        [(240, 0), (1860, 0), (1920, 0)],
-        [(1800, "ERROR", 1800)],
-    ),
-    "the first window end ever reports a meter that is silent already": ([(360, 0)], [(300, "WARNING", 300)]),
-    "back after more than 30 min": ([(2000, 0), (2060, 2050)], [(1800, "ERROR", 1800), (2060, "INFO", 2000)]),
-}
-
-
-def silence(
-    spark: SparkSession, meters: dict[str, Ends], history: dict[str, Ends]
-) -> dict[str, list[tuple[float, str, float]]]:
-    """What meter_silent says of each meter."""
-    rows, before = (
-        [{**SILENT_WINDOW, "meter_id": m, "end": e, "last": t} for m, ends in some.items() for e, t in ends]
-        for some in (meters, history)
-    )
-    # The rest of the fleet reports: silence of all would say nothing of one.
-    rows += [{"meter_id": f"awake{i}", "end": e, "last": e - 10} for e in {r["end"] for r in rows} for i in range(3)]
-    said = window_findings(
-        windows_frame(spark, rows),
-        windows_frame(spark, before, placed=False),
-        detection=SETTINGS.detection,
-        incidents=SETTINGS.incidents,
-    )
-    found: dict[str, list[tuple[float, str, float]]] = {meter: [] for meter in meters}
-    for r in said.orderBy("event_ts").collect():
-        assert r["finding"]["anomaly_type"] == "meter_silent"
-        found[r["meter_id"]].append(
-            ((r["event_ts"] - at(0)).total_seconds(), r["finding"]["severity"], r["finding"]["observed"])
-        )
-    return found
-
-
-@pytest.fixture(scope="module")
-def silences(spark: SparkSession) -> dict[str, list[tuple[float, str, float]]]:
-    """Every scenario as a meter of its own, all window ends in one call."""
-    return silence(spark, {name: ends for name, (ends, _) in SILENCES.items()}, {})
-
-
-@pytest.mark.parametrize("name", list(SILENCES))
-def test_meter_silent(silences: dict[str, list[tuple[float, str, float]]], name: str) -> None:
-    assert silences[name] == SILENCES[name][1]
-
-
-def test_window_ends_in_several_calls_say_the_same_as_in_one(
-    spark: SparkSession, silences: dict[str, list[tuple[float, str, float]]]
-) -> None:
-    """Cut before, between and after the ends at which something is said: what the table held is history."""
-    names, cuts = list(SILENCES), (0, 300, 470, 10_000)
-    parts: dict[str, list[tuple[float, str, float]]] = {name: [] for name in names}
-    for since, until in itertools.pairwise(cuts):
-        now = {n: [e for e in SILENCES[n][0] if since <= e[0] < until] for n in names}
-        before = {n: [e for e in SILENCES[n][0] if e[0] < since] for n in names}
-        for name, said in silence(spark, now, before).items():
-            parts[name] += said
-    assert parts == silences
 
 
 def test_later_windows_never_change_an_earlier_verdict(spark: SparkSession) -> None:

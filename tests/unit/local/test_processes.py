@@ -148,6 +148,31 @@ def test_a_program_that_is_interrupted_stops_its_child(tmp_path: Path, number: s
     assert is_gone(child)
 
 
+INTERRUPTED_AMID_THE_FORK = textwrap.dedent("""
+    import os, signal, sys, time
+    from pathlib import Path
+    from pipelines.local.processes import LocalParts
+
+    def of_another_module():
+        os.kill(os.getpid(), signal.Signals[sys.argv[2]])
+        for _ in range(1000):
+            pass
+
+    with LocalParts() as parts:
+        os.register_at_fork(after_in_parent=of_another_module)
+        parts.start("sleeper", [sys.executable, "-c", "import time; time.sleep(60)"], log=Path(sys.argv[1]))
+        time.sleep(60)
+""")
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_an_interrupt_amid_the_start_of_a_child_is_not_lost(tmp_path: Path, number: signal.Signals) -> None:
+    program = [sys.executable, "-c", INTERRUPTED_AMID_THE_FORK, str(tmp_path / "log"), number.name]
+    done = subprocess.run(program, capture_output=True, text=True, timeout=20, check=False)
+    assert done.stderr.rstrip().endswith("KeyboardInterrupt")
+    assert "ignored" not in done.stderr
+
+
 @pytest.mark.skipif(sys.platform != "linux", reason="only Linux ties a child to its parent")
 def test_a_program_killed_by_sigkill_takes_its_child_with_it(tmp_path: Path) -> None:
     with subprocess.Popen([sys.executable, "-c", PROGRAM, str(tmp_path / "log")], stdout=subprocess.PIPE) as program:
