@@ -79,9 +79,9 @@ class Supervisor:
                     failures = 1
                 elif failures > self.settings.pipeline.max_restarts:
                     raise
-                self._pause(problem, failures)
                 with as_ours(self.settings):
                     settle_identity(self.settings, self.say)
+                self._pause(problem, failures)
                 self.metrics.restarts.labels(self._failed).inc()
 
     def _run_once(self) -> None:

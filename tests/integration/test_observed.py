@@ -57,6 +57,10 @@ TRAFFIC = words(
 HUNG = 400
 """Readings sent while the JVM hangs."""
 SEVERITIES = ("warning", "error", "critical")
+QUIET_S = 20
+"""Longer than the last, data-free batches, samples, commits and scrapes take."""
+Offsets = dict[tuple[str, str, int], int]
+"""By consumer group, topic and partition."""
 
 
 @dataclass
@@ -72,7 +76,8 @@ class Watched:
     end_s: float
     lag_while_hung: float
     first_lag: float
-    groups: dict[tuple[str, str, int], int]
+    groups: Offsets
+    ends: Offsets
     scrape: str
 
     def total(self, expression: str) -> float | None:
@@ -134,12 +139,11 @@ def tell_the_story(
         wait_for_drain(here, pipeline)
         wait_for(pipeline, "all windows judged", lambda: has_judged_all(here, prometheus), 120)
         wait_for(pipeline, "no lag", lambda: prometheus.now("sum(gridwatch_kafka_lag_records)") == 0, 120)
-        time.sleep(6)  # samples, commits and scrapes of what was done last
-        groups = committed(here)
+        groups, ends = wait_for_quiet(here)
         scrape = urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics", timeout=10).read().decode()
         end_s = time.time()
     return Watched(
-        here, prometheus, manager, ours, theirs, start_s, end_s, lag_while_hung, first_lag, groups, scrape
+        here, prometheus, manager, ours, theirs, start_s, end_s, lag_while_hung, first_lag, groups, ends, scrape
     )  # fmt: skip
 
 
@@ -187,8 +191,30 @@ def parent_of(pid: int) -> int:
     return int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[1])
 
 
-def committed(place: Place) -> dict[tuple[str, str, int], int]:
-    """Committed offsets by group, topic and partition, as a lag tool asks for them."""
+def wait_for_quiet(place: Place) -> tuple[Offsets, Offsets]:
+    """The committed offsets and those of the topics' ends, when neither has changed for a while."""
+    seen, since, deadline = (committed(place), ends_of(place)), time.monotonic(), time.monotonic() + 180
+    while time.monotonic() < min(since + QUIET_S, deadline):
+        time.sleep(1)
+        if (now := (committed(place), ends_of(place))) != seen:
+            seen, since = now, time.monotonic()
+    return seen
+
+
+def ends_of(place: Place) -> Offsets:
+    """The ends of all partitions, by the group that reads them."""
+    settings = place.settings
+    topics = settings.kafka.topics
+    return {
+        (f"watched-{group}", name, partition): end
+        for group, names in (("archive", [topics.readings]), ("incidents", topics.of_incidents))
+        for name in names
+        for partition, (_, end) in topic_offsets(settings.kafka, name).items()
+    }
+
+
+def committed(place: Place) -> Offsets:
+    """Committed offsets, as a lag tool asks for them."""
     admin = KafkaAdminClient(**client_options(place.settings.kafka))
     try:
         found = admin.list_group_offsets(["watched-archive", "watched-incidents"])
@@ -254,13 +280,7 @@ def test_the_lag_grows_while_the_jvm_hangs_and_falls_to_zero_afterwards(watched:
 
 
 def test_what_the_queries_have_read_is_committed_to_consumer_groups(watched: Watched) -> None:
-    settings, wanted = watched.place.settings, {}
-    topics = settings.kafka.topics
-    for group, names in (("archive", [topics.readings]), ("incidents", topics.of_incidents)):
-        for name in names:
-            ends = topic_offsets(settings.kafka, name)
-            wanted |= {(f"watched-{group}", name, partition): end for partition, (_, end) in ends.items()}
-    assert watched.groups == wanted
+    assert watched.groups == watched.ends
 
 
 def test_state_jvm_disk_and_checkpoint_are_shown(watched: Watched) -> None:

@@ -69,7 +69,9 @@ def test_a_mute_is_recorded_on_what_opens_afterwards_also_by_a_driver_that_start
     mute     m-001 from 100 ............ to 4000
     anomaly  m-001 loud              m-001 muted     m-001 loud again
     """
-    sick = [{"t": t, "anomaly_type": "undervoltage", "severity": "WARNING"} for t in (0, 1900, 5000)]
+    sick = [
+        {"t": t, "meter_id": "m-001", "anomaly_type": "undervoltage", "severity": "WARNING"} for t in (0, 1900, 5000)
+    ]
     mute = action("m", action="mute", muteFrom=ms(100), muteUntil=ms(4000), note="works")
     IncidentsBatch(run).write(batch(run, anomalies=(sick[0],)), 0)
     IncidentsBatch(run).write(batch(run, mute), 1)
