@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 
+from pipelines.errors import InfrastructureUnavailable
 from pipelines.local.minio_build import why_no_minio
 from pipelines.local.processes import wait_until
 from tests.faults.bench import Bench
@@ -29,7 +30,8 @@ def broker_away(bench: Bench) -> Figures:
     scene, figures = bench.main, {}
     outages = (("stopped", 5),) if bench.short else (("stopped", 5), ("killed", 20), ("killed", 90))
     for how, seconds in outages:
-        scene.running()
+        child = scene.running()
+        before = scene.restarts_of(child)
         with scene.traffic.running():
             time.sleep(2)
             end = bench.broker.stop if how == "stopped" else bench.broker.kill
@@ -37,8 +39,14 @@ def broker_away(bench: Bench) -> Figures:
             time.sleep(seconds)
             bench.broker.start()
             time.sleep(2)
+        amid = scene.restarts_of(child) - before
+        if not child.is_running():
+            code = scene.ended(child, 1)
+            require(code == InfrastructureUnavailable.exit_code, f"ended with {code}: {last_words(child)}")
+            amid += 1
         found = scene.settle(300)
-        require(found["restarts"] <= 1, f"{found['restarts']} restarts for one outage of {seconds} s")
+        restarts = amid + found["restarts"]
+        require(restarts <= 1, f"{restarts} restarts for one outage of {seconds} s")
         figures[f"{how}_{seconds}_s"] = found
     return figures
 

@@ -141,7 +141,7 @@ class Scene:
         steps = [self._is_archived, self._has_sent]
         steps += [self._has_windows, self._has_anomalies] if whole else []
         child = self.running()
-        told = len(_RESTART.findall(text_of(child.log)))
+        told = self.restarts_of(child)
         while steps:
             if not child.is_running():
                 code = child.kill()
@@ -155,8 +155,13 @@ class Scene:
                 continue
             require(time.monotonic() - began < limit_s, f"not caught up after {limit_s:g} s: {self._state()}")
             time.sleep(0.3)
-        inside = len(_RESTART.findall(text_of(child.log))) - told
+        inside = self.restarts_of(child) - told
         return {"restarts": starts + inside, "first_output_s": first_output, "caught_up_s": time.monotonic() - began}
+
+    @staticmethod
+    def restarts_of(child: Child) -> int:
+        """Restarts of its queries that a pipeline has announced."""
+        return len(_RESTART.findall(text_of(child.log)))
 
     def ends(self) -> dict[int, int]:
         """Next offset of every partition of the readings."""

@@ -14,11 +14,11 @@ from kafka import KafkaAdminClient, KafkaProducer, TopicPartition
 from kafka.admin import NewTopic
 
 from pipelines.local.broker import RunningBroker
-from pipelines.local.processes import Child
 from pipelines.sinks import BatchId
 from pipelines.small_tables import append_rows_once, arrow_schema, read_rows
 from pipelines.tables import READINGS
 from pipelines.topics import holds_record, topic_offsets
+from tests.integration.rest import wait_for_rest
 from tests.integration.support import (
     Place,
     end_leftovers,
@@ -35,7 +35,6 @@ from tests.integration.test_pipeline_kill import (
     countable_readings,
     newest_window_ms,
     sent_ids,
-    stored_ids,
     table_windows,
 )
 from tests.timelines import assert_same_windows
@@ -84,18 +83,9 @@ def live(place: Place, name: str) -> str:
         wait_for(pipeline, "the archive at the broker's end", place.archived, 240)
         data_end_ms = place.summary()["data_end"]
         wait_for(pipeline, "the last window", lambda: newest_window_ms(place) >= data_end_ms, 120)
-        wait_for(pipeline, "all anomalies in the table", lambda: anomalies_rest(place, pipeline), 120)
+        wait_for_rest(place, pipeline)
         assert pipeline.stop(60) == 130, explain(pipeline, "did not end in order")
         return text_of(pipeline.log)
-
-
-def anomalies_rest(place: Place, pipeline: Child) -> bool:
-    """Whether the table has all that was sent, and nothing more is sent: the last windows batch is over."""
-    sent = set(sent_ids(place))
-    if sent != stored_ids(place):
-        return False
-    pipeline.wait(8)
-    return set(sent_ids(place)) == sent == stored_ids(place)
 
 
 def assert_windows_equal_the_model(place: Place) -> None:
@@ -115,7 +105,7 @@ def test_a_lost_checkpoint_is_refused_and_a_new_generation_goes_on_without_a_gap
     generation 2                             refused, new generation, moved: start------SIGTERM
     generation 3                                                     windows computed again: start---SIGTERM
     """
-    place = place.with_settings(pipeline__max_offsets_per_trigger=600)
+    place = place.with_settings(pipeline__max_offsets_per_trigger=250)
     place.generate(*TRAFFIC)
     with stopped(place.gridwatch("first", "run")) as pipeline:
         wait_for_text(pipeline, "windows batch", 200)

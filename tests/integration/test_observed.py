@@ -30,6 +30,7 @@ from pipelines.notify.run import READY as NOTIFY_READY
 from pipelines.topics import client_options, topic_offsets
 from tests.http_sink import HttpSink
 from tests.integration.alerting import Sender
+from tests.integration.rest import wait_for_rest
 from tests.integration.support import (
     ROOT,
     Place,
@@ -57,8 +58,6 @@ TRAFFIC = words(
 HUNG = 400
 """Readings sent while the JVM hangs."""
 SEVERITIES = ("warning", "error", "critical")
-QUIET_S = 20
-"""Longer than the last, data-free batches, samples, commits and scrapes take."""
 Offsets = dict[tuple[str, str, int], int]
 """By consumer group, topic and partition."""
 
@@ -139,7 +138,8 @@ def tell_the_story(
         wait_for_drain(here, pipeline)
         wait_for(pipeline, "all windows judged", lambda: has_judged_all(here, prometheus), 120)
         wait_for(pipeline, "no lag", lambda: prometheus.now("sum(gridwatch_kafka_lag_records)") == 0, 120)
-        groups, ends = wait_for_quiet(here)
+        wait_for_rest(here, pipeline)
+        groups, ends = committed(here), ends_of(here)
         scrape = urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics", timeout=10).read().decode()
         end_s = time.time()
     return Watched(
@@ -166,12 +166,13 @@ def has_judged_all(place: Place, prometheus: Prometheus) -> bool:
 def lag_around_a_hang(place: Place, prometheus: Prometheus, pipeline: Child) -> tuple[float, float]:
     """SIGSTOP to the pipeline's JVM, readings meanwhile, SIGCONT: the archive's lag before and at the end of it."""
     expression = 'sum(gridwatch_kafka_lag_records{query="archive"})'
+    wait_for(pipeline, "no lag", lambda: prometheus.now(expression) == 0, 60)
     before = prometheus.now(expression) or 0.0
     jvm = jvm_of(place, pipeline)
     os.kill(jvm, signal.SIGSTOP)
     try:
         Sender(place.settings).send(HUNG)
-        wait_until(lambda: (prometheus.now(expression) or 0.0) >= HUNG, 10, poll_s=0.5)
+        wait_until(lambda: (prometheus.now(expression) or 0.0) >= HUNG, 40, poll_s=0.5)
         return before, prometheus.now(expression) or 0.0
     finally:
         os.kill(jvm, signal.SIGCONT)
@@ -189,16 +190,6 @@ def jvm_of(place: Place, job: Child) -> int:
 
 def parent_of(pid: int) -> int:
     return int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[1])
-
-
-def wait_for_quiet(place: Place) -> tuple[Offsets, Offsets]:
-    """The committed offsets and those of the topics' ends, when neither has changed for a while."""
-    seen, since, deadline = (committed(place), ends_of(place)), time.monotonic(), time.monotonic() + 180
-    while time.monotonic() < min(since + QUIET_S, deadline):
-        time.sleep(1)
-        if (now := (committed(place), ends_of(place))) != seen:
-            seen, since = now, time.monotonic()
-    return seen
 
 
 def ends_of(place: Place) -> Offsets:
