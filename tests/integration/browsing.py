@@ -74,8 +74,8 @@ class Browser:
         self.driver.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": features})
 
     def complaints(self) -> list[str]:
-        """What the console of the browser's developer tools has said since the last look."""
-        return [f"{entry['level']} {entry['message']}" for entry in self.driver.get_log("browser")]
+        """Errors that the console of the browser's developer tools has shown since the last look."""
+        return [entry["message"] for entry in self.driver.get_log("browser") if entry["level"] == "SEVERE"]
 
     def unreadable(self) -> list[str]:
         """Texts with too little contrast (WCAG 2, AA)."""

@@ -105,9 +105,9 @@ def test_a_lost_checkpoint_is_refused_and_a_new_generation_goes_on_without_a_gap
     generation 2                             refused, new generation, moved: start------SIGTERM
     generation 3                                                     windows computed again: start---SIGTERM
     """
-    place = place.with_settings(pipeline__max_offsets_per_trigger=250)
     place.generate(*TRAFFIC)
-    with stopped(place.gridwatch("first", "run")) as pipeline:
+    slow = place.with_settings(pipeline__max_offsets_per_trigger=250)
+    with stopped(slow.gridwatch("first", "run")) as pipeline:
         wait_for_text(pipeline, "windows batch", 200)
         assert pipeline.stop(60) == 130, explain(pipeline, "did not end in order")
         said = text_of(pipeline.log)
