@@ -18,11 +18,12 @@ def test_without_a_receiver_it_is_a_usage_error(capsys: pytest.CaptureFixture[st
     assert "GRIDWATCH_NOTIFY__WEBHOOK_CRITICAL" in said
 
 
-def test_a_webhook_that_is_no_url_is_refused_without_being_shown() -> None:
+@pytest.mark.parametrize("url", ["hunter2", "https://chat.example.net/hunter2 x", "https://"])
+def test_a_webhook_that_is_no_url_is_refused_without_being_shown(url: str) -> None:
     from pipelines.errors import SettingsError
 
     with pytest.raises(SettingsError) as refused:
-        load_settings(environment={"GRIDWATCH_NOTIFY__WEBHOOK_ERROR": "hunter2"})
+        load_settings(environment={"GRIDWATCH_NOTIFY__WEBHOOK_ERROR": url})
     assert "notify.webhook_error" in str(refused.value)
     assert "hunter2" not in str(refused.value)
 
