@@ -17,11 +17,12 @@ CLOSED_KEPT = 20_000
 
 @dataclass(frozen=True)
 class Notice:
-    """Something to be said. `offset`: where the record stands that wants it."""
+    """Something to be said. `offset`: where the record stands that wants it. `told`: at which severities it was."""
 
     kind: Kind
     document: Document
     offset: int
+    told: frozenset[str] = frozenset()
 
     @property
     def incident_id(self) -> str:
@@ -39,12 +40,13 @@ class Told:
     """An incident as it stands, when it was told last (seconds), and how often it was repeated since.
 
     `alerts`: the most it ever had. A feeder's incident that comes later explains a meter's and takes its alerts back,
-    but not what was said.
+    but not what was said. `severities`: those it had when it was told, since it is open.
     """
 
     document: Document
     at_s: float
     alerts: int
+    severities: frozenset[str]
     repeats: int = 0
 
     @property
@@ -82,17 +84,18 @@ class Ledger:
             if told and told.is_open:  # newer figures, nothing to say
                 self._keep(replace(told, document=document))
             return None
-        self._keep(Told(document, now_s, max(before, int(document["alerts"]))))
-        return Notice(kind, document, offset)
+        heard = told.severities if told and told.is_open else frozenset[str]()
+        severities = heard | {str(document["severity"])}
+        self._keep(Told(document, now_s, max(before, int(document["alerts"])), severities))
+        return Notice(kind, document, offset, heard)
 
     def remove(self, incident_id: str, offset: int) -> Notice | None:
         """A tombstone: the incident never was. Who was told of it hears that it is over."""
         told = self._told.pop(incident_id, None)
         if told is None or not told.is_open:
             return None
-        return Notice(
-            "closed", {**told.document, "status": "closed", "closedAt": told.document["lastAnomalyAt"]}, offset
-        )
+        closed = {**told.document, "status": "closed", "closedAt": told.document["lastAnomalyAt"]}
+        return Notice("closed", closed, offset, told.severities)
 
     def reminders(self, now_s: float, *, every_s: float, most: int) -> Iterator[Notice]:
         """Open incidents that were told `every_s` ago or more, each at most `most` times since its last rise.

@@ -87,8 +87,9 @@ class Webhook:
         self._waiting: dict[str, Notice] = {}
 
     def put(self, notice: Notice) -> None:
-        """Take a notice of this severity; others are another webhook's."""
-        if notice.severity != self._severity:
+        """Take a notice of this severity, and the end of what was told at it; others are another webhook's."""
+        is_end = notice.kind == "closed" and self._severity in notice.told
+        if notice.severity != self._severity and not is_end:
             return
         earlier = self._waiting.pop(notice.incident_id, None)
         if notice.kind == "reminder" and earlier is not None:

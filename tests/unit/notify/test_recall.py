@@ -92,6 +92,33 @@ def test_the_end_of_what_was_told_and_then_explained_is_told_after_a_restart_too
     assert told(sink) == [("/warning", "closed", "i1")]
 
 
+@pytest.mark.parametrize("committed", [0, 1, 2, 3])
+def test_the_webhook_that_heard_of_the_opening_hears_of_the_end_too_whenever_the_notifier_was_restarted(
+    sink: HttpSink, monkeypatch: pytest.MonkeyPatch, committed: int
+) -> None:
+    rise = incident(2, severity="CRITICAL")
+    log = Log(incident(), incident(), rise, rise | {"status": "closed"}, committed=committed)
+    life = notifier(log, sink, monkeypatch)
+    life.recall()
+    for _ in range(2):
+        life.step()
+    assert sorted(told(sink)[-2:]) == [("/critical", "closed", "i1"), ("/warning", "closed", "i1")]
+    assert not [one for one in told(sink) if one[0] == "/error"]
+
+
+def test_who_heard_of_an_incident_before_its_severity_rose_hears_that_it_was_withdrawn(
+    sink: HttpSink, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    log = Log(
+        incident(), incident(2, severity="ERROR"), incident(name="other"), {"incidentId": "i1", "gone": True},
+        committed=3,
+    )  # fmt: skip
+    life = notifier(log, sink, monkeypatch)
+    life.recall()
+    life.step()
+    assert told(sink) == [("/warning", "closed", "i1"), ("/error", "closed", "i1")]
+
+
 def test_on_the_first_start_only_the_newest_state_of_what_is_open_is_told(
     sink: HttpSink, monkeypatch: pytest.MonkeyPatch
 ) -> None:
