@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import ExitStack, closing
 from typing import Any
 
 from kafka import KafkaConsumer, TopicPartition
@@ -27,6 +28,8 @@ Receiver = Webhook | Alertmanager
 READY = "gridwatch notify is following"
 QUERY = "notify"
 _POLL_MS = 500
+_COMMIT_AGAIN_S = 3600.0
+"""Kafka forgets an offset 7 days after its last commit; after a quiet week the next start would be a first one."""
 _RECORDS = 500
 
 
@@ -45,20 +48,19 @@ def run_notifier(settings: Settings, say: Say) -> None:
     host, port = settings.metrics.host, settings.metrics.notify_port
     ends, positions = BrokerEnds(settings.kafka), Positions()
     metrics.registry.register(LagCollector(ends, positions.all))
-    with served(metrics.registry, host, port, say):
-        notifier = Notifier(settings, metrics, positions, say)
-        try:
+    try:
+        with ExitStack() as stack:
+            stack.enter_context(served(metrics.registry, host, port, say))
+            stack.callback(ends.close)
+            notifier = stack.enter_context(closing(Notifier(settings, metrics, positions, say)))
+            stack.callback(metrics.up.set, 0)
             notifier.recall()
             metrics.up.set(1)
             say(f"{READY} {settings.kafka.topics.incidents}, telling {', '.join(notifier.names)}")
             while True:
                 notifier.step()
-        except KafkaError as error:
-            raise InfrastructureUnavailable(f"{settings.kafka.bootstrap_servers}: {error}") from None
-        finally:
-            metrics.up.set(0)
-            notifier.close()
-            ends.close()
+    except KafkaError as error:
+        raise InfrastructureUnavailable(f"{settings.kafka.bootstrap_servers}: {error}") from None
 
 
 class Notifier:
@@ -80,6 +82,7 @@ class Notifier:
         self._consumer.assign([self._part])
         self._receivers: list[Receiver] = []
         self._committed: int | None = None
+        self._committed_s = float("-inf")
 
     @property
     def names(self) -> list[str]:
@@ -152,9 +155,10 @@ class Notifier:
         waiting = [receiver.oldest_offset for receiver in self._receivers]
         done = min([o for o in waiting if o is not None], default=self._consumer.position(self._part))
         self._positions.put(QUERY, {self._part.topic: {0: done}})
-        if done != self._committed:
+        now = time.monotonic()
+        if done != self._committed or now - self._committed_s >= _COMMIT_AGAIN_S:
             self._consumer.commit({self._part: OffsetAndMetadata(done, "", -1)})
-            self._committed = done
+            self._committed, self._committed_s = done, now
 
     def _make_receivers(self) -> list[Receiver]:
         notify = self._settings.notify

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Iterator
 from types import SimpleNamespace
 from typing import Any
@@ -117,6 +118,17 @@ def test_who_heard_of_an_incident_before_its_severity_rose_hears_that_it_was_wit
     life.recall()
     life.step()
     assert told(sink) == [("/warning", "closed", "i1"), ("/error", "closed", "i1")]
+
+
+def test_a_quiet_grid_does_not_let_the_committed_offset_expire(sink: HttpSink, monkeypatch: pytest.MonkeyPatch) -> None:
+    log = Log(incident(0), committed=1)
+    life = notifier(log, sink, monkeypatch)
+    life.recall()
+    now = time.monotonic()
+    for second in (0, 1, 3599, 3600, 3601, 7200):
+        monkeypatch.setattr(run.time, "monotonic", lambda at=now + second: at)
+        life.step()
+    assert log.commits == [1, 1, 1]
 
 
 def test_on_the_first_start_only_the_newest_state_of_what_is_open_is_told(
