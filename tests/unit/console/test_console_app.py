@@ -160,6 +160,14 @@ def test_an_action_is_made_whole_from_what_the_console_knows(tmp_path: Path) -> 
     assert made["muteFrom"] >= 1_000_000
 
 
+@pytest.mark.parametrize("feeder", ["feeder 1", "Nord Süd"])
+def test_an_incident_of_a_feeder_with_a_name_of_several_words_can_be_handled(tmp_path: Path, feeder: str) -> None:
+    asked = client(tmp_path)
+    desk: Any = asked.app.state.desk  # type: ignore[attr-defined]
+    desk.board.incidents["cd"] = incident_document("cd", scope="feeder", meterId=None, feederId=feeder)
+    assert desk.document_of({**ACTION, "incidentId": "cd"})["scopeId"] == feeder
+
+
 def test_numbers_in_questions_have_bounds(tmp_path: Path) -> None:
     for query in ("minutes=0", "minutes=x", "minutes=nan", "minutes=99999", "until=-1"):
         assert client(tmp_path).get(f"/api/meter?id=m-1&{query}").status_code == 400
