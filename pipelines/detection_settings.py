@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from datetime import UTC, datetime
 from functools import lru_cache
 from typing import Literal, NamedTuple, Self
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, model_validator
 
 from pipelines.durations import Seconds, format_seconds
 
@@ -227,10 +228,18 @@ class Incidents(Section):
         " Muted incidents are recorded, not notified.",
     )
 
+    _more_mutes: tuple[MuteWindow, ...] = PrivateAttr(())
+
     @property
     def mute_windows(self) -> tuple[MuteWindow, ...]:
-        """`mute`, parsed."""
-        return tuple(parse_mute(text) for text in self.mute)
+        """`mute`, parsed, and those of `muting`."""
+        return (*(parse_mute(text) for text in self.mute), *self._more_mutes)
+
+    def muting(self, windows: Iterable[MuteWindow]) -> Self:
+        """The same with further windows. As texts they would not do: a feeder's name may have blanks."""
+        muted = self.model_copy()
+        muted._more_mutes = (*self._more_mutes, *windows)
+        return muted
 
     @model_validator(mode="after")
     def _k_within_n(self) -> Self:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Literal, Self
 
 from pydantic import Field, SecretStr, model_validator
@@ -32,7 +33,9 @@ class Metrics(Section):
 
 class Notify(Section):
     alertmanager: str | None = Field(
-        None, pattern=r"^https?://", description="Alertmanager that gets the incidents, such as http://127.0.0.1:9093."
+        None,
+        pattern=r"^https?://\S+$",
+        description="Alertmanager that gets the incidents, such as http://127.0.0.1:9093.",
     )
     webhook_warning: SecretStr | None = Field(
         None, description="URL that incidents of severity WARNING are posted to; from the environment only."
@@ -70,6 +73,8 @@ class Notify(Section):
     @model_validator(mode="after")
     def _webhooks_are_urls(self) -> Self:
         for severity, url in self.webhooks.items():
-            if not url.startswith(("http://", "https://")):
-                raise ValueError(f"notify.webhook_{severity.lower()}: a URL begins with http:// or https://")
+            if not re.fullmatch(r"https?://\S+", url):
+                raise ValueError(
+                    f"notify.webhook_{severity.lower()}: a URL begins with http:// or https:// and has no white space"
+                )
         return self

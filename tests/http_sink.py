@@ -14,6 +14,7 @@ from pipelines.local.ports import LOOPBACK
 class HttpSink:
     """Listens on a loopback port; `answers` are the next status codes, 200 when there is none.
 
+    Where `location` is set every answer names it, and a GET is answered 200, as a login page does.
     `taken`: path and document of each post, `times`: when it came (monotonic seconds) and its path.
     """
 
@@ -21,6 +22,7 @@ class HttpSink:
         self.taken: list[tuple[str, Any]] = []
         self.times: list[tuple[float, str]] = []
         self.answers: list[int] = []
+        self.location: str | None = None
         sink = self
 
         class Handler(BaseHTTPRequestHandler):
@@ -29,6 +31,13 @@ class HttpSink:
                 sink.times.append((time.monotonic(), self.path))
                 sink.taken.append((self.path, json.loads(body)))
                 self.send_response(sink.answers.pop(0) if sink.answers else 200)
+                if sink.location:
+                    self.send_header("Location", sink.location)
+                self.end_headers()
+
+            def do_GET(self) -> None:
+                sink.taken.append((self.path, None))
+                self.send_response(200)
                 self.end_headers()
 
             def log_message(self, *_: Any) -> None:

@@ -19,6 +19,7 @@ from starlette.staticfiles import StaticFiles
 
 from pipelines.console.desk import Desk
 from pipelines.console.guard import SameOrigin, has_token
+from pipelines.console.tables import Tables
 from pipelines.errors import GridwatchError, InfrastructureUnavailable, SettingsError
 from pipelines.settings import Settings
 
@@ -79,15 +80,15 @@ async def state(request: Request) -> Response:
 
 async def feeders(request: Request) -> Response:
     """Every feeder at the latest window end."""
-    return JSONResponse(await asyncio.to_thread(_desk(request).tables.feeders))
+    return JSONResponse(await _desk(request).ask(Tables.feeders))
 
 
 async def meters(request: Request) -> Response:
     """The meters of a feeder (`feeder`), or those whose id contains `q`."""
-    tables, asked = _desk(request).tables, request.query_params
+    desk, asked = _desk(request), request.query_params
     if "feeder" in asked:
-        return JSONResponse(await asyncio.to_thread(tables.meters, asked["feeder"]))
-    return JSONResponse(await asyncio.to_thread(tables.search, asked.get("q", "")))
+        return JSONResponse(await desk.ask(Tables.meters, asked["feeder"]))
+    return JSONResponse(await desk.ask(Tables.search, asked.get("q", "")))
 
 
 async def meter(request: Request) -> Response:
@@ -95,11 +96,8 @@ async def meter(request: Request) -> Response:
     asked = request.query_params
     minutes = _number(asked.get("minutes", "60"), "minutes", 1, _LONGEST_VIEW_MIN)
     until = _number(asked["until"], "until", 0, 253402300799999) if asked.get("until") else None
-    tables = _desk(request).tables
-    found = await asyncio.to_thread(
-        tables.meter, asked.get("id", ""), until_ms=None if until is None else int(until), minutes=minutes
-    )
-    return JSONResponse(found)
+    until_ms = None if until is None else int(until)
+    return JSONResponse(await _desk(request).ask(Tables.meter, asked.get("id", ""), until_ms=until_ms, minutes=minutes))
 
 
 async def findings(request: Request) -> Response:
@@ -111,8 +109,7 @@ async def findings(request: Request) -> Response:
     scope = incident["scope"]
     scope_id = incident["meterId"] if scope == "meter" else incident["feederId"]
     span = incident["openedAt"], incident["closedAt"] or incident["lastAnomalyAt"]
-    rows = await asyncio.to_thread(desk.tables.findings, scope, scope_id, *span)
-    return JSONResponse(rows)
+    return JSONResponse(await desk.ask(Tables.findings, scope, scope_id, *span))
 
 
 async def check_token(request: Request) -> Response:

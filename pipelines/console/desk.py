@@ -10,8 +10,10 @@ import json
 import threading
 import time
 from collections import deque
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+from typing import Any, Concatenate, ParamSpec, TypeVar
 
 from kafka import KafkaProducer
 from kafka.errors import KafkaError
@@ -28,6 +30,9 @@ from pipelines.topics import client_options
 from pipelines.transforms.operator_actions import ACTION, action_problem
 from pipelines.transforms.rules import FAMILIES
 
+Asked = ParamSpec("Asked")
+Answer = TypeVar("Answer")
+
 _SAMPLES = 600
 _SEND_S = 5.0
 _LONGEST_MUTE_MIN = 31 * 24 * 60
@@ -40,7 +45,9 @@ class Desk:
         self.settings = settings
         self.board = Board(settings.console.history)
         self.hub = Hub(settings.console.clients)
-        self.tables = Tables(settings)
+        self._tables = Tables(settings)
+        # A thread of their own: questions to a store that hangs would take all those that actions are sent with.
+        self._asking = ThreadPoolExecutor(1, "console-tables")
         self._samples: deque[Document] = deque(maxlen=_SAMPLES)
         self._health: Document = {}
         self._said: dict[str, str | None] = {"feed": "not connected yet"}
@@ -67,6 +74,7 @@ class Desk:
 
     def stop(self) -> None:
         """End the threads."""
+        self._asking.shutdown(wait=False, cancel_futures=True)
         for thread in self._threads:
             thread.stop()
         if self._producer is not None:
@@ -110,6 +118,13 @@ class Desk:
         if problem := action_problem(document):
             raise SettingsError(problem)
         return {field.name: document.get(field.name) for field in ACTION.fields}
+
+    async def ask(
+        self, question: Callable[Concatenate[Tables, Asked], Answer], *asked: Asked.args, **named: Asked.kwargs
+    ) -> Answer:
+        """The answer of the tables to one of their questions, one after the other."""
+        loop = asyncio.get_running_loop()
+        return await loop.run_in_executor(self._asking, partial(question, self._tables, *asked, **named))
 
     def send(self, document: Document) -> None:
         """Write an action to its topic and wait for the brokers. Not in the event loop.

@@ -6,8 +6,6 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 
-from deltalake.exceptions import DeltaError
-from kafka.errors import KafkaError
 from pyspark.sql import SparkSession
 
 from pipelines.identity.batches import Batches
@@ -127,8 +125,7 @@ def _metered(
         stack.callback(ends.close)
         stack.callback(metrics.up.set, 0)
         stack.callback(follow_progress(spark, lambda progress: take_progress(progress, metrics, read)))
-        failures = (KafkaError, DeltaError)
-        stack.enter_context(Sampler(samples, settings.metrics.sample_every, say, failures=failures))
+        stack.enter_context(Sampler(samples, settings.metrics.sample_every, say))
         yield samples
 
 

@@ -17,11 +17,12 @@ CLOSED_KEPT = 20_000
 
 @dataclass(frozen=True)
 class Notice:
-    """Something to be said. `offset`: where the record stands that wants it."""
+    """Something to be said. `offset`: where the record stands that wants it. `told`: at which severities it was."""
 
     kind: Kind
     document: Document
     offset: int
+    told: frozenset[str] = frozenset()
 
     @property
     def incident_id(self) -> str:
@@ -36,10 +37,16 @@ class Notice:
 
 @dataclass(frozen=True)
 class Told:
-    """An incident as it was told last, when (seconds), and how often it was repeated since."""
+    """An incident as it stands, when it was told last (seconds), and how often it was repeated since.
+
+    `alerts`: the most it ever had. A feeder's incident that comes later explains a meter's and takes its alerts back,
+    but not what was said. `severities`: those it had when it was told, since it is open.
+    """
 
     document: Document
     at_s: float
+    alerts: int
+    severities: frozenset[str]
     repeats: int = 0
 
     @property
@@ -52,17 +59,21 @@ class Ledger:
     """The newest state of every incident that somebody was told of.
 
     The pipeline has decided when to speak: `alerts` counts the opening and every rise, less what is muted, too soon, or
-    explained by a feeder's incident. The ledger speaks once for each rise of `alerts`, and once at the end.
+    explained by a feeder's incident. The ledger speaks once for each rise of `alerts`, and once at the end of what was
+    told, also when it has been explained meanwhile.
     """
 
     def __init__(self) -> None:
         self._told: dict[str, Told] = {}
 
     def take(self, document: Document, offset: int, now_s: float) -> Notice | None:
-        """A record of the topic; None when it has nothing new to tell."""
+        """A record of the topic; None when it has nothing new to tell.
+
+        Who drops what is told of the records that an earlier life took knows what it said.
+        """
         told = self._told.get(str(document["incidentId"]))
-        before = int(told.document["alerts"]) if told else 0
-        if not document["alerts"]:
+        before = told.alerts if told else 0
+        if not document["alerts"] and not (told and told.is_open):
             return None
         kind: Kind | None = None
         if document["status"] == "closed":
@@ -73,27 +84,27 @@ class Ledger:
             if told and told.is_open:  # newer figures, nothing to say
                 self._keep(replace(told, document=document))
             return None
-        self._keep(Told(document, now_s))
-        return Notice(kind, document, offset)
-
-    def recall(self, document: Document, now_s: float) -> None:
-        """A record that was told of in an earlier life."""
-        if document["alerts"]:
-            self._keep(Told(document, now_s))
+        heard = told.severities if told and told.is_open else frozenset[str]()
+        severities = heard | {str(document["severity"])}
+        self._keep(Told(document, now_s, max(before, int(document["alerts"])), severities))
+        return Notice(kind, document, offset, heard)
 
     def remove(self, incident_id: str, offset: int) -> Notice | None:
         """A tombstone: the incident never was. Who was told of it hears that it is over."""
         told = self._told.pop(incident_id, None)
         if told is None or not told.is_open:
             return None
-        return Notice(
-            "closed", {**told.document, "status": "closed", "closedAt": told.document["lastAnomalyAt"]}, offset
-        )
+        closed = {**told.document, "status": "closed", "closedAt": told.document["lastAnomalyAt"]}
+        return Notice("closed", closed, offset, told.severities)
 
     def reminders(self, now_s: float, *, every_s: float, most: int) -> Iterator[Notice]:
-        """Open incidents that were told `every_s` ago or more, each at most `most` times since its last rise."""
+        """Open incidents that were told `every_s` ago or more, each at most `most` times since its last rise.
+
+        Not of one that is explained by now: its feeder's is repeated.
+        """
         for told in list(self._told.values()):
-            if told.is_open and told.repeats < most and now_s - told.at_s >= every_s:
+            is_due = told.repeats < most and now_s - told.at_s >= every_s
+            if told.is_open and told.document["alerts"] and is_due:
                 self._keep(replace(told, at_s=now_s, repeats=told.repeats + 1))
                 yield Notice("reminder", told.document, -1)
 

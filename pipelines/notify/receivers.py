@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import http.client
 import json
 import urllib.error
 import urllib.request
@@ -26,18 +27,26 @@ ALERTMANAGER_PATH = "/api/v2/alerts"
 _CHUNK = 200
 
 
+class _NoRedirect(urllib.request.HTTPRedirectHandler):
+    """A POST that is sent elsewhere would go on as a GET without the document, and a login page answers 200."""
+
+    def redirect_request(self, *_: object) -> None:
+        """The answer stands as the error it is."""
+
+
 def http_post(timeout_s: float) -> Post:
-    """A `Post` over HTTP. `failed` is worth another try, `refused` is not."""
+    """A `Post` over HTTP. `failed` is worth another try, `refused` is not. A redirect is not followed: it failed."""
+    opener = urllib.request.build_opener(_NoRedirect)
 
     def post(url: str, document: Any) -> Outcome:
         body = json.dumps(document).encode()
         request = urllib.request.Request(url, body, {"Content-Type": "application/json"}, method="POST")
         try:
-            with urllib.request.urlopen(request, timeout=timeout_s):
+            with opener.open(request, timeout=timeout_s):
                 return "sent"
         except urllib.error.HTTPError as answer:
             return "refused" if answer.code in _MALFORMED else "failed"
-        except (OSError, ValueError):  # nobody there, no answer in time, not HTTP
+        except (OSError, ValueError, http.client.HTTPException):  # nobody there, no answer in time, not HTTP
             return "failed"
 
     return post
@@ -78,8 +87,9 @@ class Webhook:
         self._waiting: dict[str, Notice] = {}
 
     def put(self, notice: Notice) -> None:
-        """Take a notice of this severity; others are another webhook's."""
-        if notice.severity != self._severity:
+        """Take a notice of this severity, and the end of what was told at it; others are another webhook's."""
+        is_end = notice.kind == "closed" and self._severity in notice.told
+        if notice.severity != self._severity and not is_end:
             return
         earlier = self._waiting.pop(notice.incident_id, None)
         if notice.kind == "reminder" and earlier is not None:

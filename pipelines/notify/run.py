@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import ExitStack, closing
 from typing import Any
 
 from kafka import KafkaConsumer, TopicPartition
@@ -27,6 +28,8 @@ Receiver = Webhook | Alertmanager
 READY = "gridwatch notify is following"
 QUERY = "notify"
 _POLL_MS = 500
+_COMMIT_AGAIN_S = 3600.0
+"""Kafka forgets an offset 7 days after its last commit; after a quiet week the next start would be a first one."""
 _RECORDS = 500
 
 
@@ -45,20 +48,19 @@ def run_notifier(settings: Settings, say: Say) -> None:
     host, port = settings.metrics.host, settings.metrics.notify_port
     ends, positions = BrokerEnds(settings.kafka), Positions()
     metrics.registry.register(LagCollector(ends, positions.all))
-    with served(metrics.registry, host, port, say):
-        notifier = Notifier(settings, metrics, positions, say)
-        try:
+    try:
+        with ExitStack() as stack:
+            stack.enter_context(served(metrics.registry, host, port, say))
+            stack.callback(ends.close)
+            notifier = stack.enter_context(closing(Notifier(settings, metrics, positions, say)))
+            stack.callback(metrics.up.set, 0)
             notifier.recall()
             metrics.up.set(1)
             say(f"{READY} {settings.kafka.topics.incidents}, telling {', '.join(notifier.names)}")
             while True:
                 notifier.step()
-        except KafkaError as error:
-            raise InfrastructureUnavailable(f"{settings.kafka.bootstrap_servers}: {error}") from None
-        finally:
-            metrics.up.set(0)
-            notifier.close()
-            ends.close()
+    except KafkaError as error:
+        raise InfrastructureUnavailable(f"{settings.kafka.bootstrap_servers}: {error}") from None
 
 
 class Notifier:
@@ -80,6 +82,7 @@ class Notifier:
         self._consumer.assign([self._part])
         self._receivers: list[Receiver] = []
         self._committed: int | None = None
+        self._committed_s = float("-inf")
 
     @property
     def names(self) -> list[str]:
@@ -89,21 +92,23 @@ class Notifier:
     def recall(self) -> None:
         """Read the topic from its beginning up to what was delivered; nothing is said of it again.
 
+        In order, every record that compaction has left: the newest one alone does not say what was told before it.
         Without a committed offset, i.e. on the very first start, up to its end: of what stands there only the open
         incidents are told.
         """
         self._committed = self._consumer.committed(self._part)
         end = self._consumer.end_offsets([self._part])[self._part]
         until = end if self._committed is None else min(self._committed, end)
-        newest = self._read_until(until)
         fresh: list[Notice | None] = []
-        for offset, document in newest.values():
-            if self._committed is None and document["status"] == "open":
-                fresh.append(self._ledger.take(document, offset, time.monotonic()))
-            else:
-                self._ledger.recall(document, time.monotonic())
+        if self._committed is None:
+            for record in self._newest_until(until):
+                notice = self._notice(record)
+                fresh.append(notice if notice and notice.kind != "closed" else None)
+        else:
+            for record in self._records_until(until):
+                self._notice(record)
         self._receivers = self._make_receivers()
-        self._put(notice for notice in fresh if notice)
+        self._put(fresh)
 
     def step(self) -> None:
         """Read what is new, tell it, try again what failed, remember what is delivered."""
@@ -126,20 +131,16 @@ class Notifier:
             return self._ledger.remove(record.key.decode(), record.offset)
         return self._ledger.take(json.loads(record.value), record.offset, time.monotonic())
 
-    def _read_until(self, until: int) -> dict[str, tuple[int, dict[str, Any]]]:
-        """Newest offset and document of each incident before an offset."""
-        newest: dict[str, tuple[int, dict[str, Any]]] = {}
+    def _newest_until(self, until: int) -> Iterable[Any]:
+        """The newest record of each incident before an offset, tombstones included."""
+        return {record.key: record for record in self._records_until(until)}.values()
+
+    def _records_until(self, until: int) -> Iterator[Any]:
+        """The records before an offset; what is polled next begins there."""
         self._consumer.seek_to_beginning(self._part)
         while self._consumer.position(self._part) < until:
-            for record in self._poll():
-                if record.offset >= until:
-                    continue
-                if record.value is None:
-                    newest.pop(record.key.decode(), None)
-                else:
-                    newest[record.key.decode()] = record.offset, json.loads(record.value)
+            yield from (record for record in self._poll() if record.offset < until)
         self._consumer.seek(self._part, until)
-        return newest
 
     def _poll(self) -> list[Any]:
         return [record for batch in self._consumer.poll(timeout_ms=_POLL_MS).values() for record in batch]
@@ -154,9 +155,10 @@ class Notifier:
         waiting = [receiver.oldest_offset for receiver in self._receivers]
         done = min([o for o in waiting if o is not None], default=self._consumer.position(self._part))
         self._positions.put(QUERY, {self._part.topic: {0: done}})
-        if done != self._committed:
+        now = time.monotonic()
+        if done != self._committed or now - self._committed_s >= _COMMIT_AGAIN_S:
             self._consumer.commit({self._part: OffsetAndMetadata(done, "", -1)})
-            self._committed = done
+            self._committed, self._committed_s = done, now
 
     def _make_receivers(self) -> list[Receiver]:
         notify = self._settings.notify

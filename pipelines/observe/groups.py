@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from typing import Any
 
 from kafka import KafkaAdminClient, TopicPartition
-from kafka.errors import KafkaError
 from kafka.structs import OffsetAndMetadata
 
 from pipelines.observe.progress import Offsets, Positions
@@ -27,7 +27,7 @@ class GroupCommits:
         self._admin: Any = None
 
     def __call__(self) -> None:
-        """Commit what has moved. Raises KafkaError or OSError; the next call tries again with a new connection."""
+        """Commit what has moved. Raises what the client raises; the next call tries again with a new connection."""
         for query, read in self._positions.all().items():
             if self._done.get(query) != read:
                 self._commit(query, read)
@@ -42,6 +42,12 @@ class GroupCommits:
         try:
             self._admin = self._admin or KafkaAdminClient(**client_options(self._kafka), bootstrap_timeout_ms=2000)
             self._admin.alter_group_offsets(f"{self._prefix}-{query}", offsets)
-        except (KafkaError, OSError, ValueError):
-            self._admin = None
+        except Exception:  # a client in an unknown state is not asked again
+            self._drop()
             raise
+
+    def _drop(self) -> None:
+        admin, self._admin = self._admin, None
+        if admin is not None:
+            with suppress(Exception):
+                admin.close()

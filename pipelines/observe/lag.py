@@ -5,10 +5,10 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import suppress
 from typing import Any
 
 from kafka import KafkaConsumer, TopicPartition
-from kafka.errors import KafkaError
 from prometheus_client.core import GaugeMetricFamily
 from prometheus_client.registry import Collector
 
@@ -40,7 +40,7 @@ class BrokerEnds:
                     self._consumer = self._connect()
                 wanted = [TopicPartition(*part) for part in sorted(parts)]
                 found = self._consumer.end_offsets(wanted, timeout_ms=_PATIENCE_MS)
-            except (KafkaError, OSError, ValueError):
+            except Exception:  # of whatever kind: it would fail the whole scrape
                 self._drop()
                 return None
             return {(part.topic, part.partition): end for part, end in found.items()}
@@ -56,7 +56,8 @@ class BrokerEnds:
     def _drop(self) -> None:
         consumer, self._consumer = self._consumer, None
         if consumer is not None:
-            consumer.close(timeout_ms=1000)
+            with suppress(Exception):
+                consumer.close(timeout_ms=1000)
 
 
 class LagCollector(Collector):

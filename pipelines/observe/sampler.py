@@ -6,32 +6,20 @@ import threading
 from collections.abc import Callable, Sequence
 from typing import Self
 
-from py4j.protocol import Py4JError
-
-from pipelines.errors import GridwatchError
-
 Say = Callable[[str], None]
 
 
 class Sampler:
     """Calls its samples every so often until the block ends.
 
-    A sample that fails is said once and tried again the next time; one that hangs (a JVM that does not answer) stops
-    the sampling, not the scrape. `failures`: what a sample may raise besides the JVM's and our own errors.
+    A sample that fails, with whatever error, is said once and tried again the next time; one that hangs (a JVM that
+    does not answer) stops the sampling, not the scrape.
     """
 
-    def __init__(
-        self,
-        samples: Sequence[Callable[[], None]],
-        every_s: float,
-        say: Say,
-        *,
-        failures: tuple[type[Exception], ...] = (),
-    ) -> None:
+    def __init__(self, samples: Sequence[Callable[[], None]], every_s: float, say: Say) -> None:
         self._samples = samples
         self._every_s = every_s
         self._say = say
-        self._failures = (Py4JError, OSError, GridwatchError, *failures)
         self._told: set[str] = set()
         self._stopped = threading.Event()
         self._thread = threading.Thread(target=self._run, name="gridwatch-sampler", daemon=True)
@@ -53,7 +41,7 @@ class Sampler:
     def _take(self, sample: Callable[[], None]) -> None:
         try:
             sample()
-        except self._failures as problem:
+        except Exception as problem:  # the thread must outlive it: nobody would start another one
             if self._stopped.is_set():
                 return
             line = f"no sample for the metrics: {type(problem).__name__}: {str(problem).splitlines()[:1]}"

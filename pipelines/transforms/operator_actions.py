@@ -12,6 +12,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from pipelines.contract import Field, message
+from pipelines.detection_settings import MuteWindow
 from pipelines.settings import Incidents
 
 Action = dict[str, Any]
@@ -46,14 +47,14 @@ def parse_action(text: str | bytes | None) -> Action | None:
     return {field.column: _value(field, document.get(field.name)) for field in ACTION.fields}
 
 
-def mute_texts(actions: Iterable[Mapping[str, Any]], *, after: datetime | None = None) -> tuple[str, ...]:
-    """The mutes of rows of the table operator_actions that end later than `after`, each as a text of `incidents.mute`.
+def mutes_of(actions: Iterable[Mapping[str, Any]], *, after: datetime | None = None) -> tuple[MuteWindow, ...]:
+    """The mutes of rows of the table operator_actions that end later than `after`.
 
     A later mute of the same meter or feeder shortens or takes back the one before: of every scope the last counts,
     and earlier ones until it was said.
     """
     latest: dict[tuple[str, str], Mapping[str, Any]] = {}
-    windows: list[tuple[str, datetime, datetime, str]] = []
+    windows: list[MuteWindow] = []
     mutes = (action for action in actions if action["action"] == "mute")
     for mute in sorted(mutes, key=lambda action: (action["said_at"], action["action_id"])):
         scope = mute["scope"], mute["scope_id"]
@@ -61,23 +62,19 @@ def mute_texts(actions: Iterable[Mapping[str, Any]], *, after: datetime | None =
             windows.append(_window(before, min(before["mute_until"], mute["mute_from"])))
         latest[scope] = mute
     windows += [_window(mute, mute["mute_until"]) for mute in latest.values()]
-    return tuple(
-        f"{who} {start.isoformat()}/{end.isoformat()} {reason}"
-        for who, start, end, reason in windows
-        if start < end and (after is None or end > after)
-    )
+    return tuple(w for w in windows if w.start < w.end and (after is None or w.end > after))
 
 
 def with_mutes(rules: Incidents, actions: Iterable[Mapping[str, Any]], *, after: datetime | None = None) -> Incidents:
     """The settings of incidents with the operators' mutes that end later than `after` beside those of the file."""
-    texts = mute_texts(actions, after=after)
-    return rules.model_copy(update={"mute": (*rules.mute, *texts)}) if texts else rules
+    windows = mutes_of(actions, after=after)
+    return rules.muting(windows) if windows else rules
 
 
-def _window(mute: Mapping[str, Any], end: datetime) -> tuple[str, datetime, datetime, str]:
+def _window(mute: Mapping[str, Any], end: datetime) -> MuteWindow:
     who = f" by {mute['operator']}" if mute["operator"] else ""
     note = f": {' '.join(mute['note'].split())}" if mute["note"] else ""
-    return mute["scope_id"], mute["mute_from"], end, f"{_TEXT_OF_NOTHING}{who}{note}"
+    return MuteWindow(mute["scope_id"], mute["mute_from"], end, f"{_TEXT_OF_NOTHING}{who}{note}")
 
 
 def _field_problem(field: Field, value: Any) -> str | None:

@@ -135,6 +135,14 @@ def test_every_view_is_readable_fits_and_raises_no_complaint(
     assert page.complaints() == []
 
 
+def test_a_hash_that_is_no_encoding_is_taken_as_it_stands(served: Served, page: Browser) -> None:
+    for view in ("meter/%", "feeders/50%-line"):
+        page.open(served.url, view)
+        page.wait_for(lambda: page.text("main"), f"{view} is drawn")
+        assert page.script("return document.title") == f"{view.partition('/')[0]} · gridwatch"
+    assert not [line for line in page.complaints() if "URIError" in line]
+
+
 def test_the_list_shows_the_worst_first_and_what_a_feeder_explains_below_it(page: Browser) -> None:
     assert page.text("#list [role=option] .badge") == "CRITICAL"
     assert "explains 1" in page.text("#list")

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from pipelines.settings import Incidents
-from pipelines.transforms.operator_actions import action_problem, mute_texts, parse_action, with_mutes
+from pipelines.transforms.operator_actions import action_problem, mutes_of, parse_action, with_mutes
 from tests.factories import ms, utc
 
 
@@ -62,7 +62,13 @@ def test_whole_actions_are_taken() -> None:
         ({"at": -1}, "epoch milliseconds"),
         ({"note": "x" * 501}, "longer than 500"),
         ({"scope": "town"}, "meter or feeder"),
-        ({"scopeId": "<b>"}, "scopeId"),
+        ({"scopeId": ""}, "scopeId"),
+        ({"scopeId": "*"}, "scopeId"),
+        ({"scopeId": "a\nb"}, "scopeId"),
+        ({"scopeId": "a\n"}, "scopeId"),
+        ({"scopeId": "a\x85b"}, "scopeId"),
+        ({"scopeId": "a\u2028b"}, "scopeId"),
+        ({"scopeId": "x" * 201}, "longer than 200"),
         ({"colour": "red"}, "colour is no field"),
     ],
 )
@@ -102,17 +108,22 @@ def test_meters_and_feeders_are_muted_apart() -> None:
     assert spans(*rows) == [("f-01", 10, 20), ("m-001", 0, 60)]
 
 
+@pytest.mark.parametrize("name", ["feeder 1", "Nord Süd", " f", "-7", "a/b|c", "<b>", "* *", "2026-03-02T10:00/11:00"])
+def test_a_feeder_is_muted_whatever_its_name(name: str) -> None:
+    assert spans(mute(0, 60, scope="feeder", scopeId=name)) == [(name, 0, 60)]
+
+
 def test_order_and_other_actions_change_nothing() -> None:
     first, second = mute(0, 3600), mute(600, 1200)
     seen = parse_action(json.dumps(action()))
     assert seen is not None
-    assert mute_texts([second, seen, first]) == mute_texts([first, second])
+    assert mutes_of([second, seen, first]) == mutes_of([first, second])
 
 
 def test_mutes_that_ended_before_what_matters_are_left_out() -> None:
     rows = [mute(0, 60), mute(100, 200, scopeId="m-002")]
-    assert [text.split()[0] for text in mute_texts(rows, after=utc(60))] == ["m-002"]
-    assert len(mute_texts(rows, after=utc(59))) == 2
+    assert [window.who for window in mutes_of(rows, after=utc(60))] == ["m-002"]
+    assert len(mutes_of(rows, after=utc(59))) == 2
 
 
 def test_the_reason_names_who_said_it_and_why() -> None:
@@ -123,5 +134,6 @@ def test_the_reason_names_who_said_it_and_why() -> None:
 
 def test_mutes_of_the_settings_stay() -> None:
     kept = Incidents(mute=("* 2026-03-02T10:00/2026-03-02T12:00 planned",))
-    assert len(with_mutes(kept, [mute(0, 60)]).mute_windows) == 2
+    assert [window.who for window in with_mutes(kept, [mute(0, 60)]).mute_windows] == ["*", "m-001"]
     assert with_mutes(kept, []) is kept
+    assert len(kept.mute_windows) == 1

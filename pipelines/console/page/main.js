@@ -12,6 +12,15 @@ const VIEWS = { incidents, feeders, meter, pipeline };
 const element = (id) => document.getElementById(id);
 let current = null;
 
+// A hash that somebody has typed or cut off may be no encoding at all, such as #/meter/%.
+function decoded(text) {
+  try {
+    return decodeURIComponent(text);
+  } catch {
+    return text;
+  }
+}
+
 function route() {
   const [, name, argument] = /^#\/(\w+)(?:\/(.*))?$/.exec(location.hash) ?? [];
   const view = VIEWS[name] ? name : "incidents";
@@ -21,7 +30,7 @@ function route() {
     else link.removeAttribute("aria-current");
   }
   document.title = `${view} · gridwatch`;
-  element("main").replaceChildren(current.build(argument === undefined ? undefined : decodeURIComponent(argument)));
+  element("main").replaceChildren(current.build(argument === undefined ? undefined : decoded(argument)));
   changed();
 }
 

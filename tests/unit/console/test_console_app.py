@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 from pathlib import Path
 from typing import Any
 
+import httpx2
 import pytest
 from starlette.testclient import TestClient
 
 from pipelines.console.app import PAGE, build_app
 from pipelines.console.board import Board
+from pipelines.console.desk import Desk
 from pipelines.console.hub import Hub, as_event
+from pipelines.console.tables import Tables
 from pipelines.settings import Settings
 from tests.unit.console_factory import incident_document
 
@@ -160,6 +164,14 @@ def test_an_action_is_made_whole_from_what_the_console_knows(tmp_path: Path) -> 
     assert made["muteFrom"] >= 1_000_000
 
 
+@pytest.mark.parametrize("feeder", ["feeder 1", "Nord Süd"])
+def test_an_incident_of_a_feeder_with_a_name_of_several_words_can_be_handled(tmp_path: Path, feeder: str) -> None:
+    asked = client(tmp_path)
+    desk: Any = asked.app.state.desk  # type: ignore[attr-defined]
+    desk.board.incidents["cd"] = incident_document("cd", scope="feeder", meterId=None, feederId=feeder)
+    assert desk.document_of({**ACTION, "incidentId": "cd"})["scopeId"] == feeder
+
+
 def test_numbers_in_questions_have_bounds(tmp_path: Path) -> None:
     for query in ("minutes=0", "minutes=x", "minutes=nan", "minutes=99999", "until=-1"):
         assert client(tmp_path).get(f"/api/meter?id=m-1&{query}").status_code == 400
@@ -174,6 +186,33 @@ def test_a_lake_without_tables_is_a_line_and_no_crash(tmp_path: Path) -> None:
         answer = client(tmp_path).get(f"/api/{path}")
         assert answer.status_code == status
         assert said in answer.json()["error"]
+
+
+def test_a_store_that_hangs_does_not_keep_an_action_from_being_sent(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    released = threading.Event()
+
+    def hang(*_: object) -> list[Any]:
+        released.wait(30)
+        return []
+
+    monkeypatch.setattr(Tables, "search", hang)
+    monkeypatch.setattr(Desk, "send", lambda *_: None)
+    app = client(tmp_path).app
+
+    async def run() -> tuple[int, set[int]]:
+        async with httpx2.AsyncClient(transport=httpx2.ASGITransport(app), base_url=HOME) as asked:
+            questions = [asyncio.create_task(asked.get("/api/meters?q=m")) for _ in range(50)]
+            await asyncio.sleep(0.2)
+            try:
+                async with asyncio.timeout(5):
+                    answer = await asked.post("/api/actions", json=ACTION, headers=BEARER)
+            finally:
+                released.set()
+            return answer.status_code, {(await question).status_code for question in questions}
+
+    assert asyncio.run(run()) == (201, {200})
 
 
 def test_files_outside_the_page_are_not_served(tmp_path: Path) -> None:

@@ -44,7 +44,7 @@ def test_an_incident_that_is_open_again_is_not_told_again_until_its_alerts_rise(
 
 def test_what_was_told_in_an_earlier_life_is_not_told_again_but_its_end_is() -> None:
     book = Ledger()
-    book.recall(incident(), 0.0)
+    kinds(incident(), ledger=book)
     assert kinds(incident(), incident(status="closed"), ledger=book) == [None, "closed"]
 
 
@@ -55,6 +55,26 @@ def test_who_was_told_of_an_incident_hears_that_it_was_withdrawn() -> None:
     assert notice is not None
     assert (notice.kind, notice.document["status"], notice.document["closedAt"]) == ("closed", "closed", 5)
     assert book.remove("i1", 10) is None
+
+
+def test_an_incident_that_is_explained_after_it_was_told_is_told_to_be_over() -> None:
+    """Its feeder's incident came in a later batch and took its alerts back."""
+    book = Ledger()
+    assert kinds(incident(), incident(0), ledger=book) == ["opened", None]
+    assert [document["alerts"] for document in book.open()] == [0]
+    assert not list(book.reminders(999.0, every_s=10, most=2))
+    assert kinds(*[incident(0, status="closed")] * 2, ledger=book) == ["closed", None]
+    assert book.open() == []
+
+
+def test_alerts_that_were_taken_back_and_come_again_are_no_rise() -> None:
+    assert kinds(incident(2), incident(0), incident(1), incident(2), incident(3)) == [
+        "opened",
+        None,
+        None,
+        None,
+        "escalated",
+    ]
 
 
 def test_reminders_come_at_most_so_often_and_so_many_and_begin_again_with_a_rise() -> None:

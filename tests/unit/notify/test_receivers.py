@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import socket
+import threading
 from collections import Counter
 from collections.abc import Iterator
 from typing import Any
@@ -89,6 +91,35 @@ def test_a_server_that_is_busy_is_tried_again_and_one_that_finds_the_document_ma
     assert Counter(outcome for (_, _, outcome), n in tries.items() for _ in range(n)) == {
         "failed": 1, "refused": 1, "sent": 1,
     }  # fmt: skip
+
+
+@pytest.mark.parametrize("said", [b"SSH-2.0-OpenSSH_9.2\r\n", b"HTTP/1.1 2xx\r\n\r\n", b""])
+def test_an_endpoint_that_speaks_something_else_is_tried_again(said: bytes) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+
+        def answer() -> None:
+            caller, _ = server.accept()
+            with caller:
+                caller.recv(65536)
+                caller.sendall(said)
+
+        thread = threading.Thread(target=answer, daemon=True)
+        thread.start()
+        assert http_post(5.0)(f"http://127.0.0.1:{server.getsockname()[1]}/x", {}) == "failed"
+        thread.join(5)
+
+
+@pytest.mark.parametrize("url", ["http://127.0.0.1/a b", "http://127.0.0.1:port/", "http://"])
+def test_an_address_that_leads_nowhere_ends_nothing(url: str) -> None:
+    assert http_post(1.0)(url, {}) == "failed"
+
+
+@pytest.mark.parametrize("code", [301, 302, 303, 307, 308])
+def test_a_redirect_is_not_taken_for_a_delivery(sink: HttpSink, code: int) -> None:
+    sink.answers = [code]
+    sink.location = sink.url("/login")
+    assert http_post(1.0)(sink.url("/hook"), {}) == "failed"
+    assert [path for path, _ in sink.taken] == ["/hook"]
 
 
 def test_a_reminder_does_not_replace_an_opening_that_was_never_heard() -> None:
