@@ -229,13 +229,20 @@ def _older_tables(settings: Settings, record: RunRecord, facts: Facts, archive: 
     done = max(archive.done, default=None)
     if done is None:
         return
-    ends = archive.end_of(done).get(settings.kafka.topics.readings, {})
-    for partition, stored in sorted(audited_ends(settings, record.generation).items()):
-        end = ends.get(partition, stored)
-        if stored < end and facts.holds_record(partition, stored, end):
+    topic = settings.kafka.topics.readings
+    began = archive.first_offsets().get(topic, {}) | (record.start.offsets or {})
+    known = began | audited_ends(settings, record.generation)
+    mine = [r["batch_id"] for r in audited(settings, "generation", "batch_id") if r["generation"] == record.generation]
+    is_older = max(mine, default=-1) < done
+    for partition, end in sorted(archive.end_of(done).get(topic, {}).items()):
+        first = facts.there.get(topic, {}).get(partition, (0, 0))[0]
+        stored = known.get(partition, first)
+        # Kafka cannot say any more what it held where the tables end.
+        is_gone = is_older and first > stored
+        if stored < end and (is_gone or facts.holds_record(partition, stored, end)):
             yield (
                 f"audit of {settings.lake.root} ends at offset {stored} of partition {partition}, the checkpoint at"
-                f" {ends[partition]}: the tables are older than the checkpoint; restore both of one moment, or read on"
+                f" {end}: the tables are older than the checkpoint; restore both of one moment, or read on"
                 f" from the tables with {NEW_GENERATION}"
             )
             return

@@ -80,6 +80,22 @@ def test_tables_older_than_the_checkpoint_are_found_by_the_audit(lake: Lake) -> 
     assert found(lake, holds_record=lambda partition, since, until: False) == [], "a transaction's markers"
 
 
+def test_tables_older_than_the_checkpoint_are_found_also_when_kafka_has_dropped_the_records(lake: Lake) -> None:
+    """From the first offset that is left nobody can tell records from markers."""
+    lake.log("archive", "offsets", 3, {"sensor-readings": {"0": 40}})
+    lake.log("archive", "commits", 3, {})
+    there = {"sensor-readings": {0: (35, 50)}, "anomalies": {}, "window-ticks": {}}
+    (line,) = found(lake, there=there, holds_record=lambda partition, since, until: False)
+    assert "ends at offset 30 of partition 0, the checkpoint at 40: the tables are older" in line
+
+
+def test_tables_restored_to_empty_are_found_by_where_the_checkpoint_began(lake: Lake) -> None:
+    lake.log("archive", "sources/0", 0, {"sensor-readings": {"0": 0}})
+    open_table(lake.settings, AUDIT).delete()
+    (line,) = found(lake)
+    assert "ends at offset 0 of partition 0, the checkpoint at 30: the tables are older" in line
+
+
 def test_a_topic_made_again_is_refused_by_its_id(lake: Lake) -> None:
     (line,) = found(lake, topics=TOPICS | {"sensor-readings": "topic-9"})
     assert "topic sensor-readings was deleted and made again (id topic-9, not topic-1)" in line
