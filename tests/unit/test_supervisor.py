@@ -56,7 +56,7 @@ def lives(*errors: Exception, restarts: int = 2) -> tuple[Lives, list[str]]:
 
 
 def raises(error: Exception) -> Any:
-    def check() -> None:
+    def check(*_: object) -> None:
         raise error
 
     return check
