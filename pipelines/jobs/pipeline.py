@@ -9,7 +9,7 @@ from pyspark.sql import SparkSession
 
 from pipelines.client_errors import as_ours
 from pipelines.fleet import load_reference_tables
-from pipelines.identity.check import settle_identity
+from pipelines.identity.check import refuse_vanished, settle_identity
 from pipelines.identity.lock import CheckpointLock
 from pipelines.identity.record import RunRecord
 from pipelines.identity.tables import add_columns
@@ -62,6 +62,7 @@ def prepare(settings: Settings, say: Say) -> RunRecord:
     with as_ours(settings):
         check_topics(settings)
         wait_for_lake(settings, say)
+        refuse_vanished(settings)
         create_tables(settings)
         if added := add_columns(settings):
             say(f"columns of this version added to older tables: {', '.join(added)}")

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from pipelines.errors import DataRefused
-from pipelines.identity.check import changed_shape, problems
+from pipelines.identity.check import changed_shape, examine, problems, refuse_vanished
 from pipelines.identity.files import CheckpointFiles
 from pipelines.identity.record import RUN_RECORD, Start, read_record, shape_of, write_record
 from pipelines.identity.tables import add_columns, claim, owner_of
@@ -148,6 +148,22 @@ def test_a_table_that_is_gone_is_named(lake: Lake) -> None:
     (line,) = found(lake)
     assert "table rejected of" in line
     assert "is gone: restore the tables" in line
+
+
+def test_a_table_that_is_gone_is_refused_before_anybody_makes_it_anew(lake: Lake) -> None:
+    refuse_vanished(lake.settings)
+    shutil.rmtree(Path(lake.settings.lake.root) / "rejected")
+    with pytest.raises(DataRefused, match=r"table rejected of .* is gone: restore the tables"):
+        refuse_vanished(lake.settings)
+
+
+def test_a_full_lake_without_audit_is_not_new_to_a_new_checkpoint(lake: Lake) -> None:
+    """All of it would be archived a second time."""
+    shutil.rmtree(lake.folder)
+    shutil.rmtree(Path(lake.settings.lake.root) / "audit")
+    (line,) = examine(lake.settings)
+    assert "holds archived batches, but" in line
+    assert NEW in line
 
 
 def test_records_that_retention_took_are_named_with_the_command(lake: Lake) -> None:
