@@ -8,17 +8,22 @@ from __future__ import annotations
 
 import hashlib
 import uuid
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from itertools import islice
 from typing import Any
 
 import pyarrow as pa
 from deltalake import write_deltalake
 from kafka import KafkaProducer
-from kafka.errors import KafkaError, KafkaTimeoutError
+from kafka.errors import (
+    KafkaError,
+    KafkaTimeoutError,
+    MessageSizeTooLargeError,
+    RecordListTooLargeError,
+    TopicAuthorizationFailedError,
+)
 
 from pipelines.errors import DataRefused, InfrastructureUnavailable, SettingsError
 from pipelines.settings import Settings
@@ -30,9 +35,12 @@ FRESH, REPLAYED, UNSURE, PARKED = "fresh", "replayed", "unsure", "parked"
 STATES = (FRESH, REPLAYED, UNSURE, PARKED)
 """Not replayed yet; replayed; claimed, and the process died before it knew; the same bytes were replayed before."""
 
+_REFUSED = (TopicAuthorizationFailedError, MessageSizeTooLargeError, RecordListTooLargeError)
+"""With these answers a broker has stored nothing."""
 _MOST_BYTES = 64 * 1024 * 1024
 _SEND_LIMIT_S = 120.0
 
+Say = Callable[[str], None]
 Place = tuple[str, int, int]
 """Topic, partition, offset."""
 
@@ -101,8 +109,12 @@ class Done:
         done = cls()
         if not table_is_there(settings, REPLAYS):
             return done
-        for row in read_rows(settings, REPLAYS).to_pylist():
-            place = row["kafka_topic"], row["kafka_partition"], row["kafka_offset"]
+        rows = [((row["kafka_topic"], row["kafka_partition"], row["kafka_offset"]), row)
+                for row in read_rows(settings, REPLAYS).to_pylist()]  # fmt: skip
+        released = {(place, row["replay_id"]) for place, row in rows if row["step"] == "released"}
+        for place, row in rows:
+            if (place, row["replay_id"]) in released:
+                continue
             if done.steps.get(place) != "sent":
                 done.steps[place] = row["step"]
             done.digests.add(row["digest"])
@@ -165,9 +177,16 @@ def count_by_reason(settings: Settings, selection: Selection) -> dict[str, dict[
     return dict(sorted(counts.items()))
 
 
-def to_replay(settings: Settings, selection: Selection, *, limit: int) -> list[Rejected]:
+def to_replay(settings: Settings, selection: Selection, *, limit: int, say: Say) -> list[Rejected]:
     """The fresh records of a selection, at most so many. Raises DataRefused for records of another topic."""
-    chosen = list(islice((r for r in rejected_records(settings, selection) if r.state == FRESH), limit))
+    chosen: list[Rejected] = []
+    for record in rejected_records(settings, selection):
+        if len(chosen) >= limit:
+            break
+        if record.state == FRESH and record.key is None and record.value is None:
+            say(f"partition {record.kafka_partition}, offset {record.kafka_offset} has no key and no value: left out")
+        elif record.state == FRESH:
+            chosen.append(record)
     topic = settings.kafka.topics.readings
     if other := {record.kafka_topic for record in chosen} - {topic}:
         raise DataRefused(
@@ -180,44 +199,71 @@ def to_replay(settings: Settings, selection: Selection, *, limit: int) -> list[R
 def replay(settings: Settings, records: Sequence[Rejected]) -> int:
     """Send records to the topic they came from, as they came; returns how many Kafka has acknowledged.
 
-    The caller holds the lock of replays. Raises InfrastructureUnavailable when Kafka did not take all: what is not
-    acknowledged stays unsure, and is never sent again.
+    The caller holds the lock of replays. Raises InfrastructureUnavailable when Kafka did not take all: what was surely
+    not sent is fresh again; what else is not acknowledged stays unsure, and is never sent again.
     """
-    create_tables(settings)
-    replay_id = uuid.uuid4().hex
-    _note(settings, replay_id, "claimed", records)
-    sent = _send(settings, replay_id, records)
-    _note(settings, replay_id, "sent", sent)
+    create_tables(settings, [REPLAYS])
+    try:
+        producer: Any = KafkaProducer(**client_options(settings.kafka), acks="all", max_request_size=_MOST_BYTES)
+    except KafkaError as error:
+        raise InfrastructureUnavailable(f"{settings.kafka.bootstrap_servers}: {error}; nothing was sent") from None
+    replay_id, sending = uuid.uuid4().hex, _Sending()
+    try:
+        _note(settings, replay_id, "claimed", records)
+        sending.send(producer, replay_id, records)
+    finally:
+        producer.close(timeout=5)
+        sent, released = sending.sent(records), sending.released(records)
+        _note(settings, replay_id, "sent", sent)
+        _note(settings, replay_id, "released", released)
     if len(sent) < len(records):
+        why = f" ({type(sending.refusal).__name__})" if sending.refusal else ""
         raise InfrastructureUnavailable(
-            f"{settings.kafka.bootstrap_servers} acknowledged {len(sent)} of {len(records)} records; the others are"
-            " unsure, `gridwatch dlq show --state unsure` lists them"
+            f"{settings.kafka.bootstrap_servers} acknowledged {len(sent)} of {len(records)} records{why};"
+            f" {len(released)} were not sent and stay fresh, {len(records) - len(sent) - len(released)} are unsure,"
+            " `gridwatch dlq show --state unsure` lists them"
         )
     return len(sent)
 
 
-def _send(settings: Settings, replay_id: str, records: Sequence[Rejected]) -> list[Rejected]:
-    producer = KafkaProducer(**client_options(settings.kafka), acks="all", max_request_size=_MOST_BYTES)
-    try:
-        futures = [(record, _send_one(producer, replay_id, record)) for record in records]
+@dataclass
+class _Sending:
+    """What became of records that were handed to a producer; final once that is closed."""
+
+    futures: dict[Place, Any] = field(default_factory=dict)
+    """Of each record that may have been sent; None while the producer takes it."""
+    refusal: Exception | None = None
+    """Why the last record that was surely not sent was not."""
+
+    def send(self, producer: Any, replay_id: str, records: Sequence[Rejected]) -> None:
+        """Hand the records over and wait for Kafka's answers, some time."""
+        for record in records:
+            place = ":".join(map(str, record.place))
+            headers = [("gridwatch-replay", replay_id.encode()), ("gridwatch-replay-of", place.encode())]
+            self.futures[record.place] = None
+            try:
+                self.futures[record.place] = producer.send(
+                    record.kafka_topic, key=record.key, value=record.value, headers=headers
+                )
+            except (KafkaError, ValueError) as error:  # larger than the producer takes, or no broker
+                self.refusal = error
+                del self.futures[record.place]
         with suppress(KafkaTimeoutError):
             producer.flush(timeout=_SEND_LIMIT_S)
-        return [record for record, future in futures if future is not None and future.succeeded()]
-    except KafkaError as error:
-        raise InfrastructureUnavailable(f"{settings.kafka.bootstrap_servers}: {error}") from None
-    finally:
-        producer.close(timeout=5)
 
+    def sent(self, records: Sequence[Rejected]) -> list[Rejected]:
+        """Those that Kafka has acknowledged."""
+        return [r for r in records if (future := self.futures.get(r.place)) is not None and future.succeeded()]
 
-def _send_one(producer: Any, replay_id: str, record: Rejected) -> Any:
-    headers = [
-        ("gridwatch-replay", replay_id.encode()),
-        ("gridwatch-replay-of", f"{record.kafka_topic}:{record.kafka_partition}:{record.kafka_offset}".encode()),
-    ]
-    try:
-        return producer.send(record.kafka_topic, key=record.key, value=record.value, headers=headers)
-    except KafkaError:  # too large for the broker, or no broker
-        return None
+    def released(self, records: Sequence[Rejected]) -> list[Rejected]:
+        """Those that were surely not sent."""
+        return [r for r in records if r.place not in self.futures or self._is_refused(self.futures[r.place])]
+
+    def _is_refused(self, future: Any) -> bool:
+        if future is None or not isinstance(future.exception, _REFUSED):
+            return False
+        self.refusal = future.exception
+        return True
 
 
 def _note(settings: Settings, replay_id: str, step: str, records: Sequence[Rejected]) -> None:

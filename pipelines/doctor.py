@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from urllib.parse import urlsplit
 
+from pipelines.client_errors import as_ours
 from pipelines.errors import DataRefused, GridwatchError, InfrastructureUnavailable, SettingsError
 from pipelines.identity.check import examine
 from pipelines.identity.files import CheckpointFiles
@@ -40,17 +41,24 @@ def look_at_memory(settings: Settings) -> str:
 
 
 def look_at_ports(settings: Settings) -> str:
-    """Whether the addresses of brokers and store can be connected to."""
-    places = list(_addresses(settings))
-    for name, host, port in places:
+    """Whether the addresses of the store and of one of the brokers can be connected to: one is enough to begin with."""
+    said: list[str] = []
+    refused: dict[str, str] = {}
+    reached = set()
+    for name, host, port in _addresses(settings):
         try:
             socket.create_connection((host, port), timeout=_PATIENCE_S).close()
         except OSError as error:
-            raise InfrastructureUnavailable(
-                f"{name}: {host}:{port}: {error.strerror or error}; start the server, look at the address and at"
-                " firewalls"
-            ) from None
-    return ", ".join(f"{host}:{port}" for _, host, port in places) + " can be connected to"
+            refused.setdefault(name, f"{host}:{port}: {error.strerror or error}")
+            said.append(f"{host}:{port} cannot ({error.strerror or error})")
+        else:
+            reached.add(name)
+            said.append(f"{host}:{port} can be connected to")
+    for name in [name for name in refused if name not in reached]:
+        raise InfrastructureUnavailable(
+            f"{name}: {refused[name]}; start the server, look at the address and at firewalls"
+        )
+    return ", ".join(said)
 
 
 def look_at_checkpoint(settings: Settings) -> str:
@@ -65,7 +73,8 @@ def look_at_checkpoint(settings: Settings) -> str:
 
 def look_at_identity(settings: Settings) -> str:
     """Whether checkpoint, tables, topics and settings belong together; DataRefused with all that does not fit."""
-    found = examine(settings)
+    with as_ours(settings):
+        found = examine(settings)
     if found:
         raise DataRefused("; and ".join(found))
     return "checkpoint, tables, topics and settings belong together"

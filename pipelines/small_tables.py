@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import re
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from datetime import datetime
 from typing import Any, Literal
 
@@ -86,12 +86,12 @@ def _store_problem(settings: Settings) -> str | None:
     return None
 
 
-def create_tables(settings: Settings) -> list[str]:
-    """Create every table that is not there yet, empty; returns their names.
+def create_tables(settings: Settings, tables: Iterable[Table] = TABLES.values()) -> list[str]:
+    """Create those of the tables that are not there yet, empty; returns their names.
 
     Raises InfrastructureUnavailable when the folder or the bucket cannot be written.
     """
-    missing = [table for table in TABLES.values() if not table_is_there(settings, table)]
+    missing = [table for table in tables if not table_is_there(settings, table)]
     for table in missing:
         _create(settings, table)
     return [table.name for table in missing]

@@ -284,7 +284,7 @@ REPLAYS = Table(
     "the command dlq replay",
     (
         Column("replay_id", _STRING, None, "The call of the command."),
-        Column("step", _STRING, None, "claimed before it is sent, sent once Kafka has acknowledged it."),
+        Column("step", _STRING, None, "claimed before it is sent, sent once acknowledged, released if never sent."),
         Column("at", _TIME, "UTC", "When."),
         Column("reason", _STRING, None, "Why the record was rejected."),
         Column("digest", _STRING, None, "SHA-256 of its key and value: the same bytes are never replayed twice."),

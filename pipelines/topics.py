@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import closing, contextmanager
 from typing import Any
 
 from kafka import KafkaAdminClient, KafkaConsumer, TopicPartition
 from kafka.admin import ConfigResource, ConfigResourceType
-from kafka.errors import KafkaError, TopicAlreadyExistsError
+from kafka.errors import KafkaError, TopicAlreadyExistsError, for_code
 
 from pipelines.errors import DataRefused, InfrastructureUnavailable, SettingsError
 from pipelines.kafka_refusals import RefusedCredentials
@@ -18,6 +19,8 @@ from pipelines.settings import Kafka, Settings
 Say = Callable[[str], None]
 
 _LOOK_LIMIT_S = 10.0
+_NO_SUCH_TOPIC = 3
+_ADVICE = "; `gridwatch check` looks at the rights (conf/security/kafka-acls.toml)"
 _APPEND_TIME = {"message.timestamp.type": "LogAppendTime"}
 
 
@@ -113,8 +116,7 @@ def create_topics(settings: Settings) -> list[str]:
 def check_topics(settings: Settings) -> None:
     """Raises SettingsError when a topic is missing, DataRefused when the readings' broker clock cannot be trusted."""
     kafka, topics = settings.kafka, settings.kafka.topics
-    admin = KafkaAdminClient(**client_options(kafka))
-    try:
+    with _asked(kafka, "topics"), closing(KafkaAdminClient(**client_options(kafka))) as admin:
         there = set(admin.list_topics())
         absent = [name for name in topics.model_dump().values() if name not in there]
         if absent:
@@ -123,8 +125,6 @@ def check_topics(settings: Settings) -> None:
             )
         resource = ConfigResource(ConfigResourceType.TOPIC, topics.readings)
         configs = admin.describe_configs([resource], config_filter="all")
-    finally:
-        admin.close()
     kind = _config_value(configs, topics.readings, "message.timestamp.type")
     if kind != "LogAppendTime" and not settings.input.trust_create_time:
         raise DataRefused(
@@ -143,29 +143,24 @@ def _config_value(configs: Any, topic: str, key: str) -> str | None:
 
 def topic_ids(kafka: Kafka, names: Iterable[str]) -> dict[str, str]:
     """Kafka's id of each topic: a topic that was deleted and made again has another one. SettingsError without one."""
-    admin = KafkaAdminClient(**client_options(kafka))
-    try:
+    with _asked(kafka, "topics"), closing(KafkaAdminClient(**client_options(kafka))) as admin:
         described = admin.describe_topics(sorted(set(names)))
-    except (KafkaError, OSError) as error:
-        raise InfrastructureUnavailable(f"topics at {kafka.bootstrap_servers}: {error}") from None
-    finally:
-        admin.close()
-    if absent := [topic["name"] for topic in described if topic["error_code"]]:
-        raise SettingsError(f"topic {absent[0]} does not exist; `gridwatch topics create` makes it")
+    for topic in described:
+        if topic["error_code"] == _NO_SUCH_TOPIC:
+            raise SettingsError(f"topic {topic['name']} does not exist; `gridwatch topics create` makes it")
+        if topic["error_code"]:
+            why = for_code(topic["error_code"]).__name__
+            raise InfrastructureUnavailable(f"topic {topic['name']} at {kafka.bootstrap_servers}: {why}{_ADVICE}")
     return {topic["name"]: str(topic["topic_id"]) for topic in described}
 
 
 def topic_offsets(kafka: Kafka, topic: str) -> dict[int, tuple[int, int]]:
     """First available and next offset of every partition of a topic."""
-    consumer = KafkaConsumer(**client_options(kafka), enable_auto_commit=False)
-    try:
+    options = client_options(kafka)
+    with _asked(kafka, f"offsets of {topic}"), closing(KafkaConsumer(**options, enable_auto_commit=False)) as consumer:
         partitions = [TopicPartition(topic, p) for p in _partitions(consumer, topic)]
         first, end = consumer.beginning_offsets(partitions), consumer.end_offsets(partitions)
         return {p.partition: (first[p], end[p]) for p in partitions}
-    except (KafkaError, OSError) as error:
-        raise InfrastructureUnavailable(f"offsets of {topic} at {kafka.bootstrap_servers}: {error}") from None
-    finally:
-        consumer.close()
 
 
 def holds_record(kafka: Kafka, topic: str, partition: int, since: int, until: int) -> bool:
@@ -173,8 +168,8 @@ def holds_record(kafka: Kafka, topic: str, partition: int, since: int, until: in
 
     True too when nobody can say within some seconds.
     """
-    consumer = KafkaConsumer(**client_options(kafka), enable_auto_commit=False, auto_offset_reset="earliest")
-    try:
+    options = client_options(kafka) | {"enable_auto_commit": False, "auto_offset_reset": "earliest"}
+    with _asked(kafka, f"records of {topic}"), closing(KafkaConsumer(**options)) as consumer:
         place = TopicPartition(topic, partition)
         consumer.assign([place])
         consumer.seek(place, since)
@@ -186,10 +181,17 @@ def holds_record(kafka: Kafka, topic: str, partition: int, since: int, until: in
             if consumer.position(place) >= until:
                 return False
         return True
+
+
+@contextmanager
+def _asked(kafka: Kafka, what: str) -> Iterator[None]:
+    """Errors of a client within, from its making on, as InfrastructureUnavailable."""
+    try:
+        yield
     except (KafkaError, OSError) as error:
-        raise InfrastructureUnavailable(f"records of {topic} at {kafka.bootstrap_servers}: {error}") from None
-    finally:
-        consumer.close()
+        name = type(error).__name__
+        advice = _ADVICE if name.endswith("AuthorizationFailedError") else ""
+        raise InfrastructureUnavailable(f"{what} at {kafka.bootstrap_servers}: {name}: {error}{advice}") from None
 
 
 def _partitions(consumer: Any, topic: str) -> Iterable[int]:

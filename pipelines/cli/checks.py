@@ -110,9 +110,11 @@ def _permissions(settings: Settings) -> str:
 
 def look_at_broker_clock(settings: Settings) -> str:
     """Whether the broker's clock agrees with this machine's; warns when not."""
+    from pipelines.client_errors import as_ours
     from pipelines.kafka_probe import broker_clock
 
-    agrees, said = broker_clock(settings)
+    with as_ours(settings):
+        agrees, said = broker_clock(settings)
     if not agrees:
         raise Warned(f"{said}: set both by NTP; delays and alerts are measured against it")
     return said

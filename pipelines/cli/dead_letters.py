@@ -78,14 +78,15 @@ def show_records(args: argparse.Namespace) -> int:
 def replay_records(args: argparse.Namespace) -> int:
     """Send records again."""
     from pipelines import dead_letters
+    from pipelines.client_errors import as_ours
     from pipelines.identity.lock import CheckpointLock
     from pipelines.topics import wait_for_kafka
 
     settings = settings_of(args).settings
     if not args.reason and args.offset is None:
         raise SettingsError("dlq replay: say which, with --reason NAME (`gridwatch dlq list` shows them) or --offset")
-    with CheckpointLock(settings, "gridwatch dlq replay", name="dlq.lock"):
-        chosen = dead_letters.to_replay(settings, _selection(args), limit=args.limit)
+    with CheckpointLock(settings, "gridwatch dlq replay", name="dlq.lock"), as_ours(settings):
+        chosen = dead_letters.to_replay(settings, _selection(args), limit=args.limit, say=say)
         if args.dry_run or not chosen:
             show(f"{len(chosen)} records would be sent to {settings.kafka.topics.readings}")
             return 0

@@ -120,11 +120,12 @@ def show_checkpoint(args: argparse.Namespace) -> int:
 
 def new_generation(args: argparse.Namespace) -> int:
     """Begin a generation; under the lock, with Kafka and the lake there."""
+    from pipelines.client_errors import as_ours
     from pipelines.identity import generation
     from pipelines.identity.lock import CheckpointLock
 
     settings = settings_of(args).settings
-    with CheckpointLock(settings, "gridwatch checkpoint new-generation"):
+    with CheckpointLock(settings, "gridwatch checkpoint new-generation"), as_ours(settings):
         _wait_for_parts(settings)
         record = generation.new_generation(settings, args.from_offsets, rebuild=args.rebuild, say=say)
     show(f"generation {record.number}: {record.generation}; start `gridwatch run`")
@@ -133,12 +134,13 @@ def new_generation(args: argparse.Namespace) -> int:
 
 def skip_range(args: argparse.Namespace) -> int:
     """Note ranges as lost and begin a generation behind them; under the lock."""
+    from pipelines.client_errors import as_ours
     from pipelines.identity import generation
     from pipelines.identity.lock import CheckpointLock
 
     ranges = [generation.SkippedRange.parse(text) for text in args.ranges]
     settings = settings_of(args).settings
-    with CheckpointLock(settings, "gridwatch skip-range"):
+    with CheckpointLock(settings, "gridwatch skip-range"), as_ours(settings):
         _wait_for_parts(settings)
         generation.skip_ranges(settings, ranges, why=args.why, say=say)
     show(f"noted in audit: {' '.join(args.ranges)}; start `gridwatch run`")
@@ -147,6 +149,7 @@ def skip_range(args: argparse.Namespace) -> int:
 
 def maintain(args: argparse.Namespace) -> int:
     """Look after every table; under the lock."""
+    from pipelines.client_errors import as_ours
     from pipelines.identity.check import require_own_tables
     from pipelines.identity.lock import CheckpointLock
     from pipelines.small_tables import table_is_there, wait_for_lake
@@ -155,7 +158,7 @@ def maintain(args: argparse.Namespace) -> int:
 
     settings = settings_of(args).settings
     done = []
-    with CheckpointLock(settings, "gridwatch maintain"):
+    with CheckpointLock(settings, "gridwatch maintain"), as_ours(settings):
         wait_for_lake(settings, say)
         require_own_tables(settings)
         for table in TABLES.values():

@@ -63,14 +63,14 @@ class Batches:
         last = max(self.planned)
         if last in self.done:
             return self.end_of(last)
-        return self.end_of(last - 1) if last - 1 in self.planned else _by_topic(self._first())
+        return self.end_of(last - 1) if last - 1 in self.planned else self.first_offsets()
 
     def _offsets(self, number: int) -> dict[str, Any] | None:
         return _last_document(self.files.text(f"{self.folder}/offsets/{number}"))
 
-    def _first(self) -> dict[str, Any]:
-        """What the source noted at its very first start."""
-        return _last_document(self.files.text(f"{self.folder}/sources/0/0")) or {}
+    def first_offsets(self) -> dict[str, dict[int, int]]:
+        """What the source noted at its very first start, by topic; empty when it has not."""
+        return _by_topic(_last_document(self.files.text(f"{self.folder}/sources/0/0")) or {})
 
 
 def _last_document(text: str | None) -> dict[str, Any] | None:

@@ -23,8 +23,18 @@ from pipelines.identity.record import (
 from pipelines.identity.tables import audited, audited_ends, claim, newest_batch, owner_of, table_ids
 from pipelines.lake_sql import no_tables
 from pipelines.settings import Settings
-from pipelines.small_tables import table_is_there
-from pipelines.tables import ANOMALIES, AUDIT, BASELINES, METER_WINDOWS, OPERATOR_ACTIONS, READINGS, REJECTED, Table
+from pipelines.small_tables import count_rows, table_is_there
+from pipelines.tables import (
+    ANOMALIES,
+    AUDIT,
+    BASELINES,
+    METER_WINDOWS,
+    OPERATOR_ACTIONS,
+    READINGS,
+    REJECTED,
+    TABLES,
+    Table,
+)
 from pipelines.topics import holds_record, topic_ids, topic_offsets
 
 Say = Callable[[str], None]
@@ -151,9 +161,17 @@ readings with `gridwatch checkpoint new-generation --rebuild`
             yield f"{name} = {value}, but this checkpoint was made with {before}: set it back, or {way}"
 
 
+def refuse_vanished(settings: Settings) -> None:
+    """Raises DataRefused when a table of the record is not there: before anybody makes it anew, and empty."""
+    record = read_record(CheckpointFiles(settings))
+    for name, known in (record.tables if record else {}).items():
+        if name in TABLES and not table_is_there(settings, TABLES[name]):
+            raise DataRefused(_other_table(settings, name, known, None))
+
+
 def _first_record(files: CheckpointFiles, settings: Settings) -> RunRecord:
     """A new record for a new checkpoint; DataRefused when checkpoint or tables are not new."""
-    if owner_of(settings) or audited(settings, "batch_id"):
+    if owner_of(settings) or audited(settings, "batch_id") or _has_records(settings):
         raise DataRefused(
             f"{settings.lake.root} holds archived batches, but {files.root}/{RUN_RECORD} is missing: restore the"
             f" checkpoint, go on from the tables with {NEW_GENERATION}, or point lake.root and pipeline.checkpoint at"
@@ -183,12 +201,21 @@ def _foreign_tables(files: CheckpointFiles, settings: Settings, record: RunRecor
     for name, known in record.tables.items():
         now = facts.tables.get(name)
         if now != known:
-            found = f"has id {now}, not {known} as when this checkpoint was made" if now else "is gone"
-            yield (
-                f"table {name} of {settings.lake.root} {found}: restore the tables, or go on with what is there with"
-                f" {NEW_GENERATION}"
-            )
+            yield _other_table(settings, name, known, now)
             return
+
+
+def _other_table(settings: Settings, name: str, known: str, now: str | None) -> str:
+    found = f"has id {now}, not {known} as when this checkpoint was made" if now else "is gone"
+    return (
+        f"table {name} of {settings.lake.root} {found}: restore the tables, or go on with what is there with"
+        f" {NEW_GENERATION}"
+    )
+
+
+def _has_records(settings: Settings) -> bool:
+    """Also of tables that nobody owns any more because audit was lost."""
+    return any(table_is_there(settings, table) and count_rows(settings, table) for table in (READINGS, REJECTED))
 
 
 def _new_topics(settings: Settings, record: RunRecord, facts: Facts) -> Iterator[str]:
@@ -229,13 +256,20 @@ def _older_tables(settings: Settings, record: RunRecord, facts: Facts, archive: 
     done = max(archive.done, default=None)
     if done is None:
         return
-    ends = archive.end_of(done).get(settings.kafka.topics.readings, {})
-    for partition, stored in sorted(audited_ends(settings, record.generation).items()):
-        end = ends.get(partition, stored)
-        if stored < end and facts.holds_record(partition, stored, end):
+    topic = settings.kafka.topics.readings
+    began = archive.first_offsets().get(topic, {}) | (record.start.offsets or {})
+    known = began | audited_ends(settings, record.generation)
+    mine = [r["batch_id"] for r in audited(settings, "generation", "batch_id") if r["generation"] == record.generation]
+    is_older = max(mine, default=-1) < done
+    for partition, end in sorted(archive.end_of(done).get(topic, {}).items()):
+        first = facts.there.get(topic, {}).get(partition, (0, 0))[0]
+        stored = known.get(partition, first)
+        # Kafka cannot say any more what it held where the tables end.
+        is_gone = is_older and first > stored
+        if stored < end and (is_gone or facts.holds_record(partition, stored, end)):
             yield (
                 f"audit of {settings.lake.root} ends at offset {stored} of partition {partition}, the checkpoint at"
-                f" {ends[partition]}: the tables are older than the checkpoint; restore both of one moment, or read on"
+                f" {end}: the tables are older than the checkpoint; restore both of one moment, or read on"
                 f" from the tables with {NEW_GENERATION}"
             )
             return

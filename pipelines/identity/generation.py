@@ -10,7 +10,7 @@ from typing import Any
 from pipelines.errors import DataRefused, SettingsError
 from pipelines.identity.check import WRITTEN, changed_shape, complete, gather
 from pipelines.identity.files import CheckpointFiles
-from pipelines.identity.past_rows import clean_version, count_ahead, delete_ahead, empty_table
+from pipelines.identity.past_rows import clean_version, count_ahead, delete_ahead, empty_table, first_unaudited
 from pipelines.identity.record import REBUILD, RunRecord, Start, new_record, read_record, write_record
 from pipelines.identity.tables import add_columns, audited, audited_ends, claim
 from pipelines.settings import Settings
@@ -60,7 +60,7 @@ class SkippedRange:
 def skip_ranges(settings: Settings, ranges: Sequence[SkippedRange], *, why: str, say: Say) -> RunRecord:
     """Note in audit that offsets are lost, and begin a generation behind them. The caller holds the lock.
 
-    Raises DataRefused when Kafka still has one of them, or they do not follow what is stored.
+    Raises DataRefused when Kafka still has one of them, they do not follow what is stored, or other topics' are.
     """
     _prepare(settings, rebuild=False)
     there, stored = topic_offsets(settings.kafka, settings.kafka.topics.readings), audited_ends(settings)
@@ -94,7 +94,6 @@ def new_generation(
     """
     _prepare(settings, rebuild=rebuild)
     there, stored = topic_offsets(settings.kafka, settings.kafka.topics.readings), audited_ends(settings)
-    _refuse_other_topics(settings)
     chosen = dict(stored)
     jumped = []
     for partition, offset in ({} if from_offsets == TABLES_END else _parse_offsets(from_offsets)).items():
@@ -112,6 +111,7 @@ def new_generation(
 
 
 def _prepare(settings: Settings, *, rebuild: bool) -> None:
+    _refuse_other_topics(settings)
     create_tables(settings)
     add_columns(settings, but=DERIVED if rebuild else ())
 
@@ -121,7 +121,8 @@ def _begin(
     *, why: str, rebuild: bool, say: Say,
 ) -> RunRecord:  # fmt: skip
     """Record first: if the process dies before the last step, the tables' owner refuses every start until this is
-    done again."""
+    done again. Stored rows of a partition that audit does not know are read again, never only deleted."""
+    offsets = first_unaudited(settings, there.keys() - offsets.keys()) | dict(offsets)
     _refuse_gone(offsets, there)
     files = CheckpointFiles(settings)
     old = _old_record(files)

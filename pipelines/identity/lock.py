@@ -36,7 +36,8 @@ class CheckpointLock:
         self._file: IO[str] | None = None
 
     def acquire(self) -> Self:
-        """Take the lock. Raises DataRefused, naming the holder, when another process has it."""
+        """Take the lock. Raises DataRefused, naming the holder, when another process has it, InfrastructureUnavailable
+        while the last holder's Java does not end."""
         try:
             self._path.parent.mkdir(parents=True, exist_ok=True)
             file = self._path.open("a+", encoding="utf-8")
@@ -54,7 +55,11 @@ class CheckpointLock:
                 " give this"
                 " run a pipeline.checkpoint and a lake.root of its own"
             ) from None
-        _wait_for_jvm(_read(file))
+        try:
+            _wait_for_jvm(_read(file))
+        except InfrastructureUnavailable:
+            file.close()
+            raise
         self._file = file
         self._write()
         return self
@@ -140,7 +145,10 @@ def _wait_for_jvm(last: dict[str, Any]) -> None:
     deadline = time.monotonic() + _JVM_LIMIT_S
     while _started(int(pid)) == started:
         if time.monotonic() > deadline:
-            raise DataRefused(f"Java process {pid} of the last run still works on this checkpoint; end it first")
+            raise InfrastructureUnavailable(
+                f"Java process {pid} of the last run still works on this checkpoint: start again when it has ended, or"
+                " end it"
+            )
         time.sleep(0.1)
 
 

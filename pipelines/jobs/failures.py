@@ -39,14 +39,20 @@ _UNREACHABLE = (
     "NoBrokersAvailable",
     "InfrastructureUnavailable",
 )
+_PASSING = (*_UNREACHABLE, "No space left on device", "OUT_OF_MEMORY", "OutOfMemoryError")
+"""Why a state can fail to load though nothing is lost."""
 _STATE = ("STATE_STORE", "STATEFUL_OPERATOR", "CHECKPOINT_FILE_CHECKSUM")
+_PYTHON_ERROR = re.compile(r"Traceback \(most recent call last\):\n(?:[ \t].*\n|\n)*(\S.*)")
 _SECRET = re.compile(r"(password=\"?)[^\";\s]+", re.IGNORECASE)
 
 
 def explain_failure(text: str, what: str) -> GridwatchError:
     """The error class, and so the exit code, that fits a failure inside Spark."""
     line = root_cause(text)
-    if any(sign in text for sign in _LOSS):
+    signs = {sign for sign in _LOSS if sign in text}
+    if signs == {"CANNOT_LOAD_STATE_STORE"} and any(sign in text for sign in _PASSING):
+        signs = set()
+    if signs:
         way = (
             "restore checkpoint and tables of one moment, or go on with `gridwatch checkpoint new-generation"
             " --from-offsets tables`"
@@ -60,7 +66,13 @@ def explain_failure(text: str, what: str) -> GridwatchError:
 
 
 def root_cause(text: str) -> str:
-    """The innermost cause of a stack trace, in one line."""
+    """The innermost cause of a stack trace, in one line; of an error in our own Python that one's.
+
+    >>> root_cause("[X] Traceback (most recent call last):\\n  File a\\nOSError: no\\n\\n\\tat py4j.A")
+    'OSError: no'
+    """
     causes = [line for line in text.splitlines() if line.startswith("Caused by: ")]
-    line = (causes[-1] if causes else text.strip().split("\n")[0]).removeprefix("Caused by: ")[:400]
-    return _SECRET.sub(r"\1********", line)
+    line = (causes[-1] if causes else text.strip().split("\n")[0]).removeprefix("Caused by: ")
+    if line.endswith("Traceback (most recent call last):") and (raised := _PYTHON_ERROR.findall(text)):
+        line = raised[-1]
+    return _SECRET.sub(r"\1********", line)[:400]

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 
 from pyspark.sql import SparkSession
 
+from pipelines.client_errors import as_ours
 from pipelines.identity.batches import Batches
 from pipelines.identity.files import CheckpointFiles
 from pipelines.identity.record import RunRecord
@@ -16,7 +17,6 @@ from pipelines.jobs.alerts_offsets import positions
 from pipelines.jobs.alerts_watch import Watch
 from pipelines.jobs.context import Say
 from pipelines.jobs.jvm import jvm_pid
-from pipelines.jobs.supervisor import as_ours
 from pipelines.observe.grid import show_incidents, show_windows
 from pipelines.observe.groups import GroupCommits
 from pipelines.observe.lag import BrokerEnds, LagCollector

@@ -7,8 +7,9 @@ from contextlib import suppress
 
 from pyspark.sql import SparkSession
 
+from pipelines.client_errors import as_ours
 from pipelines.fleet import load_reference_tables
-from pipelines.identity.check import settle_identity
+from pipelines.identity.check import refuse_vanished, settle_identity
 from pipelines.identity.lock import CheckpointLock
 from pipelines.identity.record import RunRecord
 from pipelines.identity.tables import add_columns
@@ -17,7 +18,7 @@ from pipelines.jobs.ending import JVM_ENDS, Ending, SparedJvm, quieten, stop_qui
 from pipelines.jobs.jvm import jvm_pid
 from pipelines.jobs.metering import metered_pipeline
 from pipelines.jobs.queries import StartQueries
-from pipelines.jobs.supervisor import Supervisor, as_ours
+from pipelines.jobs.supervisor import Supervisor
 from pipelines.local.priority import lower_priority
 from pipelines.session import build_session
 from pipelines.settings import Settings
@@ -61,6 +62,7 @@ def prepare(settings: Settings, say: Say) -> RunRecord:
     with as_ours(settings):
         check_topics(settings)
         wait_for_lake(settings, say)
+        refuse_vanished(settings)
         create_tables(settings)
         if added := add_columns(settings):
             say(f"columns of this version added to older tables: {', '.join(added)}")

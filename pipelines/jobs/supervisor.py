@@ -6,8 +6,7 @@ import json
 import os
 import threading
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -15,6 +14,7 @@ from kafka.errors import KafkaError
 from pyspark.sql import SparkSession
 from pyspark.sql.streaming.query import StreamingQuery
 
+from pipelines.client_errors import CLIENT_ERRORS, as_ours
 from pipelines.errors import DataRefused, GridwatchError, InfrastructureUnavailable, SettingsError
 from pipelines.identity.check import examine, settle_identity
 from pipelines.jobs.context import Say
@@ -27,7 +27,7 @@ from pipelines.observe.lag import lags
 from pipelines.observe.metrics import PipelineMetrics
 from pipelines.observe.progress import kafka_offsets
 from pipelines.settings import Settings
-from pipelines.small_tables import STORE_ERRORS, wait_for_lake
+from pipelines.small_tables import wait_for_lake
 from pipelines.topics import topic_offsets, wait_for_kafka
 
 _HEALTHY_S = 600.0
@@ -38,6 +38,10 @@ _JVM_GRACE_S = 60.0
 
 _START = "start"
 """Stands for a query when their start failed."""
+
+
+class Stuck(InfrastructureUnavailable):
+    """A batch does not end. Under spark-submit its JVM still answers, but is of no use any more."""
 
 
 @dataclass
@@ -70,17 +74,19 @@ class Supervisor:
             except (DataRefused, SettingsError):
                 raise
             except GridwatchError as problem:
+                if self.ending.asked.is_set():
+                    return
                 self.metrics.up.set(0)
-                if not answers(self.spark):
+                if isinstance(problem, Stuck) or not answers(self.spark):
                     raise
                 self._stop_all()
                 failures = 1 if time.monotonic() - began > _HEALTHY_S else failures + 1
-                if self._wait_for_parts() > 1:
+                waited_s = self._wait_for_parts()
+                self._refuse_what_does_not_fit()
+                if waited_s > 0:
                     failures = 1
                 elif failures > self.settings.pipeline.max_restarts:
                     raise
-                with as_ours(self.settings):
-                    settle_identity(self.settings, self.say)
                 self._pause(problem, failures)
                 self.metrics.restarts.labels(self._failed).inc()
 
@@ -140,7 +146,7 @@ class Supervisor:
 
     def _stuck(self, what: str) -> GridwatchError:
         kill_jvm(self.spark)
-        return InfrastructureUnavailable(f"{what} (pipeline.stuck_after): start the job again; batches repeat safely")
+        return Stuck(f"{what} (pipeline.stuck_after): start the job again; batches repeat safely")
 
     def _lag(self, queries: list[StreamingQuery]) -> int:
         topic = self.settings.kafka.topics.readings
@@ -158,20 +164,30 @@ class Supervisor:
         self.say(failure)
         problem = explain_failure(failure, f"query {query.name}")
         if isinstance(problem, DataRefused):
-            with suppress(GridwatchError, KafkaError, *STORE_ERRORS):
+            with suppress(GridwatchError, *CLIENT_ERRORS):
                 if found := examine(self.settings):
                     return DataRefused(found[0])
         return problem
 
     def _wait_for_parts(self) -> float:
-        """Wait until Kafka and the store answer; returns the seconds it took."""
-        began = time.monotonic()
+        """Wait until Kafka and the store answer; returns the seconds it took, 0 when both answered at once."""
+        began, had_to_wait = time.monotonic(), threading.Event()
+
+        def told(line: str) -> None:
+            had_to_wait.set()
+            self.say(line)
+
         kafka = self.settings.kafka.model_copy(update={"connect_timeout": self.settings.pipeline.max_outage})
-        wait_for_kafka(kafka, self.say)
-        wait_for_lake(self.settings.model_copy(update={"kafka": kafka}), self.say)
-        waited_s = time.monotonic() - began
-        self.metrics.outage.inc(waited_s if waited_s > 1 else 0)
+        wait_for_kafka(kafka, told)
+        wait_for_lake(self.settings.model_copy(update={"kafka": kafka}), told)
+        waited_s = time.monotonic() - began if had_to_wait.is_set() else 0.0
+        self.metrics.outage.inc(waited_s)
         return waited_s
+
+    def _refuse_what_does_not_fit(self) -> None:
+        """Raises DataRefused or SettingsError. Who does not answer now is waited for after the next failed start."""
+        with suppress(InfrastructureUnavailable, *CLIENT_ERRORS):
+            settle_identity(self.settings, self.say)
 
     def _pause(self, problem: GridwatchError, failures: int) -> None:
         pause_s = min(2.0 ** (failures - 1), 60.0)
@@ -210,17 +226,3 @@ class Watchdog:
                 self._say(f"gridwatch: Java has not answered for {self._limit_s:g} s: start the job again")
                 kill_jvm(self._spark)
                 os._exit(InfrastructureUnavailable.exit_code)
-
-
-@contextmanager
-def as_ours(settings: Settings) -> Iterator[None]:
-    """Errors of the clients of Kafka and the store as InfrastructureUnavailable."""
-    try:
-        yield
-    except KafkaError as error:
-        raise InfrastructureUnavailable(
-            f"kafka.bootstrap_servers = {settings.kafka.bootstrap_servers}: {type(error).__name__}: {error}"
-        ) from None
-    except STORE_ERRORS as error:
-        line = str(error).strip().split("\n")[0]
-        raise InfrastructureUnavailable(f"lake.root = {settings.lake.root}: {line}") from None

@@ -4,18 +4,29 @@ from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 import pytest
+from kafka.errors import (
+    KafkaError,
+    KafkaTimeoutError,
+    MessageSizeTooLargeError,
+    NotLeaderForPartitionError,
+    TopicAuthorizationFailedError,
+)
+from kafka.future import Future
 
+from pipelines import dead_letters
 from pipelines.cli.main import main
 from pipelines.dead_letters import (
     Selection,
     _note,
     count_by_reason,
     rejected_records,
+    replay,
     to_replay,
 )
-from pipelines.errors import DataRefused
+from pipelines.errors import DataRefused, InfrastructureUnavailable
 from pipelines.settings import Settings
 from pipelines.sinks import BatchId
 from pipelines.tables import REJECTED
@@ -45,24 +56,24 @@ def test_the_same_bytes_are_fresh_once(settings: Settings) -> None:
 
 
 def test_a_claimed_record_is_unsure_a_sent_one_replayed_and_its_return_parked(settings: Settings) -> None:
-    chosen = to_replay(settings, Selection(reasons=["malformed_json"]), limit=2)
+    chosen = to_replay(settings, Selection(reasons=["malformed_json"]), limit=2, say=print)
     assert [record.value for record in chosen] == [b"no json", NASTY]
     _note(settings, "first", "claimed", chosen)
     assert states(settings)[:4] == [(0, "unsure"), (1, "unsure"), (2, "fresh"), (3, "parked")]
     _note(settings, "first", "sent", chosen[:1])
     assert states(settings)[:4] == [(0, "replayed"), (1, "unsure"), (2, "fresh"), (3, "parked")]
-    assert [record.kafka_offset for record in to_replay(settings, Selection(), limit=10)] == [2, 4]
+    assert [record.kafka_offset for record in to_replay(settings, Selection(), limit=10, say=print)] == [2, 4]
 
 
 def test_the_whole_value_is_replayed_and_not_the_queues_cut(settings: Settings) -> None:
-    (large,) = to_replay(settings, Selection(reasons=["not_utf8"]), limit=10)
+    (large,) = to_replay(settings, Selection(reasons=["not_utf8"]), limit=10, say=print)
     assert large.value == b"\xff" * 300_000
 
 
 def test_records_of_another_topic_are_refused(settings: Settings) -> None:
     other = settings.model_validate(settings.model_dump() | {"kafka": {"topics": {"readings": "other"}}})
     with pytest.raises(DataRefused, match="records of topic sensor-readings cannot be sent to other"):
-        to_replay(other, Selection(), limit=10)
+        to_replay(other, Selection(), limit=10, say=print)
 
 
 def test_a_selection_is_by_reason_time_and_place(settings: Settings) -> None:
@@ -82,6 +93,81 @@ def test_counts_by_reason(settings: Settings) -> None:
         "fresh": 3, "replayed": 0, "unsure": 0, "parked": 1, "bytes": 2 * len(b"no json") + len(NASTY),
     }  # fmt: skip
     assert counts["not_utf8"]["bytes"] == 300_000
+
+
+class Producer:
+    """A producer whose broker answers each value as it is told to; an error that is to be raised is raised at once."""
+
+    def __init__(self, answers: dict[bytes, KafkaError | None], raised: dict[bytes, Exception] | None = None) -> None:
+        self.answers, self.raised = answers, raised or {}
+
+    def __call__(self, **options: Any) -> Producer:
+        return self
+
+    def send(self, topic: str, *, key: bytes, value: bytes, headers: list[Any]) -> Any:
+        if value in self.raised:
+            raise self.raised[value]
+        future: Any = Future()
+        answer = self.answers.get(value)
+        return future.success(None) if answer is None else future.failure(answer)
+
+    def flush(self, timeout: float) -> None: ...
+
+    def close(self, timeout: float) -> None: ...
+
+
+def replay_with(settings: Settings, monkeypatch: pytest.MonkeyPatch, producer: Any) -> None:
+    monkeypatch.setattr(dead_letters, "KafkaProducer", producer)
+    replay(settings, to_replay(settings, Selection(reasons=["malformed_json"]), limit=10, say=print))
+
+
+def test_what_was_surely_not_sent_is_fresh_again_and_what_may_have_been_is_unsure(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lake = Lake(settings)
+    rows = [reading(n, value=b"%d" % n, key=b"m", reason="malformed_json", rule_version="1") for n in (5, 6, 7)]
+    lake.add(REJECTED, rows, BatchId("g", "archive", 1))
+    answers = {NASTY: TopicAuthorizationFailedError(), b"5": MessageSizeTooLargeError()}
+    answers[b"6"] = NotLeaderForPartitionError()
+    producer = Producer(answers, raised={b"7": KafkaTimeoutError("no metadata")})
+    with pytest.raises(
+        InfrastructureUnavailable, match=r"2 of 6 records .* 3 were not sent and stay fresh, 1 are unsure"
+    ):
+        replay_with(settings, monkeypatch, producer)
+    assert dict(states(settings)) == {
+        0: "replayed", 1: "fresh", 2: "replayed", 3: "parked", 4: "fresh", 5: "fresh", 6: "unsure", 7: "fresh",
+    }  # fmt: skip
+    replay_with(settings, monkeypatch, Producer({}))
+    assert dict(states(settings)) == dict.fromkeys(range(8), "replayed") | {3: "parked", 4: "fresh", 6: "unsure"}
+
+
+def test_without_a_broker_nothing_is_claimed(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
+    def no_broker(**options: Any) -> None:
+        raise KafkaTimeoutError("Unable to bootstrap")
+
+    before = states(settings)
+    with pytest.raises(InfrastructureUnavailable, match="Unable to bootstrap; nothing was sent"):
+        replay_with(settings, monkeypatch, no_broker)
+    assert states(settings) == before
+
+
+def test_what_was_acknowledged_is_noted_also_when_the_sending_is_interrupted(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    interrupted: Any = {NASTY: KeyboardInterrupt()}
+    with pytest.raises(KeyboardInterrupt):
+        replay_with(settings, monkeypatch, Producer({}, raised=interrupted))
+    assert states(settings)[:3] == [(0, "replayed"), (1, "unsure"), (2, "fresh")]
+
+
+def test_a_record_without_key_and_value_is_left_out_and_the_others_are_chosen(settings: Settings) -> None:
+    """No producer takes it; it once ended the replay of all."""
+    rows = [reading(9, value=None, key=None, reason="empty_value", rule_version="1")]
+    Lake(settings).add(REJECTED, rows, BatchId("g", "archive", 1))
+    said: list[str] = []
+    chosen = to_replay(settings, Selection(), limit=10, say=said.append)
+    assert [record.kafka_offset for record in chosen] == [0, 1, 2, 4]
+    assert said == ["partition 0, offset 9 has no key and no value: left out"]
 
 
 def words_for(settings: Settings) -> list[str]:

@@ -76,6 +76,12 @@ def test_a_process_started_within_the_block_is_deaf_to_sigterm_and_a_later_one_i
         ("Caused by: org.apache.kafka.common.errors.TimeoutException: Topic x not present", InfrastructureUnavailable),
         ("deltalake: Generic S3 error: error sending request for url", InfrastructureUnavailable),
         ("Caused by: java.lang.ArithmeticException: / by zero", GridwatchError),
+        (
+            "[CANNOT_LOAD_STATE_STORE.UNCATEGORIZED] x\nCaused by: ConnectException: y",
+            InfrastructureUnavailable,
+        ),
+        ("[CANNOT_LOAD_STATE_STORE.UNCATEGORIZED] x\nCaused by: y: No space left on device", GridwatchError),
+        ("[CANNOT_LOAD_STATE_STORE.UNCATEGORIZED] x\nCaused by: java.io.FileNotFoundException: y", DataRefused),
     ],
 )
 def test_a_failure_inside_spark_has_the_class_that_fits(text: str, kind: type[GridwatchError]) -> None:
@@ -92,3 +98,15 @@ def test_a_state_that_does_not_fit_names_the_way_out() -> None:
 def test_a_password_in_a_cause_is_masked() -> None:
     text = 'Caused by: bad config: ScramLoginModule required username="u" password="canary-7";'
     assert "canary-7" not in str(explain_failure(text, "query archive"))
+
+
+def test_the_cause_of_a_failure_in_our_own_python_is_its_last_line() -> None:
+    text = (
+        "[FOREACH_BATCH_USER_FUNCTION_ERROR] An error occurred: Traceback (most recent call last):\n"
+        '  File "call.py", line 1\n    raise ValueError\n\n'
+        "ValueError: password=canary-7 is wrong\n\n\tat py4j.Protocol\n"
+        "Caused by: py4j.Py4JException: An exception was raised: Traceback (most recent call last):\n"
+        '  File "call.py", line 1\nValueError: password=canary-7 is wrong\n\n\tat py4j.Protocol'
+    )
+    line = str(explain_failure(text, "query archive"))
+    assert line == "query archive stopped: ValueError: password=******** is wrong"

@@ -28,6 +28,7 @@ LEVELS: tuple[tuple[str, ...], ...] = (
      "pipelines.lake_sql", "pipelines.lake_probe", "pipelines.kafka_probe", "pipelines.verify_report",
      "pipelines.local"),
     ("pipelines.small_tables", "pipelines.session", "pipelines.evaluation"),
+    ("pipelines.client_errors",),
     ("pipelines.fleet", "pipelines.verify", "pipelines.lake_spark", "pipelines.identity",
      "pipelines.dead_letters", "pipelines.upkeep", "pipelines.notify"),
     ("pipelines.jobs",),

@@ -153,3 +153,11 @@ def test_the_command_is_refused_while_another_writer_holds_the_lock_or_owns_the_
     assert "belongs to generation" in capsys.readouterr().err
     assert main(["maintain", *words_for(lake.settings)]) == 0
     assert "readings" in capsys.readouterr().out
+
+
+def test_a_table_with_a_lost_file_is_one_line_and_no_stack_trace(
+    lake: Lake, capsys: pytest.CaptureFixture[str]
+) -> None:
+    next((Path(lake.settings.lake.root) / "readings/event_date=2026-03-01").glob("*.parquet")).unlink()
+    assert main(["maintain", *words_for(lake.settings)]) == 4
+    assert "lake.root =" in capsys.readouterr().err.splitlines()[-1]

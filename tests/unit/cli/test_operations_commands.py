@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import json
+import socket
 from pathlib import Path
 
 import pytest
 
 from pipelines.cli.main import main
+from pipelines.doctor import look_at_ports
+from pipelines.errors import InfrastructureUnavailable
 from pipelines.identity.lock import CheckpointLock
 from pipelines.local.ports import free_port
 from tests.unit.identity.lakes import Lake, settings_in
@@ -60,6 +63,15 @@ def test_a_checkpoint_where_nobody_can_write_is_found(
     main(["doctor", "--json", *words, *place])
     checks = {check["name"]: check for check in json.loads(capsys.readouterr().out)["checks"]}
     assert checks["checkpoint"]["result"] == "failed"
+
+
+def test_one_broker_that_can_be_connected_to_is_enough(tmp_path: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        there, gone = f"127.0.0.1:{server.getsockname()[1]}", f"127.0.0.1:{free_port()}"
+        said = look_at_ports(settings_in(tmp_path, kafka={"bootstrap_servers": f"{gone},{there}"}))
+    assert f"{gone} cannot (Connection refused), {there} can be connected to" in said
+    with pytest.raises(InfrastructureUnavailable, match=rf"{gone}: Connection refused; start the server"):
+        look_at_ports(settings_in(tmp_path, kafka={"bootstrap_servers": f"{gone},{there}"}))
 
 
 def test_the_record_is_shown(words: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from pipelines.errors import DataRefused
-from pipelines.identity.check import changed_shape, problems
+from pipelines.identity.check import changed_shape, examine, problems, refuse_vanished
 from pipelines.identity.files import CheckpointFiles
 from pipelines.identity.record import RUN_RECORD, Start, read_record, shape_of, write_record
 from pipelines.identity.tables import add_columns, claim, owner_of
@@ -80,6 +80,22 @@ def test_tables_older_than_the_checkpoint_are_found_by_the_audit(lake: Lake) -> 
     assert found(lake, holds_record=lambda partition, since, until: False) == [], "a transaction's markers"
 
 
+def test_tables_older_than_the_checkpoint_are_found_also_when_kafka_has_dropped_the_records(lake: Lake) -> None:
+    """From the first offset that is left nobody can tell records from markers."""
+    lake.log("archive", "offsets", 3, {"sensor-readings": {"0": 40}})
+    lake.log("archive", "commits", 3, {})
+    there = {"sensor-readings": {0: (35, 50)}, "anomalies": {}, "window-ticks": {}}
+    (line,) = found(lake, there=there, holds_record=lambda partition, since, until: False)
+    assert "ends at offset 30 of partition 0, the checkpoint at 40: the tables are older" in line
+
+
+def test_tables_restored_to_empty_are_found_by_where_the_checkpoint_began(lake: Lake) -> None:
+    lake.log("archive", "sources/0", 0, {"sensor-readings": {"0": 0}})
+    open_table(lake.settings, AUDIT).delete()
+    (line,) = found(lake)
+    assert "ends at offset 0 of partition 0, the checkpoint at 30: the tables are older" in line
+
+
 def test_a_topic_made_again_is_refused_by_its_id(lake: Lake) -> None:
     (line,) = found(lake, topics=TOPICS | {"sensor-readings": "topic-9"})
     assert "topic sensor-readings was deleted and made again (id topic-9, not topic-1)" in line
@@ -132,6 +148,22 @@ def test_a_table_that_is_gone_is_named(lake: Lake) -> None:
     (line,) = found(lake)
     assert "table rejected of" in line
     assert "is gone: restore the tables" in line
+
+
+def test_a_table_that_is_gone_is_refused_before_anybody_makes_it_anew(lake: Lake) -> None:
+    refuse_vanished(lake.settings)
+    shutil.rmtree(Path(lake.settings.lake.root) / "rejected")
+    with pytest.raises(DataRefused, match=r"table rejected of .* is gone: restore the tables"):
+        refuse_vanished(lake.settings)
+
+
+def test_a_full_lake_without_audit_is_not_new_to_a_new_checkpoint(lake: Lake) -> None:
+    """All of it would be archived a second time."""
+    shutil.rmtree(lake.folder)
+    shutil.rmtree(Path(lake.settings.lake.root) / "audit")
+    (line,) = examine(lake.settings)
+    assert "holds archived batches, but" in line
+    assert NEW in line
 
 
 def test_records_that_retention_took_are_named_with_the_command(lake: Lake) -> None:

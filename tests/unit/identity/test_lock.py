@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from pipelines.errors import DataRefused
+from pipelines.errors import DataRefused, InfrastructureUnavailable
 from pipelines.identity.lock import CheckpointLock, _started, holder_of
 from tests.unit.identity.lakes import settings_in
 
@@ -64,7 +64,7 @@ def test_the_next_holder_waits_for_the_java_of_the_last_one(tmp_path: Path, monk
         assert lock._file is not None
         lock._file.close()  # as the kernel does for a killed process: the text stays
         monkeypatch.setattr("pipelines.identity.lock._JVM_LIMIT_S", 0.3)
-        with pytest.raises(DataRefused, match=f"Java process {left.pid} of the last run still works"):
+        with pytest.raises(InfrastructureUnavailable, match=f"Java process {left.pid} of the last run still works"):
             CheckpointLock(settings, "gridwatch run").acquire()
     finally:
         left.kill()
