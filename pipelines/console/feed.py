@@ -17,7 +17,7 @@ Deliver = Callable[[list[Record]], None]
 Status = Callable[[str, str | None], None]
 """Called with a part's name and what is wrong with it, None when all is well."""
 
-KAFKA_TROUBLE = (KafkaError, OSError, ValueError, AssertionError)
+KAFKA_TROUBLE = (KafkaError, OSError, ValueError, AssertionError, RuntimeError)
 """What the client raises when no broker answers, or one that answered has gone."""
 
 _ALL = None
