@@ -26,6 +26,13 @@ _NEIGHBOUR = 0.001
 """A day with less than this part of the readings is no neighbour: a few meters with a wrong clock make such days."""
 
 
+_TYPES = {
+    "string": "VARCHAR", "timestamp": "TIMESTAMP WITH TIME ZONE", "date": "DATE", "double": "DOUBLE", "int": "INTEGER",
+    "bigint": "BIGINT", "boolean": "BOOLEAN", "map<string,bigint>": "MAP(VARCHAR, BIGINT)",
+}  # fmt: skip
+"""Spark's names of types and DuckDB's, of the columns that are judged."""
+
+
 @dataclass(frozen=True)
 class Day:
     """A day that holds readings."""
@@ -113,8 +120,8 @@ def parse_day(text: str | None, now: datetime) -> date:
 def make_sources(lake: DuckDBPyConnection, day: Day) -> None:
     """Views d_readings, d_windows and d_anomalies of the day, s_audit and s_rejected whole, meters as q_meters.
 
-    A column that the stored table lacks is null: that it is missing is an expectation of its own. Raises
-    SettingsError when a table is missing.
+    A column that the stored table lacks is null, and one of another type is cast, null where that cannot be: its
+    type is an expectation of its own. Raises SettingsError when a table is missing.
     """
     there = view_names(lake)
     if absent := [table.name for table in _NEEDED if table.name not in there]:
@@ -134,15 +141,12 @@ def make_sources(lake: DuckDBPyConnection, day: Day) -> None:
 
 
 def _select(lake: DuckDBPyConnection, table: Table) -> str:
-    stored = {row[0] for row in lake.execute(f"DESCRIBE {table.name}").fetchall()}
-    absent = [c for c in table.columns if c.name not in stored]
-    nulls = "".join(f", NULL::{_duckdb_type(c.type.simpleString())} AS {c.name}" for c in absent)
-    return f"SELECT *{nulls} FROM {table.name}"
-
-
-def _duckdb_type(spark_type: str) -> str:
-    names = {"string": "VARCHAR", "timestamp": "TIMESTAMPTZ", "map<string,bigint>": "MAP(VARCHAR, BIGINT)"}
-    return names.get(spark_type, "VARCHAR" if "<" in spark_type else spark_type)
+    stored = {row[0]: row[1] for row in lake.execute(f"DESCRIBE {table.name}").fetchall()}
+    wanted = {c.name: _TYPES.get(c.type.simpleString(), "") for c in table.columns}
+    nulls = "".join(f", NULL::{kind or 'VARCHAR'} AS {name}" for name, kind in wanted.items() if name not in stored)
+    casts = [f"TRY_CAST({n} AS {k}) AS {n}" for n, k in wanted.items() if k and n in stored and stored[n] != k]
+    replaced = f" REPLACE ({', '.join(casts)})" if casts else ""
+    return f"SELECT *{replaced}{nulls} FROM {table.name}"
 
 
 def one_row(lake: DuckDBPyConnection, sql: str, values: Any = None) -> tuple[Any, ...]:

@@ -5,20 +5,24 @@ from __future__ import annotations
 import json
 import time
 import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, date, datetime
 from pathlib import Path
 from typing import Any
 
+import duckdb
 import numpy as np
 
+from pipelines.errors import DataRefused, InfrastructureUnavailable
 from pipelines.lake_sql import no_tables
 from pipelines.quality.day import Say, find_day
 from pipelines.quality.judge import Outcome, judge, require_library
 from pipelines.quality.measure import measure
 from pipelines.quality.suites import all_suites
 from pipelines.settings import Settings
-from pipelines.small_tables import append_rows, as_arrow, create_table, table_is_there
+from pipelines.small_tables import STORE_ERRORS, append_rows, as_arrow, create_table, table_is_there
 from pipelines.tables import QUALITY_RESULTS, READINGS
 
 
@@ -64,21 +68,36 @@ def run_gate(settings: Settings, day: date, *, docs: Path | None, say: Say) -> V
     """Judge a day, write data docs and append to the table quality_results.
 
     Nothing is written before everything is judged. Run again it appends another run. Raises DataRefused for a day
-    without readings, SettingsError without a lake or without Great Expectations.
+    without readings, SettingsError without a lake or without Great Expectations,
+    DataRefused or InfrastructureUnavailable when a table cannot be read.
     """
     require_library()
     began, run_at = time.monotonic(), datetime.now(UTC)
     if not table_is_there(settings, READINGS):
         raise no_tables(settings.lake.root)
-    found = find_day(settings, day)
-    frames = measure(settings, found, say)
+    with _reading(settings):
+        found = find_day(settings, day)
+        frames = measure(settings, found, say)
     suites = all_suites(settings)
     say(f"judging {sum(len(suite.checks) for suite in suites)} expectations with Great Expectations")
     outcomes = tuple(judge(frames, suites, docs))
     verdict = Verdict(uuid.uuid4().hex, run_at, day, found.readings, outcomes, docs, time.monotonic() - began)
     create_table(settings, QUALITY_RESULTS)
-    append_rows(as_arrow(result_rows(verdict), QUALITY_RESULTS), settings, QUALITY_RESULTS)
+    with _reading(settings):
+        append_rows(as_arrow(result_rows(verdict), QUALITY_RESULTS), settings, QUALITY_RESULTS)
     return verdict
+
+
+@contextmanager
+def _reading(settings: Settings) -> Iterator[None]:
+    """Errors of DuckDB and of the Delta library in one line of ours."""
+    try:
+        yield
+    except (duckdb.Error, *STORE_ERRORS) as error:
+        what = f"lake.root = {settings.lake.root}: {str(error).strip().splitlines()[0]}"
+        if settings.lake.root.startswith("s3"):
+            raise InfrastructureUnavailable(f"{what}; `gridwatch check` tests the store") from None
+        raise DataRefused(f"{what}; a file of a table is gone or damaged, or a table has not its own columns") from None
 
 
 def result_rows(verdict: Verdict) -> list[tuple[Any, ...]]:

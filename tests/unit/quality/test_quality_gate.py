@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
+import pyarrow as pa
 import pytest
+from deltalake import write_deltalake
 
+from pipelines.errors import DataRefused
 from pipelines.quality.day import find_day
 from pipelines.quality.gate import Verdict, run_gate
 from pipelines.quality.measure import measure
 from pipelines.quality.suites import all_suites
 from pipelines.settings import Settings
+from pipelines.small_tables import read_rows
+from pipelines.tables import READINGS
 from tests.unit.quality import archive, bad_days
 from tests.unit.quality.archive import DAY, HOUR, START, World
 
@@ -95,3 +101,28 @@ def test_without_a_fleet_no_meter_is_unknown(tmp_path: Path) -> None:
         tables["meters"] = tables["meters"].iloc[:0]
 
     assert broken(judged(archive.write(tmp_path, archive=bad))) == set()
+
+
+def test_a_column_of_another_type_is_told_and_judged_by_its_values(tmp_path: Path) -> None:
+    settings = archive.write(tmp_path)
+    rows = read_rows(settings, READINGS)
+    at = rows.schema.get_field_index("voltage_v")
+    as_text = rows.set_column(at, "voltage_v", rows["voltage_v"].cast(pa.string())).drop_columns(["extra"])
+    shutil.rmtree(tmp_path / "readings")
+    write_deltalake(tmp_path / "readings", as_text, partition_by=["event_date"])
+    verdict = judged(settings)
+    assert broken(verdict) == {"readings.columns.columns_as_documented"}
+    (found,) = verdict.failed
+    assert found.examples == [
+        {"column": "voltage_v", "stored": "string", "documented": "double"},
+        {"column": "extra", "stored": "none", "documented": "string"},
+    ]
+
+
+def test_a_damaged_file_is_one_line(tmp_path: Path) -> None:
+    settings = archive.write(tmp_path)
+    (file,) = (tmp_path / "readings" / f"event_date={DAY}").glob("*.parquet")
+    file.write_bytes(b"PAR1" + b"x" * 1000)
+    with pytest.raises(DataRefused, match="a file of a table is gone or damaged") as caught:
+        judged(settings)
+    assert "\n" not in str(caught.value)
