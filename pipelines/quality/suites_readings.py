@@ -11,6 +11,7 @@ NEVER_NULL = (
     "kafka_topic", "kafka_partition", "kafka_offset", "kafka_ts",
 )  # fmt: skip
 """Columns of readings that the archive always fills; meter_id is the key of the frame."""
+_FEW = "; quality.odd_meters of them may be odd."
 MEASURED = ("voltage_v", "current_a", "temperature_c")
 
 
@@ -41,23 +42,21 @@ def _by_meter(settings: Settings) -> Suite:
         within("meter_in_fleet", "is_unknown", "warn", "Every meter stands in the table meters, when that has rows.",
                high=0),
         within("meter_complete", "completeness", "warn",
-               "A meter sends the readings that are due at detection.cadence_s, at most odd_meters excepted.",
+               f"A meter sends the readings that are due at detection.cadence_s{_FEW}",
                low=quality.min_completeness, mostly=most),
-        within("meter_not_doubled", "completeness", "fail",
-               "A meter sends no more than is due, at most odd_meters excepted.",
+        within("meter_not_doubled", "completeness", "fail", f"A meter sends no more than is due{_FEW}",
                high=1 + quality.max_surplus, mostly=most),
         within("meter_still_heard", "silent_at_end_s", "warn",
-               "At the end of the day a meter has been heard within detection.silent_error_s, odd_meters excepted.",
+               f"At the end of the day a meter has been heard within detection.silent_error_s{_FEW}",
                high=settings.detection.silent_error_after_s, mostly=most),
         within("meter_voltage_unit", "median_pu", "fail",
-               "The median voltage of a meter is 0.5 to 1.5 Un (else another unit or nominal voltage), odd_meters"
-               " excepted.", low=0.5, high=1.5, mostly=most),
+               f"The median voltage of a meter is 0.5 to 1.5 Un, else it has another unit or nominal voltage{_FEW}",
+               low=0.5, high=1.5, mostly=most),
         within("meter_current_unit", "median_rated", "fail",
-               "The median current of a meter is at most 1.5 times its rated current (else another unit), odd_meters"
-               " excepted.", high=1.5, mostly=most),
+               f"The median current of a meter is at most 1.5 times its rated current, else it has another unit{_FEW}",
+               high=1.5, mostly=most),
         within("meter_clock", "clock_offset_s", "fail",
-               "A meter's readings arrive with the fleet's delay: its clock is not in another time zone, odd_meters"
-               " excepted.",
+               f"A meter's readings arrive with the fleet's delay: its clock is in the same time zone{_FEW}",
                low=-quality.max_clock_shift, high=quality.max_clock_shift, mostly=most),
     ))  # fmt: skip
 
