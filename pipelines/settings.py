@@ -15,6 +15,7 @@ from pipelines.detection_settings import Detection as Detection
 from pipelines.detection_settings import Incidents as Incidents
 from pipelines.detection_settings import Section as Section
 from pipelines.durations import Seconds, format_seconds
+from pipelines.quality_settings import Quality as Quality
 from pipelines.watch_settings import Metrics as Metrics
 from pipelines.watch_settings import Notify as Notify
 
@@ -289,6 +290,7 @@ class Settings(Section):
     metrics: Metrics = Metrics()
     notify: Notify = Notify()
     console: Console = Console()
+    quality: Quality = Quality()
 
     @property
     def resent_horizon_s(self) -> float:

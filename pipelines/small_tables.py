@@ -97,6 +97,18 @@ def create_tables(settings: Settings, tables: Iterable[Table] = TABLES.values())
     return [table.name for table in missing]
 
 
+def create_table(settings: Settings, table: Table) -> None:
+    """Create one table unless it is there; for a command that owns it. Raises as `create_tables` does."""
+    if not table_is_there(settings, table):
+        _create(settings, table)
+
+
+def append_rows(rows: pa.Table, settings: Settings, table: Table) -> None:
+    """Append rows, each time it is called."""
+    with timed("delta", table.name):
+        write_deltalake(open_table(settings, table), rows.select(table.column_names), mode="append")
+
+
 def append_rows_once(rows: pa.Table, settings: Settings, table: Table, batch: BatchId) -> bool:
     """Append the rows of a batch; returns False for a batch that the table has already, which is skipped."""
     return _write_once(rows, settings, table, batch, mode="append")

@@ -303,11 +303,32 @@ OPERATOR_ACTIONS = Table(
     ),
 )
 
+QUALITY_RESULTS = Table(
+    "quality_results",
+    "one expectation of one run of the quality gate",
+    "the command quality",
+    (
+        Column("run_id", _STRING, None, "The run of the command."),
+        Column("run_at", _TIME, "UTC", "When it began."),
+        Column("day", _DATE, "UTC", "The day of event time that was judged."),
+        Column("suite", _STRING, None, "Table and frame of facts, such as readings.by_meter."),
+        Column("expectation", _STRING, None, "Name of the expectation, unique in its suite: docs/quality.md."),
+        Column("severity", _STRING, None, "fail: the day is refused when it does not hold. warn: it is only said."),
+        Column("success", _FLAG, None, "Whether it holds."),
+        Column("rows", _LONG, "count", "Rows of the frame that were judged."),
+        Column("unexpected", _LONG, "count", "Rows that break it; null where the expectation is of the whole frame."),
+        Column("observed", _STRING, "JSON", "What was observed; null where rows are judged."),
+        Column("examples", _STRING, "JSON", "Up to ten rows that break it: their key and value."),
+        Column("meaning", _STRING, None, "What holds on a good day."),
+        Column("error", _STRING, None, "Why it could not be judged, which counts as broken; else null."),
+    ),
+)
+
 TABLES = {
     table.name: table
     for table in (
         READINGS, REJECTED, AUDIT, METER_WINDOWS, BASELINES, ANOMALIES, INCIDENTS, METERS, PROFILES, LABELS,
-        REPLAYS, OPERATOR_ACTIONS,
+        REPLAYS, OPERATOR_ACTIONS, QUALITY_RESULTS,
     )
 }  # fmt: skip
 

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from pipelines.cli.docs_cli import command_line_page
 from pipelines.cli.docs_data import data_dictionary_page
+from pipelines.cli.docs_quality import quality_page
 from pipelines.cli.docs_settings import configuration_page
 from pipelines.cli.output import say, show
 
@@ -19,6 +20,7 @@ PAGES: Mapping[str, Callable[[], str]] = {
     "configuration.md": configuration_page,
     "data-dictionary.md": data_dictionary_page,
     "cli.md": command_line_page,
+    "quality.md": quality_page,
 }
 
 

@@ -31,6 +31,7 @@ SECTIONS = {
     "metrics": "What Prometheus reads of the jobs.",
     "notify": "Where `gridwatch notify` sends incidents.",
     "console": "The operator's page.",
+    "quality": "Limits of the data quality gate ([quality](quality.md)).",
 }
 """Every section of the settings, in the order in which they are shown, with what it is about."""
 

@@ -22,6 +22,11 @@ _EXAMPLES: dict[str, tuple[str, ...]] = {
     ),
     "describe": ("gridwatch describe --set detection.cadence_s=60",),
     "verify": ("gridwatch verify --settings my.toml", "gridwatch verify --json | jq .unaccounted"),
+    "quality": (
+        "gridwatch quality --settings my.toml                  # yesterday, from a scheduler",
+        "gridwatch quality --day 2026-03-01 --report-dir reports",
+        "gridwatch quality --day 2026-03-01 --json | jq .failed",
+    ),
     "sql": (
         'gridwatch sql "SELECT anomaly_type, count(*) FROM anomalies GROUP BY ALL"',
         'gridwatch sql --format csv "SELECT * FROM readings WHERE NOT is_resent" > readings.csv',

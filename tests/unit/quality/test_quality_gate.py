@@ -1,0 +1,128 @@
+"""A good day passes the gate; a bad one breaks exactly the expectations that it must."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import pyarrow as pa
+import pytest
+from deltalake import write_deltalake
+
+from pipelines.errors import DataRefused
+from pipelines.quality.day import find_day
+from pipelines.quality.gate import Verdict, run_gate
+from pipelines.quality.measure import measure
+from pipelines.quality.suites import all_suites
+from pipelines.settings import Settings
+from pipelines.small_tables import read_rows
+from pipelines.tables import READINGS
+from tests.unit.quality import archive, bad_days
+from tests.unit.quality.archive import DAY, HOUR, START, World
+
+pytestmark = pytest.mark.quality
+SILENT_ON_A_GOOD_DAY = {"volume_ratio"}
+"""Columns without a value in this archive: it holds but an hour of the days beside, so they are not to be compared."""
+
+
+def judged(settings: Settings) -> Verdict:
+    return run_gate(settings, DAY, docs=None, say=lambda line: None)
+
+
+def broken(verdict: Verdict) -> set[str]:
+    return {f"{o.suite}.{o.check.name}" for o in (*verdict.failed, *verdict.warned)}
+
+
+def test_a_good_day_passes_every_expectation_and_each_was_judged(tmp_path: Path) -> None:
+    verdict = judged(archive.write(tmp_path))
+    assert broken(verdict) == set()
+    assert [o.error for o in verdict.outcomes if o.error] == []
+    assert len(verdict.outcomes) == sum(len(suite.checks) for suite in all_suites(Settings()))
+
+
+def test_no_expectation_of_a_good_day_looks_at_nothing(tmp_path: Path) -> None:
+    settings = archive.write(tmp_path)
+    frames = measure(settings, find_day(settings, DAY), lambda line: None)
+    empty = [
+        f"{suite.name}.{check.name}"
+        for suite in all_suites(settings)
+        for check in suite.checks
+        if (column := check.arguments.get("column")) and column not in SILENT_ON_A_GOOD_DAY
+        if not frames[suite.name][column].notna().any()
+    ]
+    assert not empty
+
+
+@pytest.mark.parametrize("bad", bad_days.IN_THE_WORLD, ids=lambda bad: bad.__name__)
+def test_what_meters_send_wrong_breaks_what_it_must(bad: bad_days.BadWorld, tmp_path: Path) -> None:
+    assert broken(judged(archive.write(tmp_path, world=bad))) == bad_days.BREAKS[bad.__name__]
+
+
+@pytest.mark.parametrize("bad", bad_days.IN_THE_ARCHIVE, ids=lambda bad: bad.__name__)
+def test_what_the_archive_holds_wrong_breaks_what_it_must(bad: bad_days.BadArchive, tmp_path: Path) -> None:
+    assert broken(judged(archive.write(tmp_path, archive=bad))) == bad_days.BREAKS[bad.__name__]
+
+
+def only(first: float, until: float) -> Callable[[World], None]:
+    """Nothing before and nothing after these hours of the day."""
+
+    def cut(world: World) -> None:
+        at = world.sent["event_ts"]
+        world.sent = world.sent[(at >= START + first * HOUR) & (at < START + until * HOUR)]
+
+    return cut
+
+
+def test_the_first_day_of_an_archive_is_judged_by_what_it_covers(tmp_path: Path) -> None:
+    assert broken(judged(archive.write(tmp_path, world=only(13.4, 25)))) == set()
+
+
+def test_a_meter_with_a_clock_of_another_day_makes_no_neighbour(tmp_path: Path) -> None:
+    def bad(world: World) -> None:
+        only(13.4, 20.7)(world)
+        stray = world.sent.index[:3]
+        world.sent.loc[stray, "event_ts"] -= 24 * HOUR
+        world.sent.loc[stray, "is_late"] = True
+
+    assert broken(judged(archive.write(tmp_path, world=bad))) == set()
+
+
+def test_a_day_that_ends_too_soon_is_seen_once_the_next_one_has_begun(tmp_path: Path) -> None:
+    def bad(world: World) -> None:
+        world.sent = world.sent[~bad_days.between(world.sent, 23, 24)]
+
+    found = broken(judged(archive.write(tmp_path, world=bad)))
+    assert found == bad_days.BREAKS["one_hour_missing"] | {"readings.by_meter.meter_still_heard"}
+
+
+def test_without_a_fleet_no_meter_is_unknown(tmp_path: Path) -> None:
+    def bad(tables: archive.Tables) -> None:
+        tables["meters"] = tables["meters"].iloc[:0]
+
+    assert broken(judged(archive.write(tmp_path, archive=bad))) == set()
+
+
+def test_a_column_of_another_type_is_told_and_judged_by_its_values(tmp_path: Path) -> None:
+    settings = archive.write(tmp_path)
+    rows = read_rows(settings, READINGS)
+    at = rows.schema.get_field_index("voltage_v")
+    as_text = rows.set_column(at, "voltage_v", rows["voltage_v"].cast(pa.string())).drop_columns(["extra"])
+    shutil.rmtree(tmp_path / "readings")
+    write_deltalake(tmp_path / "readings", as_text, partition_by=["event_date"])
+    verdict = judged(settings)
+    assert broken(verdict) == {"readings.columns.columns_as_documented"}
+    (found,) = verdict.failed
+    assert found.examples == [
+        {"column": "voltage_v", "stored": "string", "documented": "double"},
+        {"column": "extra", "stored": "none", "documented": "string"},
+    ]
+
+
+def test_a_damaged_file_is_one_line(tmp_path: Path) -> None:
+    settings = archive.write(tmp_path)
+    (file,) = (tmp_path / "readings" / f"event_date={DAY}").glob("*.parquet")
+    file.write_bytes(b"PAR1" + b"x" * 1000)
+    with pytest.raises(DataRefused, match="a file of a table is gone or damaged") as caught:
+        judged(settings)
+    assert "\n" not in str(caught.value)
