@@ -12,16 +12,19 @@ from datetime import UTC, date, datetime, timedelta
 from typing import Any
 
 import pyarrow as pa
+import pyarrow.compute as pc
 from deltalake import DeltaTable
 
 from pipelines.settings import Settings
-from pipelines.small_tables import open_table
-from pipelines.tables import ANOMALIES, METER_WINDOWS, READINGS, REJECTED, Table
+from pipelines.small_tables import moment, open_table, read_rows, table_is_there
+from pipelines.tables import ANOMALIES, INCIDENTS, METER_WINDOWS, READINGS, REJECTED, Table
 
 _MANY = 8
 """So many small files of a closed partition are made one at once; fewer when the last is a day old."""
 _MANY_UNPARTITIONED = 50
 _DAY_S = 86400.0
+_COMMIT_EVERY = timedelta(minutes=1)
+"""What a long OPTIMIZE has done by then stays done when it is killed."""
 
 
 @dataclass(frozen=True)
@@ -143,11 +146,30 @@ def _expire(settings: Settings, table: Table, now: float) -> int:
         return 0
     delta = open_table(settings, table)
     gone = expired(list(data_files(delta, table)), keep_days=days, now=now)
+    if table is ANOMALIES and (needed := _needed_since(settings, now)):
+        gone = [day for day in gone if day < needed]
     if not gone:
         return 0
     listed = ", ".join(f"'{day}'" for day in gone)
     done = delta.delete(f"{table.partition_by[0]} IN ({listed})")
     return int(done["num_removed_files"])
+
+
+def _needed_since(settings: Settings, now: float) -> date | None:
+    """Day of the first anomaly that an incident may still be made of: without it the incident would get another id.
+
+    Of incidents that are open, or ended so lately that a late anomaly may go on with them.
+    """
+    if not table_is_there(settings, INCIDENTS):
+        return None
+    yesterday = datetime.fromtimestamp(now - _DAY_S, UTC)
+    where = f"status = 'open' OR last_anomaly_at >= {moment(yesterday)}"
+    opened_at = pc.min(read_rows(settings, INCIDENTS, columns=["opened_at"], where=where)["opened_at"]).as_py()
+    if opened_at is None:
+        return None
+    back_s = (settings.session_rules.warning_n - 1) * max(settings.detection.steps_s)
+    day: date = (opened_at - timedelta(seconds=back_s)).date()
+    return day
 
 
 def _compact(settings: Settings, table: Table, now: float, *, thorough: bool) -> int:
@@ -157,7 +179,9 @@ def _compact(settings: Settings, table: Table, now: float, *, thorough: bool) ->
     worth = worth_compacting(list(data_files(delta, table)), target_bytes=target, now=now)
     for day in worth if thorough else worth[:1]:
         partition = None if day is None else [(table.partition_by[0], "=", str(day))]
-        done = delta.optimize.compact(partition_filters=partition, target_size=target, max_concurrent_tasks=1)
+        done = delta.optimize.compact(
+            partition_filters=partition, target_size=target, max_concurrent_tasks=1, min_commit_interval=_COMMIT_EVERY
+        )
         compacted += int(done["numFilesRemoved"])
     return compacted
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import argparse
 import base64
+import heapq
 from datetime import UTC, datetime
-from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -65,7 +65,8 @@ def show_records(args: argparse.Namespace) -> int:
     from pipelines.dead_letters import rejected_records
 
     found = rejected_records(settings_of(args).settings, _selection(args))
-    chosen = list(islice((r for r in found if args.state in (None, r.state)), max(args.limit, 0)))
+    wanted = (r for r in found if args.state in (None, r.state))
+    chosen = heapq.nlargest(args.limit, wanted, key=lambda r: (r.kafka_ts, r.kafka_partition, r.kafka_offset))[::-1]
     if args.out:
         _write_value(args, chosen)
         return 0

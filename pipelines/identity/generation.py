@@ -238,7 +238,8 @@ def _skipped_row(settings: Settings, record: RunRecord, lost: SkippedRange, why:
 def _next_number(files: CheckpointFiles) -> int:
     """One more than any generation that has left a folder."""
     names = files.names("")
-    numbers = [int(name.removeprefix("generation-")) for name in names if name.startswith("generation-")]
+    endings = [name.removeprefix("generation-") for name in names if name.startswith("generation-")]
+    numbers = [int(ending) for ending in endings if ending.isdecimal()]
     old = _old_record(files)
     used = [*numbers, *([1] if names & set(WRITTEN) else []), *([old.number] if old else [])]
     return max(used, default=0) + 1

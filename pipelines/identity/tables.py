@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import pyarrow.compute as pc
@@ -18,6 +20,7 @@ from pipelines.tables import AUDIT, TABLES, Table
 
 OWNER = "gridwatch.generation"
 """Property of the table audit: the generation whose pipeline may write the tables."""
+_ASKED_EVERY_S = 10.0
 
 
 def table_ids(settings: Settings) -> dict[str, str]:
@@ -52,6 +55,28 @@ def claim(settings: Settings, generation: str) -> None:
             f" ({str(error).splitlines()[0]}); give"
             " this one a lake.root of its own"
         ) from None
+
+
+@dataclass
+class Ownership:
+    """Whether a running pipeline still owns the tables, asked now and then: a new generation may have been begun from
+    another checkpoint, whose lock keeps nobody out here."""
+
+    settings: Settings
+    generation: str
+    _asked_at: float = -_ASKED_EVERY_S
+
+    def require(self) -> None:
+        """Raises DataRefused when another generation owns the tables."""
+        if time.monotonic() - self._asked_at < _ASKED_EVERY_S:
+            return
+        owner = owner_of(self.settings)
+        if owner not in (None, self.generation):
+            raise DataRefused(
+                f"lake.root = {self.settings.lake.root} belongs to generation {owner} now, not to {self.generation}:"
+                " another pipeline has taken the tables over"
+            )
+        self._asked_at = time.monotonic()
 
 
 def audited(settings: Settings, *columns: str) -> list[dict[str, Any]]:

@@ -164,6 +164,19 @@ def too_few_slots(slots: int, partitions: int, topic: str) -> SettingsError | No
     )
 
 
+def heartbeat_of(value: bytes | None) -> tuple[int, int] | None:
+    """Partition and offset of a heartbeat; None for a record that is none: anybody may write to a topic.
+
+    >>> heartbeat_of(b'{"partition": 1, "offset": 200}'), heartbeat_of(b"\\xff"), heartbeat_of(b"[]")
+    ((1, 200), None, None)
+    """
+    try:
+        beat = json.loads(value or b"")
+        return int(beat["partition"]), int(beat["offset"])
+    except (ValueError, TypeError, KeyError):
+        return None
+
+
 class _Broker:
     """The heartbeats sent since it was opened, and the ends of the topic of readings."""
 
@@ -180,8 +193,8 @@ class _Broker:
     def heartbeats(self) -> list[tuple[int, int]]:
         """(partition, offset) of those that came since the last call."""
         batches = self._consumer.poll(timeout_ms=200, max_records=10_000)
-        said = [json.loads(record.value) for records in batches.values() for record in records]
-        return [(beat["partition"], beat["offset"]) for beat in said]
+        said = (heartbeat_of(record.value) for records in batches.values() for record in records)
+        return [beat for beat in said if beat]
 
     def ends(self) -> dict[int, int]:
         """Next offset of each partition."""

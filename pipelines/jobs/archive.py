@@ -9,6 +9,7 @@ from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 from pyspark.sql.streaming.query import StreamingQuery
 
+from pipelines.identity.tables import Ownership
 from pipelines.jobs.archive_past import Past, recall
 from pipelines.jobs.batch_facts import BatchFacts
 from pipelines.jobs.context import Run
@@ -91,10 +92,12 @@ class ArchiveBatch:
     def __init__(self, run: Run) -> None:
         self._run = run
         self._past: Past | None = None
+        self._ownership = Ownership(run.settings, run.generation)
 
     def write(self, flagged: DataFrame, number: int) -> None:
         """Sink of the stream. A crash at any line is repaired by the replay of the batch."""
         batch = self._run.batch(QUERY, number)
+        self._ownership.require()
         past = self._past = self._past or recall(self._run, batch)
         watermark_s = self._run.settings.detection.watermark
         kept = self._judge(flagged).persist()

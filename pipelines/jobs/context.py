@@ -41,12 +41,16 @@ class Run:
     metrics: PipelineMetrics = field(default_factory=PipelineMetrics)
     """Filled always, served only by the job; they outlive the run: a restart of the queries is another run."""
     _ends: list[Callable[[], bool]] = field(default_factory=list)
-    _kept_up: dict[str, float] = field(default_factory=dict)
+    kept_up: dict[str, float] = field(default_factory=dict)
+    """When (monotonic seconds) each table was looked after; handed on when the queries start again."""
 
     @classmethod
-    def of(cls, spark: SparkSession, settings: Settings, record: RunRecord, say: Say, metrics: PipelineMetrics) -> Run:
+    def of(
+        cls, spark: SparkSession, settings: Settings, record: RunRecord, say: Say, metrics: PipelineMetrics,
+        kept_up: dict[str, float],
+    ) -> Run:  # fmt: skip
         """The run that a record describes."""
-        return cls(spark, settings, record.generation, say, record.start, record.folder, metrics)
+        return cls(spark, settings, record.generation, say, record.start, record.folder, metrics, kept_up=kept_up)
 
     @cached_property
     def meters(self) -> DataFrame:
@@ -70,10 +74,10 @@ class Run:
         """
         every_s, now = self.settings.upkeep.every, time.monotonic()
         for owned in tables:
-            last = self._kept_up.setdefault(owned.name, now)
+            last = self.kept_up.setdefault(owned.name, now)
             if not every_s or now - last < every_s:
                 continue
-            self._kept_up[owned.name] = now
+            self.kept_up[owned.name] = now
             try:
                 done = look_after(self.settings, owned)
             except STORE_ERRORS as error:

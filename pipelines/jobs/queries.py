@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from py4j.protocol import Py4JJavaError
 from pyspark.errors import PySparkException
@@ -34,10 +34,11 @@ class StartQueries:
     ready: str
     ending: Ending
     metrics: PipelineMetrics
+    _kept_up: dict[str, float] = field(default_factory=dict)
 
     def __call__(self) -> list[StreamingQuery]:
         """Archive, windows and incidents. The tables must be there."""
-        run = Run.of(self.spark, self.settings, self.record, self.say, self.metrics)
+        run = Run.of(self.spark, self.settings, self.record, self.say, self.metrics, self._kept_up)
         run.end_when(self.ending.asked.is_set)
         try:
             settle_mode(run)

@@ -6,7 +6,7 @@ import pytest
 
 from pipelines.errors import DataRefused
 from pipelines.jobs.alerts_offsets import first_offsets, published_until
-from pipelines.jobs.alerts_watch import COLD_S, Watchdog, too_few_slots
+from pipelines.jobs.alerts_watch import COLD_S, Watchdog, heartbeat_of, too_few_slots
 
 
 def warm(**positions: int) -> Watchdog:
@@ -99,3 +99,11 @@ def test_where_the_job_stands_is_what_heartbeats_say_or_else_where_it_began() ->
     dog = Watchdog({0: 50, 1: 7}, every=100, limit_s=12, started_s=0)
     dog.take(0, 300, 1)
     assert dog.reached({0: 400, 1: 90, 2: 5}) == {0: 301, 1: 7, 2: 0}
+
+
+@pytest.mark.parametrize(
+    "value", [None, b"", b"null", b"[1]", b"no json", b"\xff", b'{"partition": null, "offset": 1}']
+)
+def test_a_foreign_record_on_the_topic_of_heartbeats_is_none(value: bytes | None) -> None:
+    """It once ended the thread that watches, silently."""
+    assert heartbeat_of(value) is None

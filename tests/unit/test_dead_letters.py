@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -196,3 +197,10 @@ def test_a_dry_run_needs_no_kafka_and_changes_nothing(settings: Settings, capsys
     assert "3 records would be sent to sensor-readings" in capsys.readouterr().out
     assert [state for _, state in states(settings)].count("fresh") == 4
     assert main(["dlq", "replay", "--dry-run", *words_for(settings)]) == 2
+
+
+def test_the_newest_records_are_shown_newest_last(settings: Settings, capsys: pytest.CaptureFixture[str]) -> None:
+    older = [reading(20, kafka_ts=NOON - timedelta(days=1), value=b"old", reason="not_utf8", rule_version="1")]
+    Lake(settings).add(REJECTED, older, BatchId("g", "archive", 1))
+    assert main(["dlq", "show", "--limit", "2", "--format", "json", *words_for(settings)]) == 0
+    assert [row["offset"] for row in json.loads(capsys.readouterr().out)] == [3, 4]

@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 from datetime import timedelta
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
@@ -12,13 +14,16 @@ from pipelines import upkeep
 from pipelines.cli.main import main
 from pipelines.errors import SettingsError
 from pipelines.identity.lock import CheckpointLock
+from pipelines.identity.record import new_record
+from pipelines.jobs import queries
+from pipelines.jobs.ending import Ending
 from pipelines.jobs.upkeep_figures import show_upkeep
 from pipelines.observe.metrics import PipelineMetrics
 from pipelines.settings import Settings
 from pipelines.settings_load import load_settings
 from pipelines.sinks import BatchId
 from pipelines.small_tables import open_table, read_rows
-from pipelines.tables import AUDIT, METER_WINDOWS, READINGS
+from pipelines.tables import ANOMALIES, AUDIT, INCIDENTS, METER_WINDOWS, READINGS
 from pipelines.upkeep import data_files, look_after
 from tests.unit.identity.lakes import NOON, Lake, audit, reading, settings_in
 
@@ -161,3 +166,52 @@ def test_a_table_with_a_lost_file_is_one_line_and_no_stack_trace(
     next((Path(lake.settings.lake.root) / "readings/event_date=2026-03-01").glob("*.parquet")).unlink()
     assert main(["maintain", *words_for(lake.settings)]) == 4
     assert "lake.root =" in capsys.readouterr().err.splitlines()[-1]
+
+
+def incident(name: str, *, days: int, status: str = "open") -> dict[str, object]:
+    """Opened so many days after the first one."""
+    at = NOON + timedelta(days=days)
+    return {"incident_id": name, "scope": "meter", "status": status, "opened_at": at, "last_anomaly_at": at}
+
+
+def test_anomalies_of_an_open_incident_outlive_the_retention(tmp_path: Path) -> None:
+    """Its session would begin later without them, with another id, and everybody be told again."""
+    root = {"root": str(tmp_path / "lake"), "retention_days": 8}
+    lake = Lake(settings_in(tmp_path, lake=root)).make(batches=0)
+    for day in range(6):
+        at = NOON + timedelta(days=day)
+        lake.add(ANOMALIES, [{"anomaly_id": str(day), "event_ts": at, "event_date": at.date()}], BatchId("g", "a", day))
+    in_a_month = max(f.modified_at for f in data_files(open_table(lake.settings, ANOMALIES), ANOMALIES)) + 30 * DAY_S
+    lake.add(INCIDENTS, [incident("a", days=2), incident("b", days=0, status="closed")], BatchId("g", "incidents", 0))
+    assert look_after(lake.settings, ANOMALIES, now=in_a_month).expired_files == 2
+    left = read_rows(lake.settings, ANOMALIES)["anomaly_id"].to_pylist()
+    assert sorted(left) == ["2", "3", "4", "5"]
+    open_table(lake.settings, INCIDENTS).delete()
+    assert look_after(lake.settings, ANOMALIES, now=in_a_month).expired_files == 4
+
+
+def test_a_long_optimize_commits_on_its_way(lake: Lake, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Killed by `pipeline.stuck_after` it once lost all, and began anew an hour later."""
+    monkeypatch.setattr(upkeep, "_COMMIT_EVERY", timedelta(0))
+    settings = lake.settings.model_copy(update={"upkeep": lake.settings.upkeep.model_copy(update={"target_mb": 1})})
+    at = NOON - timedelta(days=1)
+    for number in range(100, 109):
+        rows = [reading(n, meter_id=os.urandom(32).hex(), event_ts=at, event_date=at.date()) for n in range(5_000)]
+        lake.add(READINGS, rows, BatchId("g", "archive", number))
+    look_after(settings, READINGS, thorough=True)
+    history = open_table(settings, READINGS).history()
+    assert sum(c["operation"] == "OPTIMIZE" and str(at.date()) in str(c["operationParameters"]) for c in history) > 1
+    assert read_rows(settings, READINGS).num_rows == 45_013
+
+
+def test_the_time_of_the_last_upkeep_outlives_a_restart_of_the_queries(monkeypatch: pytest.MonkeyPatch) -> None:
+    """With restarts more often than `upkeep.every` there was none at all."""
+    spark: Any = SimpleNamespace(sparkContext=SimpleNamespace(setLocalProperty=lambda name, value: None))
+    runs: list[Any] = []
+    monkeypatch.setattr(queries, "settle_mode", lambda run: None)
+    monkeypatch.setattr(queries, "_STARTS", {"archive": runs.append})
+    start = queries.StartQueries(spark, Settings(), new_record(), print, "ready", Ending(), PipelineMetrics())
+    start()
+    runs[0].kept_up["readings"] = 7.0
+    start()
+    assert runs[1].kept_up == {"readings": 7.0}

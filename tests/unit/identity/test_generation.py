@@ -9,9 +9,10 @@ from typing import Any
 import pytest
 
 from pipelines.errors import DataRefused
-from pipelines.identity import generation
+from pipelines.identity import generation, tables
 from pipelines.identity.generation import SkippedRange, skip_ranges
 from pipelines.identity.past_rows import count_ahead, delete_ahead, first_unaudited
+from pipelines.identity.tables import Ownership, claim
 from pipelines.sinks import BatchId
 from pipelines.small_tables import count_rows, create_tables, read_rows
 from pipelines.tables import READINGS, REJECTED
@@ -71,3 +72,21 @@ def test_a_skipped_range_of_another_topic_is_refused_before_kafka_is_asked(tmp_p
     nowhere = {"topics": {"readings": "other"}, "bootstrap_servers": "127.0.0.1:1"}
     with pytest.raises(DataRefused, match="holds records of topic sensor-readings, not of other"):
         skip_ranges(settings_in(tmp_path, kafka=nowhere), [SkippedRange(0, 0, 4)], why="x", say=print)
+
+
+def test_a_folder_somebody_put_aside_does_not_disturb_the_numbers(lake: Lake) -> None:
+    for name in ("generation-2", "generation-7.bak"):
+        (lake.folder / name).mkdir()
+    assert generation._next_number(lake.files) == 3
+
+
+def test_a_pipeline_whose_tables_were_taken_over_is_told_so(lake: Lake, monkeypatch: pytest.MonkeyPatch) -> None:
+    """From another checkpoint, whose lock does not keep it out."""
+    monkeypatch.setattr(tables, "_ASKED_EVERY_S", 0.0)
+    ownership = Ownership(lake.settings, lake.record.generation)
+    ownership.require()
+    claim(lake.settings, lake.record.generation)
+    ownership.require()
+    claim(lake.settings, "another")
+    with pytest.raises(DataRefused, match="belongs to generation another now, not to"):
+        ownership.require()
