@@ -197,7 +197,7 @@ def to_replay(settings: Settings, selection: Selection, *, limit: int, say: Say)
 
 
 def replay(settings: Settings, records: Sequence[Rejected]) -> int:
-    """Send records to the topic they came from, as they came; returns how many Kafka has acknowledged.
+    """Send records to the partition they came from, as they came; returns how many Kafka has acknowledged.
 
     The caller holds the lock of replays. Raises InfrastructureUnavailable when Kafka did not take all: what was surely
     not sent is fresh again; what else is not acknowledged stays unsure, and is never sent again.
@@ -243,7 +243,7 @@ class _Sending:
             self.futures[record.place] = None
             try:
                 self.futures[record.place] = producer.send(
-                    record.kafka_topic, key=record.key, value=record.value, headers=headers
+                    record.kafka_topic, record.value, record.key, headers, partition=record.kafka_partition
                 )
             except (KafkaError, ValueError) as error:  # larger than the producer takes, or no broker
                 self.refusal = error

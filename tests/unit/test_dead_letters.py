@@ -105,7 +105,7 @@ class Producer:
     def __call__(self, **options: Any) -> Producer:
         return self
 
-    def send(self, topic: str, *, key: bytes, value: bytes, headers: list[Any]) -> Any:
+    def send(self, topic: str, value: bytes, key: bytes, headers: list[Any], *, partition: int) -> Any:
         if value in self.raised:
             raise self.raised[value]
         future: Any = Future()
