@@ -38,7 +38,7 @@ TRAFFIC = words(
 )  # fmt: skip
 """40 s of the wall clock are 27 min of the data's."""
 FEW_A_BATCH, MOST_A_BATCH = 1500, 6000
-"""Of 40,000: the lives that are killed are slower than the traffic, so there is work left however slow the machine is."""
+"""Of 40,000: the lives that are killed are slower than the traffic, so work is left however slow the machine is."""
 
 
 @pytest.fixture(scope="module")
