@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from pipelines.local.processes import Child
@@ -14,18 +15,26 @@ QUIET_S = 12.0
 Batches = dict[str, tuple[int, int]]
 
 
+@dataclass
+class Rest:
+    """Asked again and again: whether no query is amid a batch, and none has begun another for a while."""
+
+    place: Place
+    quiet_s: float = QUIET_S
+    _seen: Batches = field(default_factory=dict)
+    _since: float = 0.0
+
+    def __call__(self) -> bool:
+        now = newest_batches(self.place)
+        if now != self._seen:
+            self._seen, self._since = now, time.monotonic()
+        is_idle = all(begun == done for begun, done in now.values())
+        return is_idle and time.monotonic() - self._since > self.quiet_s
+
+
 def wait_for_rest(place: Place, pipeline: Child, timeout_s: float = 300) -> None:
-    """Wait until no query is amid a batch and none has begun another for a while; fails with the last lines."""
-    seen: tuple[Batches, float] = {}, 0.0
-
-    def rests() -> bool:
-        nonlocal seen
-        now = newest_batches(place)
-        if now != seen[0]:
-            seen = now, time.monotonic()
-        return all(begun == done for begun, done in now.values()) and time.monotonic() - seen[1] > QUIET_S
-
-    wait_for(pipeline, "a rest of all queries", rests, timeout_s)
+    """Wait until the pipeline rests; fails with its last lines."""
+    wait_for(pipeline, "a rest of all queries", Rest(place), timeout_s)
 
 
 def newest_batches(place: Place) -> Batches:

@@ -125,6 +125,7 @@ def event(number: int, **changes: Any) -> SimpleNamespace:
         ([event(0), event(0, detectedAt=9)], ["id-0"], {}),
         ([], [], {"spikes_without_anomaly": 1}),
         ([event(0), event(0, score=2)], ["id-0"], {"repeats_that_differ": 1}),
+        ([event(0), event(7, anomalyId="id-0", score=2)], ["id-0"], {}),
         ([event(0)], [], {"anomalies_not_in_table": 1}),
         ([event(0)], ["id-0", "id-0"], {"anomaly_rows_twice": 1}),
         ([event(0)], ["id-0", "id-1"], {"anomaly_rows_unknown": 1}),
