@@ -29,7 +29,12 @@ def parse(argv: list[str] | None, environment: Mapping[str, str]) -> argparse.Na
 
     Without --out the servers come from --bootstrap-servers or the environment.
     """
-    args = _parser().parse_args(argv)
+    args, unknown = _parser().parse_known_args(argv)
+    if unknown and unknown[0].partition("=")[0] in ("--settings", "--set"):
+        allowed = f"{SERVERS_ENV} in the environment, or --bootstrap-servers and --topic"
+        raise UsageError("generate", f"{unknown[0]}, which it does not take", allowed, "leave the settings out")
+    if unknown:
+        _parser().error(f"unrecognized arguments: {' '.join(unknown)}")
     given = _plan_options(args)
     if args.plan and given:
         names = ", ".join("--" + name.replace("_", "-") for name in sorted(given))

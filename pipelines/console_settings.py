@@ -26,7 +26,7 @@ class Console(Section):
     token: SecretStr | None = Field(
         None,
         description="Whoever has it may acknowledge, mute and give feedback, at least 16 characters; without one the"
-        " console only shows. From the environment only.",
+        " console only shows. From the environment or a file only.",
     )
     history: int = Field(1000, ge=10, le=100_000, description="So many closed incidents, the latest, are kept at hand.")
     clients: int = Field(50, ge=1, le=1000, description="Most pages that may be open at once.")

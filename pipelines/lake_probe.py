@@ -7,6 +7,7 @@ import uuid
 from pathlib import Path
 from typing import Any
 
+from pipelines.addresses import is_store
 from pipelines.errors import InfrastructureUnavailable, SettingsError
 from pipelines.settings import Settings, Store
 
@@ -21,7 +22,7 @@ def probe_lake(settings: Settings) -> str:
     Raises SettingsError for a folder, InfrastructureUnavailable for a store, that refuses.
     """
     root = settings.lake.root
-    return _probe_store(root, settings.store) if root.startswith("s3") else _probe_folder(Path(root))
+    return _probe_store(root, settings.store) if is_store(root) else _probe_folder(Path(root))
 
 
 def _probe_folder(root: Path) -> str:

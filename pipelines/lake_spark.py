@@ -10,8 +10,8 @@ from pyspark.errors import AnalysisException, ParseException
 from pyspark.sql import SparkSession
 
 from pipelines.errors import SettingsError
-from pipelines.lake_sql import no_tables
-from pipelines.lake_views import VIEWS, View, views_in
+from pipelines.lake_sql import absolute, left_out, no_tables, readable_tables, views_over
+from pipelines.lake_views import View, views_in
 from pipelines.session import build_session
 from pipelines.settings import Settings
 from pipelines.sources import table
@@ -42,14 +42,16 @@ def ask_spark(settings: Settings, query: str, say: Callable[[str], None]) -> tup
 
 
 def view_script(settings: Settings) -> str:
-    """Statements for the program `spark-sql`: the tables and the views."""
-    root = settings.lake.root
+    """Statements for the program `spark-sql`: the tables and the views.
+
+    Raises as `open_lake` does: what is not there is left out, with a comment.
+    """
+    root, there = absolute(settings.lake.root), readable_tables(settings)
     tables = [
-        f"CREATE OR REPLACE TEMPORARY VIEW {name} AS SELECT * FROM delta.`{table_path(root, name)}`;" for name in TABLES
+        f"CREATE OR REPLACE TEMPORARY VIEW {name} AS SELECT * FROM delta.`{table_path(root, name)}`;" for name in there
     ]
-    return "\n".join(
-        ["SET spark.sql.session.timeZone = UTC;", *tables, *(f"{view_statement(view)};" for view in VIEWS)]
-    )
+    views = [f"{view_statement(view)};" for view in views_over(there)]
+    return "\n".join(["SET spark.sql.session.timeZone = UTC;", *left_out(there), *tables, *views])
 
 
 def view_statement(view: View) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 _LATEST = "(SELECT max(window_end) FROM meter_windows)"
@@ -139,3 +140,15 @@ def views_in(sql: str) -> list[View]:
             wanted.insert(0, view)
             text += view.sql
     return wanted
+
+
+def tables_in(sql: str, tables: Iterable[str]) -> set[str]:
+    """Those of the tables that a query names, itself or through a view.
+
+    >>> sorted(tables_in("SELECT * FROM open_incidents", ["readings", "incidents", "anomalies", "operator_actions"]))
+    ['incidents', 'operator_actions']
+    """
+    texts = [(r"\b", sql), *((r"\b(?:FROM|JOIN)\s+", view.sql) for view in views_in(sql))]
+    return {
+        name for name in tables for before, text in texts if re.search(rf"{before}{name}\b", text, flags=re.IGNORECASE)
+    }

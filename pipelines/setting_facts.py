@@ -69,7 +69,7 @@ def _bounds(field: Any) -> str:
             if (bound := getattr(part, name, None)) is not None:
                 found.append(f"{sign} {format_seconds(bound) if is_duration(field) and bound else text_of(bound)}")
         if pattern := getattr(part, "pattern", None):
-            found.append(f"like {pattern}")
+            found.append(f"such as {' or '.join(field.examples)}" if field.examples else f"like {pattern}")
         if getattr(part, "min_length", None):
             found.append("not empty")
     return " and ".join(found)

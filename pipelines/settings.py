@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from datetime import datetime
-from typing import Literal, Self
+from typing import Annotated, Literal, Self
 
-from pydantic import Field, SecretStr, model_validator
+from pydantic import AfterValidator, Field, SecretStr, model_validator
 
+from pipelines.addresses import require_brokers, require_endpoint, require_place, require_topic_name
 from pipelines.console_settings import Console as Console
 from pipelines.credentials import default_secret_problem
 from pipelines.detection_settings import AUTO as AUTO
@@ -21,25 +22,39 @@ from pipelines.watch_settings import Notify as Notify
 
 _WEEK_S = 7 * 86400
 
+TopicName = Annotated[str, AfterValidator(require_topic_name)]
+"""A name that Kafka accepts."""
+
 
 class Topics(Section):
-    readings: str = Field("sensor-readings", description="Topic of the incoming readings.")
-    anomalies: str = Field("anomalies", description="Topic of the anomaly events.")
-    heartbeats: str = Field("alert-heartbeats", description="Topic on which the alerts job says how far it is.")
-    ticks: str = Field("window-ticks", description="Topic of the closed window ends, the clock of the incidents.")
-    incidents: str = Field("incidents", description="Compacted topic of the incidents.")
-    dead_letters: str = Field("dead-letter-queue", description="Topic of the rejected records.")
-    actions: str = Field("operator-actions", description="Compacted topic of what operators say on the console.")
+    readings: TopicName = Field("sensor-readings", description="Topic of the incoming readings.")
+    anomalies: TopicName = Field("anomalies", description="Topic of the anomaly events.")
+    heartbeats: TopicName = Field("alert-heartbeats", description="Topic on which the alerts job says how far it is.")
+    ticks: TopicName = Field("window-ticks", description="Topic of the closed window ends, the clock of the incidents.")
+    incidents: TopicName = Field("incidents", description="Compacted topic of the incidents.")
+    dead_letters: TopicName = Field("dead-letter-queue", description="Topic of the rejected records.")
+    actions: TopicName = Field("operator-actions", description="Compacted topic of what operators say on the console.")
 
     @property
     def of_incidents(self) -> list[str]:
         """What the query incidents reads: anomalies, window ends, and what operators say."""
         return [self.anomalies, self.ticks, self.actions]
 
+    @model_validator(mode="after")
+    def _names_differ(self) -> Self:
+        by_name: dict[str, str] = {}
+        for kind, name in self.model_dump().items():
+            if name in by_name:
+                raise ValueError(
+                    f"kafka.topics: {by_name[name]} and {kind} are both {name!r}: every topic needs a name of its own"
+                )
+            by_name[name] = kind
+        return self
+
 
 class Kafka(Section):
-    bootstrap_servers: str = Field(
-        "127.0.0.1:9092", min_length=3, description="Brokers, host:port, separated by commas."
+    bootstrap_servers: Annotated[str, AfterValidator(require_brokers)] = Field(
+        "127.0.0.1:9092", description="Brokers, host:port, separated by commas."
     )
     topics: Topics = Topics()
     partitions: int = Field(4, ge=1, le=1024, description="Partitions of sensor-readings and anomalies when created.")
@@ -62,11 +77,14 @@ class Kafka(Section):
 
     @model_validator(mode="after")
     def _sasl_is_complete(self) -> Self:
-        if self.security_protocol.startswith("SASL") and not (self.sasl_username and self.sasl_password):
-            raise ValueError(
-                f"kafka.security_protocol = {self.security_protocol} needs kafka.sasl_username and the environment"
-                " variable GRIDWATCH_KAFKA__SASL_PASSWORD"
+        missing = [] if self.sasl_username else ["kafka.sasl_username"]
+        if not self.sasl_password:
+            missing.append(
+                "the environment variable GRIDWATCH_KAFKA__SASL_PASSWORD, or GRIDWATCH_KAFKA__SASL_PASSWORD_FILE with"
+                " the name of a file that holds it"
             )
+        if missing and self.security_protocol.startswith("SASL"):
+            raise ValueError(f"kafka.security_protocol = {self.security_protocol} needs {' and '.join(missing)}")
         return self
 
     @model_validator(mode="after")
@@ -79,7 +97,9 @@ class Kafka(Section):
 
 
 class Store(Section):
-    endpoint: str | None = Field(None, description="S3 endpoint such as http://127.0.0.1:9000; null is Amazon's own.")
+    endpoint: Annotated[str, AfterValidator(require_endpoint)] | None = Field(
+        None, description="S3 endpoint such as http://127.0.0.1:9000; null is Amazon's own."
+    )
     region: str = Field("us-east-1", description="S3 region.")
     path_style: bool = Field(True, description="Bucket in the path instead of in the host name (MinIO).")
     access_key: SecretStr | None = Field(None, description="S3 access key; from the environment or a file only.")
@@ -103,7 +123,9 @@ class Store(Section):
 
 
 class Lake(Section):
-    root: str = Field("lake", min_length=1, description="Folder, or s3a://bucket/prefix, that holds the tables.")
+    root: Annotated[str, AfterValidator(require_place)] = Field(
+        "lake", min_length=1, description="Folder, or s3a://bucket/prefix, that holds the tables."
+    )
     fleet: str | None = Field(
         None,
         description="CSV of the meters loaded into the table meters at start (meter_id, feeder_id, transformer_id,"
@@ -205,7 +227,10 @@ class Pipeline(Section):
         " machine then goes first.",
     )
     driver_memory: str = Field(
-        "2g", pattern=r"^\d+[mg]$", description="Heap of the driver when plain python starts it."
+        "2g",
+        pattern=r"^\d+[mg]$",
+        examples=["512m", "2g"],
+        description="Heap of the driver when plain python starts it.",
     )
 
     @model_validator(mode="after")
@@ -244,7 +269,10 @@ class Alerts(Section):
     )
     jvm_options: str = Field("", description="Further options of its driver's JVM when plain python starts it.")
     driver_memory: str = Field(
-        "1g", pattern=r"^\d+[mg]$", description="Heap of its driver when plain python starts it."
+        "1g",
+        pattern=r"^\d+[mg]$",
+        examples=["512m", "2g"],
+        description="Heap of its driver when plain python starts it.",
     )
     heartbeat_every: int = Field(
         100, ge=1, le=100_000, description="Every so many offsets of a partition one heartbeat says how far the job is."

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import os
 import tomllib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from difflib import get_close_matches
 from pathlib import Path
 from typing import Any, get_args
 
@@ -15,9 +16,12 @@ from pydantic_settings import BaseSettings, EnvSettingsSource, SettingsConfigDic
 from pipelines.conf_files import conf_path
 from pipelines.errors import SettingsError
 from pipelines.secret_files import SUFFIX, with_secret_files
+from pipelines.setting_facts import is_duration, legal
 from pipelines.settings import Section, Settings
 
 PREFIX = "GRIDWATCH_"
+_NEAR = 0.75
+"""So alike, from 0 to 1, must a misspelt name and the one that is proposed be."""
 NOT_SETTINGS = frozenset({"GRIDWATCH_CACHE", "GRIDWATCH_CONF_DIR", "GRIDWATCH_SETTINGS", "GRIDWATCH_ALLOWED_SKIPS"})
 """Environment variables of ours that are no settings: folders, the settings file, the tests' allow-list."""
 
@@ -102,6 +106,8 @@ def _from_file(file: str | Path | None) -> tuple[str, dict[str, Any]]:
         values = dict(_flatten(tomllib.loads(path.read_text(encoding="utf-8"))))
     except OSError as error:
         raise SettingsError(f"settings file {path}: {error.strerror}; name another one with --settings") from None
+    except UnicodeDecodeError:
+        raise SettingsError(f"settings file {path} is not UTF-8: save it as UTF-8") from None
     except tomllib.TOMLDecodeError as error:
         raise SettingsError(f"settings file {path} is not TOML: {error}") from None
     _refuse_secrets(values, f"settings file {path}")
@@ -112,8 +118,9 @@ def _from_environment(env: Mapping[str, str]) -> dict[str, Any]:
     ours = {name: value for name, value in env.items() if name.startswith(PREFIX)}
     unknown = sorted(set(ours) - known_environment_names())
     if unknown:
+        meant = _meant(unknown[0], known_environment_names())
         raise SettingsError(
-            f"environment variable {unknown[0]} is no setting; `gridwatch check --names` lists them all"
+            f"environment variable {unknown[0]} is no setting; {meant}`gridwatch check --names` lists them all"
         )
     ours = with_secret_files(ours, secret_names())
     source = EnvSettingsSource(_Environment)
@@ -125,7 +132,7 @@ def _from_assignments(assignments: Sequence[str]) -> dict[str, Any]:
     values: dict[str, Any] = {}
     for assignment in assignments:
         name, separator, text = assignment.partition("=")
-        if not separator:
+        if not (separator and name.strip()):
             raise SettingsError(f"--set {assignment}: give it as section.name=value, for example detection.sigma=3")
         values[name.strip()] = _toml_value(text.strip())
     _refuse_secrets(values, "--set")
@@ -158,7 +165,7 @@ def _place(tree: dict[str, Any], dotted: str, value: Any) -> None:
     for name in path:
         tree = tree.setdefault(name, {})
         if not isinstance(tree, dict):
-            raise SettingsError(f"{dotted} is no setting; docs/configuration.md lists them all")
+            raise _no_setting(dotted)
     tree[last] = value
 
 
@@ -168,10 +175,35 @@ def _first_problem(error: ValidationError, sources: Mapping[str, str]) -> str:
     known = [".".join(names[:depth]) for depth in range(len(names), 0, -1)]
     dotted = next((name for name in known if name in sources), ".".join(names))
     if problem["type"] == "extra_forbidden":
-        return f"{dotted} is no setting; docs/configuration.md lists them all"
+        return str(_no_setting(dotted))
     message = problem["msg"].removeprefix("Value error, ")
     if problem["type"] == "value_error" and dotted not in sources:
         return message
-    secret = any(name == dotted and is_secret(field) for name, field in setting_fields())
-    value = "" if secret else f" = {problem['input']!r}"
+    fields = dict(setting_fields())
+    if problem["type"] != "value_error":
+        message = _legal(dotted, fields)
+    value = "" if dotted in fields and is_secret(fields[dotted]) else f" = {problem['input']!r}"
     return f"{dotted}{value} (from {sources.get(dotted, 'the defaults')}): {message}"
+
+
+def _legal(dotted: str, fields: Mapping[str, Any]) -> str:
+    """What may stand there, in the words of `gridwatch init`, and not in those of the library that refused it."""
+    if dotted in fields:
+        unit = "; a plain number is seconds" if is_duration(fields[dotted]) else ""
+        return f"legal: {legal(fields[dotted])}{unit}"
+    inside = [name for name in fields if name.startswith(f"{dotted}.")]
+    return f"{dotted} is a section; its settings are {', '.join(inside[:3])}{' ...' if inside[3:] else ''}"
+
+
+def _no_setting(dotted: str) -> SettingsError:
+    meant = _meant(dotted, {name for name, _ in setting_fields()})
+    return SettingsError(f"{dotted} is no setting; {meant}docs/configuration.md lists them all")
+
+
+def _meant(name: str, known: Collection[str]) -> str:
+    """The known name that a wrong one is nearest to, as a question; empty when none is near."""
+    if name.endswith("."):
+        return ""
+    last = sorted(one for one in known if one.endswith(f".{name.rpartition('.')[2]}"))
+    near = get_close_matches(name, known, n=1, cutoff=_NEAR) or (last if len(last) == 1 else [])
+    return f"did you mean {near[0]}? " if near else ""

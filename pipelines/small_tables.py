@@ -19,6 +19,7 @@ from deltalake import CommitProperties, DeltaTable, Schema, Transaction, write_d
 from deltalake.exceptions import CommitFailedError, DeltaError, TableNotFoundError
 from pyspark.sql.pandas.types import to_arrow_schema
 
+from pipelines.addresses import is_store
 from pipelines.errors import InfrastructureUnavailable
 from pipelines.settings import Settings, Store
 from pipelines.sinks import BatchId
@@ -248,7 +249,7 @@ def _uri(settings: Settings, table: Table) -> str:
 
 def _options(settings: Settings) -> dict[str, str] | None:
     trust_in_this_process(settings.store)
-    return storage_options(settings.store) if settings.lake.root.startswith("s3") else None
+    return storage_options(settings.store) if is_store(settings.lake.root) else None
 
 
 def open_table(settings: Settings, table: Table) -> DeltaTable:

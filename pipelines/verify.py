@@ -34,7 +34,7 @@ def verify(settings: Settings, say: Say = lambda line: None) -> VerifyReport:
     """
     topic = settings.kafka.topics.readings
     wait_for_kafka(settings.kafka, say)
-    with open_lake(settings) as lake:
+    with open_lake(settings, needed=_NEEDED) as lake:
         if absent := [name for name in _NEEDED if name not in view_names(lake)]:
             raise SettingsError(
                 f"lake.root = {settings.lake.root!r} has no table {absent[0]}: start `gridwatch run` once"

@@ -35,10 +35,11 @@ class Notify(Section):
     alertmanager: str | None = Field(
         None,
         pattern=r"^https?://\S+$",
+        examples=["http://127.0.0.1:9093"],
         description="Alertmanager that gets the incidents, such as http://127.0.0.1:9093.",
     )
     webhook_warning: SecretStr | None = Field(
-        None, description="URL that incidents of severity WARNING are posted to; from the environment only."
+        None, description="URL that incidents of severity WARNING are posted to; from the environment or a file only."
     )
     webhook_error: SecretStr | None = Field(None, description="The same for ERROR.")
     webhook_critical: SecretStr | None = Field(None, description="The same for CRITICAL.")

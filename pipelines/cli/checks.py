@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from pipelines.addresses import is_store
 from pipelines.cli.output import say
 from pipelines.errors import DataRefused, GridwatchError, InfrastructureUnavailable, SettingsError
 from pipelines.settings import Settings
@@ -49,7 +50,7 @@ def run_checks(settings: Settings, *, sample: int = 0) -> Iterator[Check]:
         if sample:
             skipped = Check("sample", "skipped", "the topics are not as they must be")
             yield skipped if topics.exit_code else tried("sample", lambda: _sample(settings, sample))
-    if settings.lake.root.startswith("s3"):
+    if is_store(settings.lake.root):
         yield tried("store clock", lambda: look_at_store_clock(settings))
     yield tried("lake", lambda: _lake(settings))
     yield tried("meters", lambda: _meters(settings))

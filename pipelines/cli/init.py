@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import re
 from collections.abc import Iterator
 from itertools import groupby
 from pathlib import Path
@@ -44,6 +45,8 @@ _HEAD = """# Settings of gridwatch, written by `gridwatch init`.
 # An environment variable wins over this file (GRIDWATCH_LAKE__ROOT for lake.root), --set wins over both.
 # Secrets come from the environment, or from files that it names."""
 _WIDTH = 100
+_LINK = re.compile(r"\s*\(\[[^]]*]\([^)]*\)\)")
+"""A link of the page docs/configuration.md, in brackets."""
 
 
 def register(commands: Commands) -> None:
@@ -83,7 +86,7 @@ def settings_text(assignments: list[str]) -> str:
                        key=lambda pair: section_of(pair[0]))  # fmt: skip
     parts = [_HEAD]
     for section, members in sections:
-        lines = [f"[{section}]", *_comment(SECTIONS[section])]
+        lines = [f"[{section}]", *_comment(_LINK.sub("", SECTIONS[section]))]
         for name, field in members:
             lines += ["", *_setting(name, field, loaded.settings, is_set=name in loaded.sources)]
         parts.append("\n".join(lines))
@@ -95,10 +98,12 @@ def _setting(name: str, field: Any, settings: Any, *, is_set: bool) -> Iterator[
     if is_secret(field):
         yield from _comment(f"{short}: {field.description} Set {environment_name(name)}.")
         return
-    yield from _comment(f"{field.description} Legal: {legal(field)}.")
     value = settings
     for part in name.split("."):
         value = getattr(value, part)
+    yield from _comment(f"{field.description} Legal: {legal(field)}.")
+    if value is None:
+        yield "# (not set; an example:)"
     shown = _EXAMPLES[name] if value is None else value
     in_force = is_set or name in _FIRST
     yield f"{'' if in_force else '#'}{short} = {_toml(field, shown)}"

@@ -120,11 +120,9 @@ def partition_table(report: VerifyReport) -> str:
 
 
 def _ask_duckdb(settings: Settings, query: str) -> tuple[list[str], list[tuple[Any, ...]]]:
-    from pipelines.lake_sql import open_lake, run_sql
+    from pipelines.lake_sql import ask_lake
 
-    with open_lake(settings) as lake:
-        answer = run_sql(lake, query)
-        return [column[0] for column in answer.description or ()], answer.fetchall()
+    return ask_lake(settings, query)
 
 
 def _script(settings: Settings, engine: str) -> str:

@@ -15,8 +15,8 @@ _EPILOG = """begin with: gridwatch demo; then gridwatch init my.toml, gridwatch 
 Results go to standard output, progress and errors to standard error; --json where a script may want it.
 Colours on a terminal only, never with NO_COLOR. Every command has --help with examples.
 
-exit codes: 0 done, 2 settings or usage, 3 data refused (mismatch, loss),
-4 infrastructure not reachable, 130 interrupted.
+exit codes: 0 done, 1 failed for another reason, 2 settings or usage,
+3 data refused (mismatch, loss), 4 infrastructure not reachable, 130 interrupted.
 
 Settings come from conf/gridwatch.toml (or --settings FILE), then GRIDWATCH_* variables, then --set."""
 

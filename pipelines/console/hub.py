@@ -30,6 +30,7 @@ class Hub:
     def __init__(self, most: int) -> None:
         self._most = most
         self._clients: set[asyncio.Queue[bytes | None]] = set()
+        self._closed = False
 
     @property
     def is_full(self) -> bool:
@@ -44,9 +45,7 @@ class Hub:
                 queue.put_nowait(event)
             except asyncio.QueueFull:
                 self._clients.discard(queue)
-                while not queue.empty():
-                    queue.get_nowait()
-                queue.put_nowait(None)
+                _end(queue)
 
     async def listen(self, first: bytes) -> AsyncIterator[bytes]:
         """What one page is sent: `first`, then all that is published, and a comment where nothing is for long."""
@@ -62,17 +61,25 @@ class Hub:
                 yield event
 
     def close(self) -> None:
-        """End every page's stream."""
-        for queue in list(self._clients):
-            if not queue.full():
-                queue.put_nowait(None)
+        """End every page's stream, and at once that of a page which still comes."""
+        self._closed = True
+        for queue in self._clients:
+            _end(queue)
         self._clients.clear()
 
     @contextmanager
     def _client(self) -> Iterator[asyncio.Queue[bytes | None]]:
         queue: asyncio.Queue[bytes | None] = asyncio.Queue(_WAITING)
         self._clients.add(queue)
+        if self._closed:
+            _end(queue)
         try:
             yield queue
         finally:
             self._clients.discard(queue)
+
+
+def _end(queue: asyncio.Queue[bytes | None]) -> None:
+    while not queue.empty():
+        queue.get_nowait()
+    queue.put_nowait(None)

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import errno
+import signal
 import socket
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from types import FrameType
 
 import uvicorn
 
 from pipelines.console.app import build_app
+from pipelines.console.hub import Hub
 from pipelines.errors import SettingsError
 from pipelines.settings import Console, Settings
 
@@ -19,10 +23,14 @@ _LEAVE_S = 2
 
 
 def serve(settings: Settings, say: Callable[[str], None]) -> None:
-    """Serve until SIGTERM or Ctrl-C. Raises SettingsError when the address cannot be listened on."""
+    """Serve until SIGTERM or Ctrl-C, then raise KeyboardInterrupt.
+
+    Raises SettingsError when the address cannot be listened on.
+    """
     with _listener(settings.console) as listener:
+        app = build_app(settings)
         config = uvicorn.Config(
-            build_app(settings),
+            app,
             access_log=False,
             log_level="warning",
             server_header=False,
@@ -32,7 +40,40 @@ def serve(settings: Settings, say: Callable[[str], None]) -> None:
         say(f"{READY} {address(settings.console, listener.getsockname()[1])}")
         if settings.console.token is None:
             say("it only shows; with GRIDWATCH_CONSOLE__TOKEN set it also takes acknowledgements, mutes and feedback")
-        uvicorn.Server(config).run(sockets=[listener])
+        server = _Server(config, app.state.desk.hub)
+        server.run(sockets=[listener])
+    if server.was_asked:
+        raise KeyboardInterrupt
+
+
+class _Server(uvicorn.Server):
+    """Ends the pages' streams first: uvicorn would wait for them, and then break them off with a traceback."""
+
+    def __init__(self, config: uvicorn.Config, hub: Hub) -> None:
+        super().__init__(config)
+        self._hub = hub
+        self.was_asked = False
+
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        """Note that a signal ends the server."""
+        self.was_asked = True
+        super().handle_exit(sig, frame)
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        """End what is open."""
+        self._hub.close()
+        await super().shutdown(sockets)
+
+    @contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        """As uvicorn's, but a signal is not raised again at the end: `serve` says that it came."""
+        ours = (signal.SIGINT, signal.SIGTERM)
+        before = {number: signal.signal(number, self.handle_exit) for number in ours}
+        try:
+            yield
+        finally:
+            for number, handler in before.items():
+                signal.signal(number, handler)
 
 
 def address(console: Console, port: int) -> str:

@@ -9,6 +9,7 @@ from typing import Any
 
 from pyarrow import fs
 
+from pipelines.addresses import is_store
 from pipelines.errors import InfrastructureUnavailable, SettingsError
 from pipelines.lake_probe import store_filesystem
 from pipelines.settings import Settings
@@ -86,7 +87,7 @@ class CheckpointFiles:
     def _files(self) -> Any:
         if self.is_folder:
             return fs.LocalFileSystem()
-        if self.root.startswith(("s3://", "s3a://")):
+        if is_store(self.root):
             return store_filesystem(self.settings.store)
         raise SettingsError(f"pipeline.checkpoint = {self.root}: give a folder, or s3a://bucket/prefix")
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
@@ -12,7 +13,7 @@ from duckdb import DuckDBPyConnection
 from pydantic import SecretStr
 
 from pipelines.errors import DataRefused, SettingsError
-from pipelines.lake_sql import open_lake, run_sql, secret_statement, view_names
+from pipelines.lake_sql import ask_lake, open_lake, run_sql, secret_statement, view_names
 from pipelines.settings import Settings, Store
 from pipelines.small_tables import as_arrow, create_tables, replace_rows
 from pipelines.tables import LABELS, METERS, TABLES
@@ -121,6 +122,57 @@ def test_a_table_whose_log_is_broken_is_named(tmp_path: Path) -> None:
     (log / "00000000000000000000.json").write_text("no json\n")
     with pytest.raises(DataRefused, match="readings is no readable Delta table"):
         open_lake(settings_at(tmp_path))
+
+
+def break_log(folder: Path) -> None:
+    (folder / "_delta_log" / "00000000000000000000.json").write_text("no json\n")
+
+
+def test_a_broken_table_keeps_nobody_from_the_others(tmp_path: Path) -> None:
+    settings = settings_at(tmp_path)
+    create_tables(settings)
+    break_log(tmp_path / "baselines")
+    assert ask_lake(settings, "SELECT count(*) AS n FROM readings") == (["n"], [(0,)])
+    assert ask_lake(settings, "SELECT * FROM open_incidents")[1] == []
+    with pytest.raises(DataRefused, match="baselines is no readable Delta table"):
+        ask_lake(settings, "SELECT * FROM baselines")
+    break_log(tmp_path / "operator_actions")
+    with pytest.raises(DataRefused, match="operator_actions is no readable Delta table"):
+        ask_lake(settings, "SELECT * FROM open_incidents")
+
+
+def test_where_no_table_can_be_read_the_first_is_named(tmp_path: Path) -> None:
+    log = tmp_path / "labels" / "_delta_log"
+    log.mkdir(parents=True)
+    break_log(log.parent)
+    with pytest.raises(DataRefused, match="labels is no readable Delta table"):
+        ask_lake(settings_at(tmp_path), "SELECT 1")
+
+
+def test_a_file_of_a_table_that_is_gone_is_a_damage_and_not_a_slip_of_the_query(tmp_path: Path) -> None:
+    settings = settings_at(tmp_path)
+    create_tables(settings)
+    replace_rows(as_arrow([("m-1", "f-1", "t-1", "A", 230.0, 60.0)], METERS), settings, METERS)
+    for file in (tmp_path / "meters").glob("*.parquet"):
+        file.unlink()
+    with pytest.raises(DataRefused, match="restore the folder together with the checkpoint") as caught:
+        ask_lake(settings, "SELECT * FROM meters")
+    assert "\n" not in str(caught.value)
+    with pytest.raises(SettingsError, match=r"No files found that match the pattern"):
+        ask_lake(settings, "FROM read_csv('/nowhere.csv')")
+
+
+def test_a_lake_of_an_older_version_says_what_brings_it_up_to_date(tmp_path: Path) -> None:
+    settings = settings_at(tmp_path)
+    create_tables(settings)
+    log = tmp_path / "operator_actions" / "_delta_log" / "00000000000000000000.json"
+    log.write_text(log.read_text().replace("verdict", "opinion"))
+    advice = "this lake was written by an older version: start `gridwatch run` once"
+    with pytest.raises(SettingsError, match=advice):
+        ask_lake(settings, "SELECT * FROM open_incidents")
+    shutil.rmtree(tmp_path / "operator_actions")
+    with pytest.raises(SettingsError, match=advice):
+        ask_lake(settings, "SELECT * FROM open_incidents")
 
 
 def test_the_secret_survives_quotes_and_names_the_endpoint() -> None:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
 import pytest
 
+from pipelines.lake_spark import view_script as spark_script
 from pipelines.lake_sql import open_lake, run_sql, view_script
 from pipelines.lake_views import VIEWS, views_in
 from pipelines.settings import Settings
@@ -104,6 +106,23 @@ def test_the_script_makes_the_same_in_duckdb_itself(settings: Settings) -> None:
         for statement in statements:
             lake.execute(statement)
         assert lake.execute("SELECT count(*) FROM open_incidents").fetchone() == (1,)
+
+
+def test_the_script_leaves_out_what_is_not_there_and_works_from_every_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    settings = Settings.model_validate({"lake": {"root": "lake"}})
+    create_tables(settings)
+    shutil.rmtree(tmp_path / "lake" / "operator_actions")
+    for script in (view_script(settings), spark_script(settings)):
+        first, *comment = [line for line in script.splitlines() if line.startswith("-- ")]
+        assert comment == []
+        assert "operator_actions, incident_desk, open_incidents, feedback_by_rule" in first
+        assert "VIEW operator_actions" not in script
+        assert "VIEW open_incidents" not in script
+        assert "VIEW meter_now" in script
+        assert f"{tmp_path}/lake/readings" in script
 
 
 def test_the_program_lists_the_views(capsys: pytest.CaptureFixture[str]) -> None:

@@ -42,33 +42,95 @@ def refusal(*assignments: str, file: Path | None = None, **environment: str) -> 
         ("detection.sigma=nan", "detection.sigma = nan"),
         ("detection.sigma=x", "detection.sigma = 'x'"),
         ("detection.watermark=ten", "a duration is a number with ms, s, min, h or d"),
-        ("detection.watermark=-3", "greater than or equal to 0"),
+        ("detection.watermark=-3", "legal: duration ≥ 0; a plain number is seconds"),
         ("detection.undervoltage_pu=0.9", "detection.undervoltage_pu = 0.9"),
-        ("alerts.mode=fast", "'microbatch'"),
-        ("lake.root=", "at least 1 character"),
-        ("kafka=3", "kafka = 3"),
+        ("alerts.mode=fast", "legal: realtime, microbatch"),
+        ("lake.root=", "legal: text not empty"),
+        ("kafka=3", "kafka = 3 (from --set): kafka is a section; its settings are kafka.bootstrap_servers"),
+        ("kafka.retention=7", "kafka.retention = 7 (from --set): legal: duration ≥ 1 min; a plain number is seconds"),
+        ("pipeline.driver_memory=2 GB", "legal: text such as 512m or 2g"),
+        ("notify.alertmanager=am:9093", "legal: text such as http://127.0.0.1:9093"),
+        ("console.names=a,b", "legal: list of texts"),
+        ("kafka.bootstrap_servers=kafka-1", "'kafka-1' is no host:port"),
+        ("kafka.bootstrap_servers=kafka-1:99999", "'kafka-1:99999' is no host:port with a port from 1 to 65535"),
+        ("kafka.bootstrap_servers=kafka-1:9092,", "'nothing' is no host:port"),
+        ("kafka.bootstrap_servers=http://kafka-1:9092", "is no host:port"),
+        ("kafka.topics.readings=a b", "a topic's name is 1 to 249 letters"),
+        ("kafka.topics.readings=", "a topic's name is 1 to 249 letters"),
+        ("lake.root=hdfs://nn/lake", "lake.root = 'hdfs://nn/lake' (from --set): give a folder, or s3a://bucket"),
+        ("lake.root=s3a://", "give a folder, or s3a://bucket"),
+        ("lake.root=s3a:///lake", "give a folder, or s3a://bucket"),
+        ("store.endpoint=http://127.0.0.1:abc", "store.endpoint = 'http://127.0.0.1:abc' (from --set): give http://"),
+        ("store.endpoint=127.0.0.1:9000", "give http:// or https://"),
+        ("store.endpoint=http://:9000", "give http:// or https://"),
+        ("store.endpoint=http://[::1:9000", "give http:// or https://"),
     ],
 )
 def test_a_value_out_of_its_range_is_named_with_its_source(assignment: str, words: str) -> None:
     assert words in refusal(assignment)
 
 
-@pytest.mark.parametrize("name", ["detection.sigm", "nothing", "detection.sigma.more", "detection."])
+@pytest.mark.parametrize(
+    "assignment",
+    [
+        "kafka.bootstrap_servers=kafka-1:9092, [::1]:9093,10.0.0.1:1",
+        "kafka.topics.readings=Grid.readings_v2-a",
+        "lake.root=s3-copy/lake",
+        "lake.root=s3://grid",
+        "lake.root=s3a://grid/lake",
+        "store.endpoint=http://[::1]:9000",
+        "store.endpoint=https://s3.example.net/",
+    ],
+)
+def test_addresses_and_names_that_can_be_meant_are_taken(assignment: str, empty: Path) -> None:
+    assert load_settings(empty, [assignment], {}).sources
+
+
+@pytest.mark.parametrize("name", ["nothing", "detection."])
 def test_an_unknown_name_is_refused_and_says_where_all_are_listed(name: str) -> None:
     assert refusal(f"{name}=3") == f"{name} is no setting; docs/configuration.md lists them all"
+
+
+@pytest.mark.parametrize(
+    ("name", "meant"),
+    [
+        ("detection.sigm", "detection.sigma"),
+        ("detection.sigma.more", "detection.sigma"),
+        ("kafka.bootstrap_server", "kafka.bootstrap_servers"),
+        ("bootstrap_servers", "kafka.bootstrap_servers"),
+    ],
+)
+def test_a_misspelt_name_is_answered_with_the_nearest(name: str, meant: str) -> None:
+    said = refusal(f"{name}=3")
+    assert said == f"{name} is no setting; did you mean {meant}? docs/configuration.md lists them all"
+
+
+def test_two_topics_with_one_name_are_refused() -> None:
+    assert refusal("kafka.topics.readings=x", "kafka.topics.anomalies=x") == (
+        "kafka.topics: readings and anomalies are both 'x': every topic needs a name of its own"
+    )
+
+
+def test_only_what_is_missing_for_sasl_is_asked_for() -> None:
+    protocol = "kafka.security_protocol=SASL_SSL"
+    without_password = refusal(protocol, "kafka.sasl_username=me")
+    assert "kafka.sasl_username" not in without_password
+    assert "GRIDWATCH_KAFKA__SASL_PASSWORD_FILE" in without_password
+    assert refusal(protocol, GRIDWATCH_KAFKA__SASL_PASSWORD="hunter2").endswith("needs kafka.sasl_username")
 
 
 def test_a_section_cannot_be_a_value_and_a_section_at_once() -> None:
     assert "detection.sigma is no setting" in refusal("detection=3", "detection.sigma=3")
 
 
-@pytest.mark.parametrize("assignment", ["nope", "detection.sigma"])
+@pytest.mark.parametrize("assignment", ["nope", "detection.sigma", "=x"])
 def test_an_assignment_without_a_value_shows_the_form(assignment: str) -> None:
     assert "section.name=value" in refusal(assignment)
 
 
 def test_an_unknown_environment_variable_is_refused() -> None:
-    assert "GRIDWATCH_DETECTION__SIGM is no setting" in refusal(GRIDWATCH_DETECTION__SIGM="3")
+    said = refusal(GRIDWATCH_DETECTION__SIGM="3")
+    assert "GRIDWATCH_DETECTION__SIGM is no setting; did you mean GRIDWATCH_DETECTION__SIGMA?" in said
 
 
 def test_a_bad_environment_value_is_named_with_its_source() -> None:
@@ -107,6 +169,12 @@ def test_a_broken_file_is_named(text: str, words: str, tmp_path: Path) -> None:
     path = tmp_path / "settings.toml"
     path.write_text(text)
     assert words in refusal(file=path)
+
+
+def test_a_file_in_another_encoding_says_how_to_save_it(tmp_path: Path) -> None:
+    path = tmp_path / "settings.toml"
+    path.write_bytes('[lake]\nroot = "Zähler"\n'.encode("latin-1"))
+    assert refusal(file=path) == f"settings file {path} is not UTF-8: save it as UTF-8"
 
 
 def test_a_file_that_is_not_there_says_how_to_name_another(tmp_path: Path) -> None:
@@ -206,7 +274,7 @@ def test_every_setting_has_an_environment_variable_of_its_own() -> None:
         ("detection.undervoltage_pu", "3 numbers"),
         ("store.secret_key", "secret"),
         ("input.fields.temperature_unit", "C, F, K"),
-        ("pipeline.driver_memory", r"text like ^\d+[mg]$"),
+        ("pipeline.driver_memory", "text such as 512m or 2g"),
     ],
 )
 def test_the_legal_values_of_a_setting_are_told_in_words(name: str, words: str) -> None:

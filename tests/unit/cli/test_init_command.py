@@ -32,6 +32,13 @@ def test_every_setting_stands_in_it_once_with_its_meaning() -> None:
     assert len(re.findall(r"(?m)^#?\w+ = ", text)) == len(PLAIN)
 
 
+def test_an_example_is_told_from_a_default_and_no_markdown_is_left() -> None:
+    text = settings_text([])
+    unset = {name.rpartition(".")[2] for name, field in setting_fields() if name in PLAIN and field.default is None}
+    assert set(re.findall(r"(?m)^# \(not set; an example:\)\n#(\w+) = ", text)) == unset
+    assert "](" not in text
+
+
 def test_every_line_can_be_put_in_force(tmp_path: Path) -> None:
     file = tmp_path / "my.toml"
     file.write_text(re.sub(r"(?m)^#(\w+ = )", r"\1", settings_text([])))

@@ -97,6 +97,14 @@ def test_wrong_usage_ends_with_2_and_one_line(argv, capsys, tmp_path, monkeypatc
     assert "allowed: " in said
 
 
+@pytest.mark.parametrize("option", [["--settings", "my.toml"], ["--settings=my.toml"], ["--set", "kafka.partitions=2"]])
+def test_an_option_of_the_other_commands_is_answered_with_what_is_taken_instead(option, capsys):
+    assert main([*SMALL, *option]) == 2
+    said = capsys.readouterr().err
+    assert said.count("\n") == 1
+    assert "GRIDWATCH_KAFKA__BOOTSTRAP_SERVERS in the environment, or --bootstrap-servers" in said
+
+
 def test_a_broker_that_does_not_answer_ends_with_4_and_a_summary_of_nothing(tmp_path, capsys, monkeypatch):
     monkeypatch.setattr(outlet, "CONNECT_S", 0.5)
     monkeypatch.setattr(outlet, "ATTEMPT_MS", 300)
