@@ -79,25 +79,27 @@ def doctor(args: argparse.Namespace) -> int:
 
 
 def diagnose(settings: Settings) -> list[Check]:
-    """Every check; those that need a part that failed are skipped."""
+    """Every check; those that need a part that failed are skipped. A folder, and Amazon S3, have no store port."""
     from pipelines import doctor as parts
     from pipelines.lake_probe import probe_lake
 
     done: dict[str, Check] = {}
 
     def look(name: str, attempt: Callable[[], str], *needs: str) -> None:
-        failed = [need for need in needs if done[need].result in ("failed", "skipped")]
+        failed = [need for need in needs if need in done and done[need].result in ("failed", "skipped")]
         done[name] = Check(name, "skipped", f"needs {failed[0]}") if failed else tried(name, attempt)
 
     look("java", parts.look_at_java)
     look("memory", lambda: parts.look_at_memory(settings))
-    look("ports", lambda: parts.look_at_ports(settings))
-    look("broker", lambda: reach_kafka(settings), "ports")
+    look("kafka port", lambda: parts.look_at_kafka_port(settings))
+    look("broker", lambda: reach_kafka(settings), "kafka port")
     look("topics", lambda: look_at_topics(settings), "broker")
-    look("store", lambda: probe_lake(settings), "ports")
+    if parts.store_address(settings):
+        look("store port", lambda: parts.look_at_store_port(settings))
+    look("store", lambda: probe_lake(settings), "store port")
     look("broker clock", lambda: look_at_broker_clock(settings), "topics")
     if settings.lake.root.startswith("s3"):
-        look("store clock", lambda: look_at_store_clock(settings), "ports")
+        look("store clock", lambda: look_at_store_clock(settings), "store port")
     look("checkpoint", lambda: parts.look_at_checkpoint(settings))
     look("identity", lambda: parts.look_at_identity(settings), "topics", "store", "checkpoint")
     return list(done.values())
