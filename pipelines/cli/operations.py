@@ -126,10 +126,11 @@ def new_generation(args: argparse.Namespace) -> int:
     from pipelines.identity import generation
     from pipelines.identity.lock import CheckpointLock
 
+    begin = generation.parse_offsets(args.from_offsets)
     settings = settings_of(args).settings
     with CheckpointLock(settings, "gridwatch checkpoint new-generation"), as_ours(settings):
         _wait_for_parts(settings)
-        record = generation.new_generation(settings, args.from_offsets, rebuild=args.rebuild, say=say)
+        record = generation.new_generation(settings, begin, rebuild=args.rebuild, say=say)
     show(f"generation {record.number}: {record.generation}; start `gridwatch run`")
     return 0
 
@@ -140,7 +141,9 @@ def skip_range(args: argparse.Namespace) -> int:
     from pipelines.identity import generation
     from pipelines.identity.lock import CheckpointLock
 
-    ranges = [generation.SkippedRange.parse(text) for text in args.ranges]
+    ranges = generation.parse_ranges(args.ranges)
+    if not args.why.strip():
+        raise SettingsError('--why "": give the reason that audit will hold, or leave --why out')
     settings = settings_of(args).settings
     with CheckpointLock(settings, "gridwatch skip-range"), as_ours(settings):
         _wait_for_parts(settings)

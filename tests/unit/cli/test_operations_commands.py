@@ -112,3 +112,25 @@ def test_commands_that_write_need_kafka_and_the_lock(
 def test_a_range_that_is_none_is_refused_at_once(words: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["skip-range", "0:9", *words]) == 2
     assert "partition:first-last, for example 0:100-199" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("command", "says"),
+    [
+        (["checkpoint", "new-generation", "--from-offsets", "banana"], "--from-offsets banana: give tables, or"),
+        (["checkpoint", "new-generation", "--from-offsets", "0:5,0:7"], "name each partition once"),
+        (["skip-range", "0:30-40", "0:40-45"], "0:30-40 and 0:40-45 overlap"),
+        (["skip-range", "0:30-40", "--why", " "], "give the reason that audit will hold"),
+    ],
+)
+def test_wrong_arguments_are_refused_before_kafka_is_asked(
+    command: list[str], says: str, words: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main([*command, *words]) == 2
+    assert says in (said := capsys.readouterr().err)
+    assert "waiting" not in said
+
+
+def test_a_refused_command_leaves_no_folder(words: list[str], tmp_path: Path) -> None:
+    assert main(["skip-range", "0:30-40", *words, "--set", f"pipeline.checkpoint={tmp_path / 'new' / 'c'}"]) == 4
+    assert not (tmp_path / "new").exists()
