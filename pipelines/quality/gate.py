@@ -18,6 +18,7 @@ import numpy as np
 from pipelines.errors import DataRefused, InfrastructureUnavailable
 from pipelines.lake_sql import no_tables
 from pipelines.quality.day import Say, find_day
+from pipelines.quality.index_page import write_index
 from pipelines.quality.judge import Outcome, judge, require_library
 from pipelines.quality.measure import measure
 from pipelines.quality.suites import all_suites
@@ -81,6 +82,8 @@ def run_gate(settings: Settings, day: date, *, docs: Path | None, say: Say) -> V
     suites = all_suites(settings)
     say(f"judging {sum(len(suite.checks) for suite in suites)} expectations with Great Expectations")
     outcomes = tuple(judge(frames, suites, docs))
+    if docs is not None:
+        write_index(docs, day, outcomes)
     verdict = Verdict(uuid.uuid4().hex, run_at, day, found.readings, outcomes, docs, time.monotonic() - began)
     create_table(settings, QUALITY_RESULTS)
     with _reading(settings):

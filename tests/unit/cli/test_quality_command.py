@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import sys
 from pathlib import Path
 
@@ -34,7 +35,11 @@ def test_a_good_day_ends_with_0_and_leaves_rows_and_pages(tmp_path: Path, capsys
     assert "parts counted" in said.err
     assert "readings from 00:00 to 24:00" in said.err
     page = (reports / "2026-03-01" / "index.html").read_text(encoding="utf-8")
-    assert all(suite.name in page for suite in all_suites(settings))
+    assert all(f"{suite.name}.{check.name}<" in page for suite in all_suites(settings) for check in suite.checks)
+    assert "<script" not in page
+    links = set(re.findall(r'href="([^"]+)"', page))
+    assert len(links) == len(all_suites(settings))
+    assert all((reports / "2026-03-01" / link).is_file() for link in links)
     rows = read_rows(settings, QUALITY_RESULTS).to_pylist()
     assert len(rows) == expected
     assert {(row["day"], row["success"], row["run_id"]) for row in rows} == {(archive.DAY, True, report["run_id"])}
