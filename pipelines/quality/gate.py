@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import time
 import uuid
 from collections.abc import Iterator
@@ -24,7 +25,7 @@ from pipelines.quality.measure import measure
 from pipelines.quality.suites import all_suites
 from pipelines.settings import Settings
 from pipelines.small_tables import STORE_ERRORS, append_rows, as_arrow, create_table, table_is_there
-from pipelines.tables import QUALITY_RESULTS, READINGS
+from pipelines.tables import QUALITY_RESULTS, READINGS, TABLES
 
 
 @dataclass(frozen=True)
@@ -97,10 +98,20 @@ def _reading(settings: Settings) -> Iterator[None]:
     try:
         yield
     except (duckdb.Error, *STORE_ERRORS) as error:
-        what = f"lake.root = {settings.lake.root}: {str(error).strip().splitlines()[0]}"
-        if settings.lake.root.startswith("s3"):
+        what = f"lake.root = {settings.lake.root}{_named_table(str(error))}: {str(error).strip().splitlines()[0]}"
+        is_damage = isinstance(error, duckdb.Error) and not isinstance(error, duckdb.IOException)
+        if settings.lake.root.startswith("s3") and not is_damage:
             raise InfrastructureUnavailable(f"{what}; `gridwatch check` tests the store") from None
         raise DataRefused(f"{what}; a file of a table is gone or damaged, or a table has not its own columns") from None
+
+
+def _named_table(said: str) -> str:
+    """The table whose file an error names.
+
+    >>> _named_table("No magic bytes in '/lake/readings/event_date=2026-03-01/a.parquet'"), _named_table("no")
+    (', table readings', '')
+    """
+    return next((f", table {name}" for name in TABLES if re.search(rf"/{name}/[^'\"\s]*\.parquet", said)), "")
 
 
 def result_rows(verdict: Verdict) -> list[tuple[Any, ...]]:
