@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import os
 import socket
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from urllib.parse import urlsplit
 
+from pipelines.addresses import is_store
 from pipelines.client_errors import as_ours
 from pipelines.errors import DataRefused, GridwatchError, InfrastructureUnavailable, SettingsError
 from pipelines.identity.check import examine
@@ -16,6 +17,9 @@ from pipelines.identity.lock import describe_holder, holder_of
 from pipelines.identity.record import read_record
 from pipelines.local.java import java_version, require_java
 from pipelines.settings import Settings
+
+Address = tuple[str, int]
+"""Host and port."""
 
 _PATIENCE_S = 3.0
 _BESIDE_HEAP_BYTES = 1 << 30
@@ -40,23 +44,39 @@ def look_at_memory(settings: Settings) -> str:
     return f"{there >> 20} MB, of which the driver may take {wanted >> 20}"
 
 
-def look_at_ports(settings: Settings) -> str:
-    """Whether the addresses of the store and of one of the brokers can be connected to: one is enough to begin with."""
+def look_at_kafka_port(settings: Settings) -> str:
+    """Whether one of the brokers can be connected to: one is enough to begin with."""
+    return _connect("kafka.bootstrap_servers", list(_broker_addresses(settings)))
+
+
+def look_at_store_port(settings: Settings) -> str:
+    """Whether the address of the store, which must be there, can be connected to."""
+    address = store_address(settings)
+    return _connect("store.endpoint", [address] if address else [])
+
+
+def store_address(settings: Settings) -> Address | None:
+    """Where the store of the lake listens; None for a folder and for Amazon S3, which has many addresses."""
+    if settings.store.endpoint and is_store(settings.lake.root):
+        parts = urlsplit(settings.store.endpoint)
+        return parts.hostname or "", parts.port or (443 if parts.scheme == "https" else 80)
+    return None
+
+
+def _connect(name: str, addresses: Sequence[Address]) -> str:
     said: list[str] = []
-    refused: dict[str, str] = {}
-    reached = set()
-    for name, host, port in _addresses(settings):
+    refused: list[str] = []
+    for host, port in addresses:
         try:
             socket.create_connection((host, port), timeout=_PATIENCE_S).close()
         except OSError as error:
-            refused.setdefault(name, f"{host}:{port}: {error.strerror or error}")
+            refused.append(f"{host}:{port}: {error.strerror or error}")
             said.append(f"{host}:{port} cannot ({error.strerror or error})")
         else:
-            reached.add(name)
             said.append(f"{host}:{port} can be connected to")
-    for name in [name for name in refused if name not in reached]:
+    if len(refused) == len(addresses):
         raise InfrastructureUnavailable(
-            f"{name}: {refused[name]}; start the server, look at the address and at firewalls"
+            f"{name}: {', '.join(refused)}; start the server, look at the address and at firewalls"
         )
     return ", ".join(said)
 
@@ -80,15 +100,12 @@ def look_at_identity(settings: Settings) -> str:
     return "checkpoint, tables, topics and settings belong together"
 
 
-def _addresses(settings: Settings) -> Iterator[tuple[str, str, int]]:
+def _broker_addresses(settings: Settings) -> Iterator[Address]:
     for server in settings.kafka.bootstrap_servers.split(","):
         host, _, port = server.strip().rpartition(":")
         if not port.isdecimal():
             raise SettingsError(f"kafka.bootstrap_servers = {server}: give host:port")
-        yield "kafka.bootstrap_servers", host.strip("[]"), int(port)
-    if settings.store.endpoint and settings.lake.root.startswith("s3"):
-        parts = urlsplit(settings.store.endpoint)
-        yield "store.endpoint", parts.hostname or "", parts.port or (443 if parts.scheme == "https" else 80)
+        yield host.strip("[]"), int(port)
 
 
 def _require_writable(folder: Path) -> None:

@@ -13,6 +13,7 @@ from pipelines.cli.arguments import Commands, add_command, settings_of
 from pipelines.cli.output import say, show
 from pipelines.cli.render import FORMATS, render
 from pipelines.errors import SettingsError
+from pipelines.places import no_file
 
 if TYPE_CHECKING:
     from pipelines.dead_letters import Rejected, Selection
@@ -64,6 +65,7 @@ def show_records(args: argparse.Namespace) -> int:
     """Print records, or write the value of one."""
     from pipelines.dead_letters import rejected_records
 
+    _require_limit(args.limit)
     found = rejected_records(settings_of(args).settings, _selection(args))
     wanted = (r for r in found if args.state in (None, r.state))
     chosen = heapq.nlargest(args.limit, wanted, key=lambda r: (r.kafka_ts, r.kafka_partition, r.kafka_offset))[::-1]
@@ -83,6 +85,7 @@ def replay_records(args: argparse.Namespace) -> int:
     from pipelines.identity.lock import CheckpointLock
     from pipelines.topics import wait_for_kafka
 
+    _require_limit(args.limit)
     settings = settings_of(args).settings
     if not args.reason and args.offset is None:
         raise SettingsError("dlq replay: say which, with --reason NAME (`gridwatch dlq list` shows them) or --offset")
@@ -95,6 +98,11 @@ def replay_records(args: argparse.Namespace) -> int:
         sent = dead_letters.replay(settings, chosen)
     show(f"{sent} records sent to {settings.kafka.topics.readings}")
     return 0
+
+
+def _require_limit(limit: int) -> None:
+    if limit < 1:
+        raise SettingsError(f"--limit {limit}: must be 1 or more")
 
 
 def _add_selection(parser: Any) -> None:
@@ -155,4 +163,4 @@ def _write_value(args: argparse.Namespace, chosen: list[Rejected]) -> None:
     try:
         args.out.write_bytes(chosen[0].value or b"")
     except OSError as error:
-        raise SettingsError(f"--out {args.out}: {error.strerror}; name a file in a folder that exists") from None
+        raise no_file("--out", args.out, error) from None

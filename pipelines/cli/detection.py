@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 from pipelines.cli.arguments import Commands, add_command, settings_of
 from pipelines.cli.output import say, say_timed, show
 from pipelines.cli.render import as_table
+from pipelines.places import require_writable_file
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -143,6 +144,7 @@ def evaluate(args: argparse.Namespace) -> int:
     from pipelines.evaluation.report import tables
     from pipelines.jobs.reading_files import open_readings
 
+    require_writable_file("--report", args.report)
     fleet = _read_fleet(args.fleet)
     readings = open_readings(args.readings).to_table(columns=["meter_id", "ts", "voltage_v"]).to_pandas()
     readings["ts"] = pd.to_datetime(readings["ts"])

@@ -41,8 +41,8 @@ due whole on that side; else it begins and ends with the first and last slide th
 first and last day of an archive are therefore judged by what they cover.
 
 **Results** go to the table `quality_results`, one row an expectation and run, and to HTML data docs in
-`DIR/DAY/index.html`. The pages of Great Expectations load their styles from public addresses; without a network they
-are plain, and complete.
+`DIR/DAY/index.html`: that page lists every outcome, without a network and without JavaScript. Its links lead to the
+pages of Great Expectations, which load styles and scripts from public addresses and are plain without a network.
 
 ```text
 gridwatch sql "SELECT day, suite, expectation, unexpected, examples FROM quality_results WHERE NOT success"

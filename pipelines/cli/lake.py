@@ -12,6 +12,7 @@ from pipelines.cli.output import say, show
 from pipelines.cli.render import FORMATS, as_table, render
 from pipelines.errors import DataRefused, SettingsError
 from pipelines.lake_views import VIEWS
+from pipelines.places import no_file, require_writable_file
 
 if TYPE_CHECKING:
     from pipelines.settings import Settings
@@ -63,6 +64,7 @@ def verify(args: argparse.Namespace) -> int:
     """Print the reconciliation. Raises DataRefused when a record is lost or stored twice."""
     from pipelines.verify import verify as reconcile
 
+    require_writable_file("--report", args.report)
     report = reconcile(settings_of(args).settings, say)
     document = json.dumps(report.to_json(), indent=2)
     if args.report:
@@ -143,4 +145,4 @@ def _write(path: Path, text: str) -> None:
     try:
         path.write_text(text + "\n", encoding="utf-8")
     except OSError as error:
-        raise SettingsError(f"--report {path}: {error.strerror}; name a file in a folder that exists") from None
+        raise no_file("--report", path, error) from None

@@ -7,6 +7,7 @@ import json
 from collections.abc import Callable
 from dataclasses import asdict
 
+from pipelines.addresses import is_store
 from pipelines.cli.arguments import Commands, add_command, settings_of
 from pipelines.cli.checks import Check, look_at_broker_clock, look_at_store_clock, look_at_topics, reach_kafka, tried
 from pipelines.cli.output import say, show
@@ -79,25 +80,27 @@ def doctor(args: argparse.Namespace) -> int:
 
 
 def diagnose(settings: Settings) -> list[Check]:
-    """Every check; those that need a part that failed are skipped."""
+    """Every check; those that need a part that failed are skipped. A folder, and Amazon S3, have no store port."""
     from pipelines import doctor as parts
     from pipelines.lake_probe import probe_lake
 
     done: dict[str, Check] = {}
 
     def look(name: str, attempt: Callable[[], str], *needs: str) -> None:
-        failed = [need for need in needs if done[need].result in ("failed", "skipped")]
+        failed = [need for need in needs if need in done and done[need].result in ("failed", "skipped")]
         done[name] = Check(name, "skipped", f"needs {failed[0]}") if failed else tried(name, attempt)
 
     look("java", parts.look_at_java)
     look("memory", lambda: parts.look_at_memory(settings))
-    look("ports", lambda: parts.look_at_ports(settings))
-    look("broker", lambda: reach_kafka(settings), "ports")
+    look("kafka port", lambda: parts.look_at_kafka_port(settings))
+    look("broker", lambda: reach_kafka(settings), "kafka port")
     look("topics", lambda: look_at_topics(settings), "broker")
-    look("store", lambda: probe_lake(settings), "ports")
+    if parts.store_address(settings):
+        look("store port", lambda: parts.look_at_store_port(settings))
+    look("store", lambda: probe_lake(settings), "store port")
     look("broker clock", lambda: look_at_broker_clock(settings), "topics")
-    if settings.lake.root.startswith("s3"):
-        look("store clock", lambda: look_at_store_clock(settings), "ports")
+    if is_store(settings.lake.root):
+        look("store clock", lambda: look_at_store_clock(settings), "store port")
     look("checkpoint", lambda: parts.look_at_checkpoint(settings))
     look("identity", lambda: parts.look_at_identity(settings), "topics", "store", "checkpoint")
     return list(done.values())
@@ -124,10 +127,11 @@ def new_generation(args: argparse.Namespace) -> int:
     from pipelines.identity import generation
     from pipelines.identity.lock import CheckpointLock
 
+    begin = generation.parse_offsets(args.from_offsets)
     settings = settings_of(args).settings
     with CheckpointLock(settings, "gridwatch checkpoint new-generation"), as_ours(settings):
         _wait_for_parts(settings)
-        record = generation.new_generation(settings, args.from_offsets, rebuild=args.rebuild, say=say)
+        record = generation.new_generation(settings, begin, rebuild=args.rebuild, say=say)
     show(f"generation {record.number}: {record.generation}; start `gridwatch run`")
     return 0
 
@@ -138,7 +142,9 @@ def skip_range(args: argparse.Namespace) -> int:
     from pipelines.identity import generation
     from pipelines.identity.lock import CheckpointLock
 
-    ranges = [generation.SkippedRange.parse(text) for text in args.ranges]
+    ranges = generation.parse_ranges(args.ranges)
+    if not args.why.strip():
+        raise SettingsError('--why "": give the reason that audit will hold, or leave --why out')
     settings = settings_of(args).settings
     with CheckpointLock(settings, "gridwatch skip-range"), as_ours(settings):
         _wait_for_parts(settings)

@@ -12,6 +12,7 @@ from pipelines.cli.arguments import Commands, add_command, settings_of
 from pipelines.cli.output import painted, say, say_timed, show
 from pipelines.cli.render import as_table
 from pipelines.errors import DataRefused
+from pipelines.places import require_writable_folder
 
 if TYPE_CHECKING:
     from pipelines.quality.gate import Verdict
@@ -53,12 +54,19 @@ def quality(args: argparse.Namespace) -> int:
 
     settings = settings_of(args).settings
     day = parse_day(args.day, datetime.now(UTC))
-    verdict = run_gate(settings, day, docs=args.report_dir / str(day), say=say_timed)
+    docs = args.report_dir / str(day)
+    require_writable_folder("--report-dir", docs)
+    try:
+        verdict = run_gate(settings, day, docs=docs, say=say_timed)
+    except DataRefused as refusal:
+        if args.json:
+            show(json.dumps({"day": str(day), "ok": False, "error": str(refusal)}, indent=2, ensure_ascii=False))
+        raise
     if args.json:
         show(json.dumps(verdict.to_json(), indent=2, ensure_ascii=False))
     else:
         show(painted(as_text(verdict), {"fail": "red", "warn": "yellow"}))
-    say(f"data docs: {args.report_dir / str(day) / 'index.html'}")
+    say(f"data docs: {docs / 'index.html'}")
     if not verdict.ok:
         names = ", ".join(f"{one.suite}.{one.check.name}" for one in verdict.failed)
         raise DataRefused(f"{day} fails {len(verdict.failed)} of {len(verdict.outcomes)} expectations: {names}")

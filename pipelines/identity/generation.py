@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
+from itertools import pairwise
 from typing import Any
 
 from pipelines.errors import DataRefused, SettingsError
@@ -57,6 +58,37 @@ class SkippedRange:
         return cls(int(partition), int(first), int(last))
 
 
+def parse_ranges(texts: Sequence[str]) -> list[SkippedRange]:
+    """From arguments `partition:first-last`. Raises SettingsError for one that is none, and for two that overlap.
+
+    >>> parse_ranges(["1:5-9", "0:0-4"])
+    [SkippedRange(partition=1, first=5, last=9), SkippedRange(partition=0, first=0, last=4)]
+    """
+    ranges = [SkippedRange.parse(text) for text in texts]
+    ordered = sorted(zip(ranges, texts, strict=True), key=lambda one: (one[0].partition, one[0].first))
+    for (one, said), (other, also) in pairwise(ordered):
+        if one.partition == other.partition and other.first <= one.last:
+            raise SettingsError(f"{said} and {also} overlap: name each offset once")
+    return ranges
+
+
+def parse_offsets(text: str) -> dict[int, int]:
+    """From `partition:offset,...`; nothing for TABLES_END. Raises SettingsError.
+
+    >>> parse_offsets("0:500,1:700"), parse_offsets("tables")
+    ({0: 500, 1: 700}, {})
+    """
+    if text == TABLES_END:
+        return {}
+    pairs = [part.strip().partition(":") for part in text.split(",")]
+    if not all(partition.isdecimal() and offset.isdecimal() for partition, _, offset in pairs):
+        raise SettingsError(f"--from-offsets {text}: give {TABLES_END}, or partition:offset,... such as 0:500,1:700")
+    found = {int(partition): int(offset) for partition, _, offset in pairs}
+    if len(found) < len(pairs):
+        raise SettingsError(f"--from-offsets {text}: name each partition once")
+    return found
+
+
 def skip_ranges(settings: Settings, ranges: Sequence[SkippedRange], *, why: str, say: Say) -> RunRecord:
     """Note in audit that offsets are lost, and begin a generation behind them. The caller holds the lock.
 
@@ -85,9 +117,9 @@ def skip_ranges(settings: Settings, ranges: Sequence[SkippedRange], *, why: str,
 
 
 def new_generation(
-    settings: Settings, from_offsets: str, *, rebuild: bool, say: Say, why: str = "jumped over by new-generation"
+    settings: Settings, begin: Mapping[int, int], *, rebuild: bool, say: Say, why: str = "jumped over by new-generation"
 ) -> RunRecord:
-    """Begin a generation at the end of the tables, or at given offsets (`0:500,1:700`) behind it, noted in audit.
+    """Begin a generation at the end of the tables, or at given offsets of partitions behind it, noted in audit.
 
     With `rebuild` meter_windows and baselines are emptied and computed again from readings. The caller holds the lock.
     Raises DataRefused when a record would be stored twice or is gone from Kafka.
@@ -96,7 +128,7 @@ def new_generation(
     there, stored = topic_offsets(settings.kafka, settings.kafka.topics.readings), audited_ends(settings)
     chosen = dict(stored)
     jumped = []
-    for partition, offset in ({} if from_offsets == TABLES_END else _parse_offsets(from_offsets)).items():
+    for partition, offset in begin.items():
         end = stored.get(partition, offset)
         if offset < end:
             raise DataRefused(
@@ -243,16 +275,6 @@ def _next_number(files: CheckpointFiles) -> int:
     old = _old_record(files)
     used = [*numbers, *([1] if names & set(WRITTEN) else []), *([old.number] if old else [])]
     return max(used, default=0) + 1
-
-
-def _parse_offsets(text: str) -> dict[int, int]:
-    try:
-        pairs = [part.split(":") for part in text.split(",")]
-        return {int(partition): int(offset) for partition, offset in pairs}
-    except ValueError:
-        raise SettingsError(
-            f"--from-offsets {text}: give {TABLES_END}, or partition:offset,... such as 0:500,1:700"
-        ) from None
 
 
 def _listed(offsets: Mapping[int, int]) -> str:

@@ -16,6 +16,7 @@ from typing import IO, Any, Self
 
 from pipelines.errors import DataRefused, InfrastructureUnavailable
 from pipelines.identity.files import CheckpointFiles
+from pipelines.places import make_folder, remove_empty
 from pipelines.settings import Settings
 
 LOCK_NAME = "gridwatch.lock"
@@ -25,8 +26,9 @@ _JVM_LIMIT_S = 60.0
 class CheckpointLock:
     """The right to write checkpoint and tables, held from `acquire` to `release` or to the end of the process.
 
-    A lock of the file `<pipeline.checkpoint>/<name>`; the file tells who holds it, and stays. For a checkpoint in an
-    object store the file lies in this machine's temporary folder, so it keeps out processes of this machine only.
+    A lock of the file `<pipeline.checkpoint>/<name>`; the file tells who holds it, and stays, unless the folder was
+    made for it and holds nothing else at the end. For a checkpoint in an object store the file lies in this machine's
+    temporary folder, so it keeps out processes of this machine only.
     """
 
     def __init__(self, settings: Settings, command: str, *, name: str = LOCK_NAME) -> None:
@@ -34,12 +36,27 @@ class CheckpointLock:
         self._command = command
         self._path = lock_path(settings, name)
         self._file: IO[str] | None = None
+        self._made: list[Path] = []
 
     def acquire(self) -> Self:
         """Take the lock. Raises DataRefused, naming the holder, when another process has it, InfrastructureUnavailable
         while the last holder's Java does not end."""
+        file = self._lock_file()
+        while not _is_at(file, self._path):  # its last holder removed it before we had the lock
+            file.close()
+            file = self._lock_file()
         try:
-            self._path.parent.mkdir(parents=True, exist_ok=True)
+            _wait_for_jvm(_read(file))
+        except InfrastructureUnavailable:
+            file.close()
+            raise
+        self._file = file
+        self._write()
+        return self
+
+    def _lock_file(self) -> IO[str]:
+        try:
+            self._made = make_folder(self._path.parent) or self._made
             file = self._path.open("a+", encoding="utf-8")
         except OSError as error:
             raise InfrastructureUnavailable(
@@ -55,14 +72,7 @@ class CheckpointLock:
                 " give this"
                 " run a pipeline.checkpoint and a lake.root of its own"
             ) from None
-        try:
-            _wait_for_jvm(_read(file))
-        except InfrastructureUnavailable:
-            file.close()
-            raise
-        self._file = file
-        self._write()
-        return self
+        return file
 
     def note_jvm(self, pid: int | None) -> None:
         """Note the Java process that works for the holder: the next holder waits for its end."""
@@ -72,6 +82,9 @@ class CheckpointLock:
         """Give the lock back; done by the kernel too when the process dies."""
         if self._file is not None:
             self._file.truncate(0)
+            if self._made and list(self._path.parent.iterdir()) == [self._path]:
+                self._path.unlink()
+                remove_empty(self._made)
             self._file.close()
             self._file = None
 
@@ -126,6 +139,13 @@ def describe_holder(holder: dict[str, Any]) -> str:
     if not holder:
         return "another process"
     return f"`{holder['command']}`, process {holder['pid']} on {holder['host']} since {holder['since']}"
+
+
+def _is_at(file: IO[str], path: Path) -> bool:
+    try:
+        return os.path.samestat(os.fstat(file.fileno()), path.stat())
+    except FileNotFoundError:
+        return False
 
 
 def _read(file: IO[str]) -> dict[str, Any]:

@@ -76,6 +76,14 @@ class Span:
         """Length; never negative."""
         return max((self.end - self.start).total_seconds(), 0.0)
 
+    def clock(self) -> str:
+        """The times of the day (UTC).
+
+        >>> Span(datetime(2026, 3, 1, 8, 28), datetime(2026, 3, 2)).clock()
+        '08:28 to 24:00'
+        """
+        return f"{self.start:%H:%M} to {'24:00' if self.end.date() > self.start.date() else f'{self.end:%H:%M}'}"
+
 
 def find_day(settings: Settings, day: date) -> Day:
     """The day as the log of the table readings knows it.

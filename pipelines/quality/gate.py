@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import time
 import uuid
 from collections.abc import Iterator
@@ -15,15 +16,17 @@ from typing import Any
 import duckdb
 import numpy as np
 
+from pipelines.addresses import is_store
 from pipelines.errors import DataRefused, InfrastructureUnavailable
 from pipelines.lake_sql import no_tables
 from pipelines.quality.day import Say, find_day
+from pipelines.quality.index_page import write_index
 from pipelines.quality.judge import Outcome, judge, require_library
 from pipelines.quality.measure import measure
 from pipelines.quality.suites import all_suites
 from pipelines.settings import Settings
 from pipelines.small_tables import STORE_ERRORS, append_rows, as_arrow, create_table, table_is_there
-from pipelines.tables import QUALITY_RESULTS, READINGS
+from pipelines.tables import QUALITY_RESULTS, READINGS, TABLES
 
 
 @dataclass(frozen=True)
@@ -81,6 +84,8 @@ def run_gate(settings: Settings, day: date, *, docs: Path | None, say: Say) -> V
     suites = all_suites(settings)
     say(f"judging {sum(len(suite.checks) for suite in suites)} expectations with Great Expectations")
     outcomes = tuple(judge(frames, suites, docs))
+    if docs is not None:
+        write_index(docs, day, outcomes)
     verdict = Verdict(uuid.uuid4().hex, run_at, day, found.readings, outcomes, docs, time.monotonic() - began)
     create_table(settings, QUALITY_RESULTS)
     with _reading(settings):
@@ -94,10 +99,20 @@ def _reading(settings: Settings) -> Iterator[None]:
     try:
         yield
     except (duckdb.Error, *STORE_ERRORS) as error:
-        what = f"lake.root = {settings.lake.root}: {str(error).strip().splitlines()[0]}"
-        if settings.lake.root.startswith("s3"):
+        what = f"lake.root = {settings.lake.root}{_named_table(str(error))}: {str(error).strip().splitlines()[0]}"
+        is_damage = isinstance(error, duckdb.Error) and not isinstance(error, duckdb.IOException)
+        if is_store(settings.lake.root) and not is_damage:
             raise InfrastructureUnavailable(f"{what}; `gridwatch check` tests the store") from None
         raise DataRefused(f"{what}; a file of a table is gone or damaged, or a table has not its own columns") from None
+
+
+def _named_table(said: str) -> str:
+    """The table whose file an error names.
+
+    >>> _named_table("No magic bytes in '/lake/readings/event_date=2026-03-01/a.parquet'"), _named_table("no")
+    (', table readings', '')
+    """
+    return next((f", table {name}" for name in TABLES if re.search(rf"/{name}/[^'\"\s]*\.parquet", said)), "")
 
 
 def result_rows(verdict: Verdict) -> list[tuple[Any, ...]]:

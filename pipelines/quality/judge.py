@@ -14,6 +14,7 @@ from types import ModuleType
 from typing import Any
 
 from pipelines.errors import SettingsError
+from pipelines.places import no_folder
 from pipelines.quality.checks import Check, Suite
 from pipelines.quality.measure import Frames
 
@@ -125,4 +126,4 @@ def _write_docs(context: Any, folder: Path) -> None:
         context.add_data_docs_site(site_name=_SITE, site_config=site)
         context.build_data_docs(site_names=[_SITE])
     except OSError as error:
-        raise SettingsError(f"--report-dir {folder}: {error.strerror}; name a folder that can be written") from None
+        raise no_folder("--report-dir", folder, error) from None

@@ -27,7 +27,7 @@ def measure(settings: Settings, day: Day, say: Say) -> Frames:
         batches = facts_audit.take_batches(lake, day, topic)
         facts_readings.count_slots(lake, day, settings)
         span = facts_readings.covered_span(lake, day, settings)
-        say(f"{day.date}: {day.readings} readings from {span.start:%H:%M} to {span.end - span.start} later")
+        say(f"{day.date}: {day.readings} readings from {span.clock()}")
         facts_readings.count_meter_hours(lake, day, span, settings, say)
         frames["readings.by_meter"] = facts_readings.by_meter(lake, span, settings)
         frames["readings.by_hour"] = facts_readings.by_hour(lake, span, settings)

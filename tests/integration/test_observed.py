@@ -302,7 +302,10 @@ def test_every_incident_worth_it_was_told_to_the_webhook_of_its_severity_and_to_
             assert (incident_id, f"/{severity.lower()}") in told
     assert {severity for _, severity in rows} >= {"ERROR", "CRITICAL"}
     # One that was told and later explained by its feeder's incident counts no alerts any more.
-    quiet = {name for (name,) in watched.place.ask("SELECT incident_id FROM incidents WHERE alerts = 0 AND parent_id IS NULL")}
+    quiet = {
+        name
+        for (name,) in watched.place.ask("SELECT incident_id FROM incidents WHERE alerts = 0 AND parent_id IS NULL")
+    }
     assert not quiet & {incident_id for incident_id, _ in told}
     heard = {path.strip("/") for path, _ in watched.theirs.taken}
     assert {"critical", "error"} <= heard

@@ -204,3 +204,12 @@ def test_the_newest_records_are_shown_newest_last(settings: Settings, capsys: py
     Lake(settings).add(REJECTED, older, BatchId("g", "archive", 1))
     assert main(["dlq", "show", "--limit", "2", "--format", "json", *words_for(settings)]) == 0
     assert [row["offset"] for row in json.loads(capsys.readouterr().out)] == [3, 4]
+
+
+@pytest.mark.parametrize("limit", ["0", "-3"])
+@pytest.mark.parametrize("action", ["show", "replay"])
+def test_a_limit_that_selects_nothing_is_usage(
+    action: str, limit: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["dlq", action, "--limit", limit, "--set", f"lake.root={tmp_path}"]) == 2
+    assert f"--limit {limit}: must be 1 or more" in capsys.readouterr().err

@@ -18,7 +18,8 @@ ROOT = Path(__file__).parents[2]
 
 LEVELS: tuple[tuple[str, ...], ...] = (
     ("pipelines.errors", "pipelines.durations", "pipelines.conf_files", "pipelines.credentials",
-     "pipelines.secret_files", "pipelines.write_times", "pipelines.kafka_refusals", "pipelines.addresses"),
+     "pipelines.secret_files", "pipelines.places", "pipelines.write_times", "pipelines.kafka_refusals",
+     "pipelines.addresses"),
     ("pipelines.detection_settings",),
     ("pipelines.watch_settings", "pipelines.console_settings", "pipelines.quality_settings"),
     ("pipelines.settings", "pipelines.contract", "pipelines.setting_facts", "pipelines.package"),

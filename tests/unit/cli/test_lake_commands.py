@@ -145,5 +145,6 @@ def test_a_lost_record_ends_with_3_and_names_the_offset(
 def test_a_report_that_cannot_be_written_is_refused(
     found: list[VerifyReport], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
+    found.clear()  # nothing may be reconciled before
     assert main(["verify", "--report", str(tmp_path / "none" / "r.json")]) == 2
     assert "name a file in a folder that exists" in capsys.readouterr().err

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import sys
 from pathlib import Path
 
@@ -32,8 +33,13 @@ def test_a_good_day_ends_with_0_and_leaves_rows_and_pages(tmp_path: Path, capsys
     expected = sum(len(suite.checks) for suite in all_suites(settings))
     assert (report["ok"], report["day"], report["failed"], report["expectations"]) == (True, "2026-03-01", [], expected)
     assert "parts counted" in said.err
+    assert "readings from 00:00 to 24:00" in said.err
     page = (reports / "2026-03-01" / "index.html").read_text(encoding="utf-8")
-    assert all(suite.name in page for suite in all_suites(settings))
+    assert all(f"{suite.name}.{check.name}<" in page for suite in all_suites(settings) for check in suite.checks)
+    assert "<script" not in page
+    links = set(re.findall(r'href="([^"]+)"', page))
+    assert len(links) == len(all_suites(settings))
+    assert all((reports / "2026-03-01" / link).is_file() for link in links)
     rows = read_rows(settings, QUALITY_RESULTS).to_pylist()
     assert len(rows) == expected
     assert {(row["day"], row["success"], row["run_id"]) for row in rows} == {(archive.DAY, True, report["run_id"])}
@@ -74,6 +80,23 @@ def test_a_day_without_readings_is_refused_with_the_days_there_are(
     assert run(tmp_path, day="2026-04-01") == 3
     assert "no readings on 2026-04-01" in (said := refusal(capsys))
     assert "the archive holds 2026-02-28 to 2026-03-02" in said
+
+
+def test_a_refused_day_is_a_document_too(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    create_tables(Settings.model_validate({"lake": {"root": str(tmp_path)}}))
+    assert run(tmp_path, "--json", "--report-dir", str(tmp_path / "reports")) == 3
+    said = json.loads(capsys.readouterr().out)
+    assert (said["day"], said["ok"]) == ("2026-03-01", False)
+    assert "holds no readings at all" in said["error"]
+    assert not (tmp_path / "reports").exists()
+
+
+def test_a_report_folder_that_cannot_be_made_is_refused_before_the_day_is_read(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "file").write_text("no folder")
+    assert run(tmp_path, "--report-dir", str(tmp_path / "file" / "x")) == 2
+    assert "name a folder that can be written" in refusal(capsys)
 
 
 def test_an_archive_without_readings_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 from pathlib import Path
+from typing import IO
 
 import pytest
 
@@ -90,3 +91,31 @@ def test_a_checkpoint_in_a_store_is_locked_on_this_machine(tmp_path: Path) -> No
     )
     with CheckpointLock(settings, "gridwatch run"), pytest.raises(DataRefused, match="is in use"):
         CheckpointLock(settings, "gridwatch run").acquire()
+
+
+def test_a_folder_made_for_the_lock_goes_with_it_unless_it_holds_something(tmp_path: Path) -> None:
+    settings = settings_in(tmp_path / "new")
+    with CheckpointLock(settings, "gridwatch run"):
+        assert (tmp_path / "new" / "checkpoint").is_dir()
+    assert not (tmp_path / "new").exists()
+    with CheckpointLock(settings, "gridwatch run"):
+        (tmp_path / "new" / "checkpoint" / "gridwatch.json").write_text("{}")
+    with CheckpointLock(settings, "gridwatch run"):
+        pass
+    assert (tmp_path / "new" / "checkpoint" / "gridwatch.json").is_file()
+
+
+def test_a_lock_whose_file_was_removed_meanwhile_is_taken_anew(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    lock, take, taken = CheckpointLock(settings_in(tmp_path), "gridwatch run"), CheckpointLock._lock_file, []
+
+    def late(self: CheckpointLock) -> IO[str]:
+        file = take(self)
+        if not taken:
+            self._path.unlink()
+        taken.append(file)
+        return file
+
+    monkeypatch.setattr(CheckpointLock, "_lock_file", late)
+    with lock:
+        assert len(taken) == 2
+        assert holder_of(settings_in(tmp_path)) is not None

@@ -6,13 +6,14 @@ import shutil
 from collections.abc import Callable
 from pathlib import Path
 
+import duckdb
 import pyarrow as pa
 import pytest
 from deltalake import write_deltalake
 
-from pipelines.errors import DataRefused
+from pipelines.errors import DataRefused, InfrastructureUnavailable
 from pipelines.quality.day import find_day
-from pipelines.quality.gate import Verdict, run_gate
+from pipelines.quality.gate import Verdict, _reading, run_gate
 from pipelines.quality.measure import measure
 from pipelines.quality.suites import all_suites
 from pipelines.settings import Settings
@@ -126,3 +127,15 @@ def test_a_damaged_file_is_one_line(tmp_path: Path) -> None:
     with pytest.raises(DataRefused, match="a file of a table is gone or damaged") as caught:
         judged(settings)
     assert "\n" not in str(caught.value)
+    assert ", table readings: " in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("error", "kind"),
+    [(duckdb.InvalidInputException("x"), DataRefused), (duckdb.HTTPException("x"), InfrastructureUnavailable)],
+)
+def test_a_damaged_file_in_a_store_is_not_a_store_that_does_not_answer(
+    error: duckdb.Error, kind: type[Exception]
+) -> None:
+    with pytest.raises(kind), _reading(archive.settings_at(Path("s3a:"), lake={"root": "s3a://b/l"})):
+        raise error
