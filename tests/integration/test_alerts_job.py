@@ -83,7 +83,8 @@ def killed(kafka: RunningBroker, spark: SparkSession, tmp_path_factory: pytest.T
     """
     place = Place(tmp_path_factory.mktemp("alerts"), kafka.bootstrap_servers)
     try:
-        here = prepared(place, spark)
+        # A cold JVM beside other work has taken longer than the 12 s that the watchdog grants by default.
+        here = prepared(place, spark).with_settings(alerts__stuck_after="40 s")
         checkpoint = Path(here.settings.pipeline.checkpoint, "alerts-1")
         sender = Sender(here.settings)
         with stopped(start_alerts(here)) as first:
