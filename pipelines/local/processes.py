@@ -59,17 +59,7 @@ class Child:
         log.parent.mkdir(parents=True, exist_ok=True)
         with log.open("ab") as output:
             try:
-                with interrupts_held_back():
-                    process = subprocess.Popen(
-                        [str(word) for word in argv],
-                        stdin=subprocess.DEVNULL,
-                        stdout=output,
-                        stderr=subprocess.STDOUT,
-                        env=None if env is None else dict(env),
-                        cwd=cwd,
-                        start_new_session=True,
-                        preexec_fn=None if detached else _die_with_parent(),
-                    )
+                process = _spawn(argv, stdout=output, env=env, cwd=cwd, tied=not detached)
             except OSError as problem:
                 raise InfrastructureUnavailable(f"{name} could not be started: {problem}") from problem
         return cls(name, process, log)
@@ -184,19 +174,7 @@ def run_logged(
 
     with log.open("w", encoding="utf-8") as kept, ExitStack() as ended:
         with interrupts_held_back():
-            program = ended.enter_context(
-                subprocess.Popen(
-                    command,
-                    stdin=subprocess.DEVNULL,
-                    stdout=subprocess.PIPE,
-                    stderr=subprocess.STDOUT,
-                    text=True,
-                    env=env,
-                    cwd=cwd,
-                    start_new_session=True,
-                    preexec_fn=_die_with_parent(),
-                )
-            )
+            program = ended.enter_context(_spawn(command, stdout=subprocess.PIPE, env=env, cwd=cwd, text=True))
             ended.push(kill_after_error)
         for line in program.stdout or ():
             kept.write(line)
@@ -250,6 +228,30 @@ def tail(path: Path, lines: int = 15) -> str:
         handle.seek(max(0, path.stat().st_size - 64_000))
         text = handle.read().decode("utf-8", errors="replace")
     return "\n".join(text.splitlines()[-lines:])
+
+
+def _spawn(
+    argv: Sequence[str | Path],
+    *,
+    stdout: Any,
+    env: Mapping[str, str] | None,
+    cwd: Path | None,
+    tied: bool = True,
+    text: bool = False,
+) -> subprocess.Popen[Any]:
+    """Start a program in a session of its own, its errors among its output; `tied`: Linux ends it with us."""
+    with interrupts_held_back():
+        return subprocess.Popen(
+            [str(word) for word in argv],
+            stdin=subprocess.DEVNULL,
+            stdout=stdout,
+            stderr=subprocess.STDOUT,
+            text=text,
+            env=None if env is None else dict(env),
+            cwd=cwd,
+            start_new_session=True,
+            preexec_fn=_die_with_parent() if tied else None,
+        )
 
 
 def _interrupt(number: int, frame: FrameType | None) -> None:

@@ -8,14 +8,14 @@ import re
 from pathlib import Path
 from typing import Any
 
-from pyspark.sql import DataFrame, Row, SparkSession
+from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 
 from pipelines.settings import Settings
 from pipelines.transforms.checks import name_rejections
 from pipelines.transforms.decode import decode_readings, extra_fields
 from pipelines.transforms.readings import type_readings
-from tests.factories import NOON, NOON_MS, document, kafka_frame, ms
+from tests.factories import NOON_MS, document, kafka_frame
 
 CONTRACTS = Path(__file__).resolve().parents[2] / "conf" / "contracts"
 FIELDS: list[dict[str, Any]] = json.loads((CONTRACTS / "sensor_reading.json").read_text(encoding="utf-8"))["fields"]
@@ -48,11 +48,6 @@ def decide_records(records: DataFrame, settings: Settings) -> DataFrame:
         max_age_s=source.max_age,
     )
     return type_readings(checked).withColumn("extra", extra_fields(F.col("extra_text"), source.fields))
-
-
-def epoch_ms(row: Row) -> int:
-    """Event time of a reading as epoch milliseconds."""
-    return ms((row["event_ts"] - NOON).total_seconds())
 
 
 def is_valid(value: bytes | None, *, max_skew_s: float, max_age_s: float, broker_ms: int = NOON_MS) -> bool:

@@ -16,7 +16,8 @@ from pipelines.jobs import archive, windows
 from pipelines.settings import Settings
 from pipelines.sources import empty_table
 from tests.factories import NOON_MS, READING, document, kafka_frame, ms
-from tests.transforms.decoding import GOOD, REASONS, VALUES, decide, epoch_ms, is_valid
+from tests.timelines import epoch_ms
+from tests.transforms.decoding import GOOD, REASONS, VALUES, decide, is_valid
 from tests.transforms.documents import OLDEST_MS, make_documents
 
 
@@ -216,7 +217,7 @@ def test_record_is_accepted(
 ) -> None:
     row, expected = outcomes[value], {**VALUES, "event_ms": NOON_MS, **changed}
     assert row["reason"] is None
-    found = {**{column: row[column] for column in VALUES}, "event_ms": epoch_ms(row)}
+    found = {**{column: row[column] for column in VALUES}, "event_ms": epoch_ms(row["event_ts"])}
     found["extra"] = found["extra"] and json.loads(found["extra"])
     assert found == expected
     assert row["value"] is None, "the bytes of a reading are not kept twice"

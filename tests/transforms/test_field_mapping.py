@@ -10,7 +10,8 @@ from pyspark.sql import Row, SparkSession
 
 from tests.factories import NOON_MS, document
 from tests.factories import settings as configured
-from tests.transforms.decoding import GOOD, VALUES, decide, epoch_ms
+from tests.timelines import epoch_ms
+from tests.transforms.decoding import GOOD, VALUES, decide
 
 Outcome = str | dict[str, Any]
 
@@ -79,7 +80,7 @@ def test_field_mapping(mapped: list[Row], index: int) -> None:
         assert row["reason"] == expected
         return
     assert row["reason"] is None
-    found = {**{column: row[column] for column in VALUES}, "event_ms": epoch_ms(row)}
+    found = {**{column: row[column] for column in VALUES}, "event_ms": epoch_ms(row["event_ts"])}
     wanted = {**VALUES, "event_ms": NOON_MS, **expected}
     assert json.loads(found.pop("extra") or "null") == wanted.pop("extra")
     assert found == pytest.approx(wanted)
