@@ -29,9 +29,10 @@ from tests.faults.checker import (
     check_records,
     check_windows,
 )
-from tests.faults.expect import last_words, newest, require
+from tests.faults.expect import last_words, require
 from tests.faults.tables import Kill, batches, fates, newest_closed, windows
 from tests.faults.traffic import Sent, Traffic
+from tests.integration.rest import newest_batches
 from tests.integration.support import Place, interrupt, text_of
 
 if TYPE_CHECKING:
@@ -265,14 +266,17 @@ class Scene:
         return self.has_archived(self.ends())
 
     def _has_sent(self) -> bool:
-        """Whether the archive's newest batch is noted as done: the tables have it before Kafka has."""
-        (folder,) = sorted(self.checkpoint.glob("**/archive"), key=lambda path: path.stat().st_ctime)[-1:]
-        return newest(folder / "commits") == newest(folder / "offsets")
+        return self._has_ended("archive")
 
     def _has_windows(self) -> bool:
         due = newest_closed(self.direct)
         closed = highest_value(self.direct.settings, METER_WINDOWS, "window_end")
-        return due is None or (closed is not None and closed.timestamp() >= due)
+        return (due is None or (closed is not None and closed.timestamp() >= due)) and self._has_ended("windows")
+
+    def _has_ended(self, query: str) -> bool:
+        """Whether a query's newest batch is noted as done: the tables have what it found before Kafka has."""
+        begun, done = newest_batches(self.direct)[query]
+        return begun == done
 
     def _has_anomalies(self) -> bool:
         records = self._log(self.direct.settings.kafka.topics.anomalies).extend()
