@@ -14,7 +14,7 @@ from pipelines.lake_sql import open_lake, run_sql, view_script
 from pipelines.lake_views import VIEWS, views_in
 from pipelines.settings import Settings
 from pipelines.small_tables import arrow_schema, create_tables, replace_rows
-from pipelines.tables import INCIDENTS, METER_WINDOWS, METERS, OPERATOR_ACTIONS, TABLES, Table
+from pipelines.tables import ANOMALIES, INCIDENTS, METER_WINDOWS, METERS, OPERATOR_ACTIONS, READINGS, TABLES, Table
 from tests.factories import utc
 
 
@@ -97,6 +97,36 @@ def test_feeders_count_silent_meters_and_open_incidents(settings: Settings) -> N
     fill(settings, INCIDENTS, incident("a", "m-2"), incident("b", "m-2", status="closed"))
     assert ask(settings, "SELECT * FROM feeder_now") == [("f-1", 3, 1, 215.0, 199.0, 231.0, 1)]
     assert ask(settings, "SELECT windows, within_10 FROM voltage_bands") == [(3, pytest.approx(1 / 3))]
+
+
+def test_an_anomaly_leads_to_its_raw_readings(settings: Settings) -> None:
+    def anomaly(name: str, stage: str, **changes: Any) -> dict[str, Any]:
+        seen = {"meter_id": "m-1", "feeder_id": "f-1", "event_ts": utc(300), "event_date": utc(300).date()}
+        return {"anomaly_id": name, "stage": stage, "anomaly_type": "undervoltage"} | seen | changes
+
+    def reading(offset: int, meter: str, at: float) -> dict[str, Any]:
+        where = {"kafka_topic": "t", "kafka_partition": 1, "kafka_offset": offset}
+        return {"meter_id": meter, "event_ts": utc(at), "event_date": utc(at).date(), "is_late": False} | where
+
+    source = {"topic": "t", "partition": 1, "offset": 3, "timestamp": 0}
+    fill(
+        settings, ANOMALIES,
+        anomaly("of a reading", "reading", source=source), anomaly("of a window", "window", source=source),
+        anomaly("of silence", "window", anomaly_type="meter_silent", source=source, event_ts=utc(900)),
+        anomaly("of a feeder", "feeder", meter_id=None, event_ts=utc(250)),
+    )  # fmt: skip
+    fill(settings, METERS, *({"meter_id": f"m-{n}", "feeder_id": "f-1"} for n in (1, 2)), {"meter_id": "m-3"})
+    window = {"window_start": utc(0), "window_end": utc(300), "window_date": utc(300).date()}
+    fill(settings, METER_WINDOWS, {**window, "meter_id": "m-1"}, {**window, "meter_id": "m-2"})
+    fill(
+        settings, READINGS,
+        reading(0, "m-1", -1), reading(1, "m-1", 0), reading(2, "m-2", 240), reading(3, "m-1", 245),
+        reading(4, "m-1", 300), reading(5, "m-3", 245), reading(6, "m-2", 190),
+    )  # fmt: skip
+    sql = "SELECT anomaly_id, list(kafka_offset ORDER BY kafka_offset) FROM anomaly_readings GROUP BY 1"
+    assert dict(ask(settings, sql)) == {
+        "of a reading": [3], "of a window": [1, 3], "of silence": [3], "of a feeder": [2, 3],
+    }  # fmt: skip
 
 
 def test_the_script_makes_the_same_in_duckdb_itself(settings: Settings) -> None:
