@@ -11,7 +11,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from kafka import KafkaConsumer, TopicPartition
-from pyspark.sql import Row
+from pyspark.sql import Row, SparkSession
 from pyspark.sql import functions as F
 
 from pipelines.describe import KAFKA_RECORD
@@ -69,13 +69,18 @@ def judge_sample(settings: Settings, count: int, say: Callable[[str], None]) -> 
     say(f"starting Spark to judge the latest {len(records):,} records")
     spark = build_session(settings, app_name="gridwatch-check")
     try:
-        meters = spark.createDataFrame([], METERS.schema)
-        typed = archive.build(spark.createDataFrame(records, KAFKA_RECORD), meters=meters, settings=settings)
-        columns = ("reason", "meter_id", "event_ts", "kafka_partition", "kafka_offset", "kafka_ts")
-        delay = (F.col("kafka_ts").cast("double") - F.col("event_ts").cast("double")).alias("delay_s")
-        rows = typed.select(*columns, delay).collect()
+        return judge_records(spark, settings, records)
     finally:
         spark.stop()
+
+
+def judge_records(spark: SparkSession, settings: Settings, records: list[tuple[Any, ...]]) -> SampleReport:
+    """The plan of the archive over records in the columns of Spark's Kafka source."""
+    meters = spark.createDataFrame([], METERS.schema)
+    typed = archive.build(spark.createDataFrame(records, KAFKA_RECORD), meters=meters, settings=settings)
+    columns = ("reason", "meter_id", "event_ts", "kafka_partition", "kafka_offset", "kafka_ts")
+    delay = (F.col("kafka_ts").cast("double") - F.col("event_ts").cast("double")).alias("delay_s")
+    rows = typed.select(*columns, delay).collect()
     return report_of(rows, {(record[3], record[4]): record[1] for record in records})
 
 
