@@ -110,11 +110,12 @@ def start_paced(
 ) -> Child:
     """Start the open-loop producer: `rate` readings a second for `seconds`, in the last `storm_s` all out of band.
 
-    The event time of a reading is the moment at which it was due, so a late broker does not flatter a latency.
+    The event time of a reading is the moment at which it was due, so a late broker does not flatter a latency. It
+    lingers for 5 ms, Kafka's own default: without, a record a request, the broker takes 0.6 of a core.
     """
     return _start(
         bootstrap, topic, folder, "producer.log", meters=meters, cadenceMs=1000 * meters // rate, seed=seed,
-        readings=rate * seconds, startMs=0, closeMs="", rate=rate, stormFrom=rate * (seconds - storm_s), lingerMs=0,
+        readings=rate * seconds, startMs=0, closeMs="", rate=rate, stormFrom=rate * (seconds - storm_s), lingerMs=5,
         batchBytes=16 * 1024,
     )  # fmt: skip
 
