@@ -34,6 +34,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     args = _parser().parse_args(words)
     folder = (args.dir or Path(tempfile.mkdtemp(prefix="gridwatch-bench-"))).resolve()
     started, sizes = time.monotonic(), replace(suite.QUICK if args.quick else suite.FULL, seed=args.seed)
+    if args.seconds:
+        sizes = replace(sizes, steady_s=args.seconds, storm_s=0)
 
     def say(line: str) -> None:
         sys.stderr.write(f"[{time.monotonic() - started:6.1f} s] {line}\n")
@@ -69,6 +71,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("name", choices=suite.NAMES, help="what to measure; all: everything but smoke")
     parser.add_argument("--report", metavar="FILE", type=Path, help="write the report there as JSON")
     parser.add_argument("--quick", action="store_true", help="a third of the sizes, for a first look")
+    parser.add_argument("--seconds", metavar="S", type=int, help="steady: so long and without a storm, for a first look")
     parser.add_argument("--seed", type=int, default=SEED, help=f"seed of the readings (default: {SEED})")
     parser.add_argument("--dir", metavar="DIR", type=Path, help="folder of the run; kept (default: a new one)")
     return parser
