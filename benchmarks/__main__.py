@@ -71,7 +71,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("name", choices=suite.NAMES, help="what to measure; all: everything but smoke")
     parser.add_argument("--report", metavar="FILE", type=Path, help="write the report there as JSON")
     parser.add_argument("--quick", action="store_true", help="a third of the sizes, for a first look")
-    parser.add_argument("--seconds", metavar="S", type=int, help="steady: so long and without a storm, for a first look")
+    parser.add_argument("--seconds", metavar="S", type=int, help="steady: so long, without a storm")
     parser.add_argument("--seed", type=int, default=SEED, help=f"seed of the readings (default: {SEED})")
     parser.add_argument("--dir", metavar="DIR", type=Path, help="folder of the run; kept (default: a new one)")
     return parser
