@@ -49,10 +49,9 @@ def look_at_kafka_port(settings: Settings) -> str:
     return _connect("kafka.bootstrap_servers", list(_broker_addresses(settings)))
 
 
-def look_at_store_port(settings: Settings) -> str:
-    """Whether the address of the store, which must be there, can be connected to."""
-    address = store_address(settings)
-    return _connect("store.endpoint", [address] if address else [])
+def look_at_store_port(address: Address) -> str:
+    """Whether the address of the store can be connected to."""
+    return _connect("store.endpoint", [address])
 
 
 def store_address(settings: Settings) -> Address | None:

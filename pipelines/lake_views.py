@@ -24,10 +24,10 @@ SELECT incident_id, action, verdict, operator, note, said_at, mute_until,
     row_number() OVER (PARTITION BY incident_id, action ORDER BY said_at DESC, action_id DESC) AS newest
 FROM operator_actions"""
 
-_READING = """r.meter_id, r.event_ts, r.voltage_v, r.current_a, r.temperature_c, r.status, r.is_late, r.is_resent,
-    r.kafka_topic, r.kafka_partition, r.kafka_offset"""
-_IS_SOURCE = """r.kafka_topic = a.source.topic AND r.kafka_partition = a.source.partition
-    AND r.kafka_offset = a.source.offset"""
+_BEHIND = """
+SELECT a.anomaly_id, a.anomaly_type, a.stage, r.meter_id, r.event_ts, r.voltage_v, r.current_a, r.temperature_c,
+    r.status, r.is_late, r.is_resent, r.kafka_topic, r.kafka_partition, r.kafka_offset
+FROM anomalies a"""
 
 VIEWS: tuple[View, ...] = (
     View(
@@ -116,19 +116,18 @@ VIEWS: tuple[View, ...] = (
         "The raw readings behind an anomaly (name its anomaly_id): the one it judged, those of its window, or those"
         " of its feeder's meters in the minute before.",
         f"""
-        SELECT a.anomaly_id, a.anomaly_type, a.stage, {_READING}
-        FROM anomalies a JOIN readings r ON {_IS_SOURCE}
+        {_BEHIND}
+        JOIN readings r ON r.kafka_topic = a.source.topic AND r.kafka_partition = a.source.partition
+            AND r.kafka_offset = a.source.offset
         WHERE a.stage = 'reading' OR a.anomaly_type = 'meter_silent'
         UNION ALL
-        SELECT a.anomaly_id, a.anomaly_type, a.stage, {_READING}
-        FROM anomalies a
+        {_BEHIND}
         JOIN meter_windows w ON w.meter_id = a.meter_id AND w.window_end = a.event_ts
         JOIN readings r ON r.meter_id = a.meter_id AND r.event_ts >= w.window_start AND r.event_ts < w.window_end
             AND r.event_date BETWEEN CAST(w.window_start AS DATE) AND w.window_date
         WHERE a.stage = 'window' AND a.anomaly_type <> 'meter_silent'
         UNION ALL
-        SELECT a.anomaly_id, a.anomaly_type, a.stage, {_READING}
-        FROM anomalies a
+        {_BEHIND}
         JOIN meters m ON m.feeder_id = a.feeder_id
         JOIN readings r ON r.meter_id = m.meter_id AND r.event_ts <= a.event_ts
             AND r.event_ts > a.event_ts - INTERVAL '1' MINUTE

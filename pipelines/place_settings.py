@@ -1,4 +1,4 @@
-"""Settings of the places: brokers and topics, the object store, the tables."""
+"""Settings of the places: brokers and topics, the object store, the tables and their upkeep."""
 
 from __future__ import annotations
 
@@ -133,4 +133,19 @@ class Lake(Section):
     )
     labels: str | None = Field(
         None, description="CSV of the generator's fault labels loaded at start; null loads none."
+    )
+
+
+class Upkeep(Section):
+    every: Seconds = Field(
+        3600, ge=0, description="How often a query looks after its tables, after a batch's commits; 0 = never."
+    )
+    target_mb: int = Field(128, ge=1, le=4096, description="Size of the files that OPTIMIZE makes, MB.")
+    vacuum_after: Seconds = Field(
+        _WEEK_S, ge=_WEEK_S, description="Files that no version of this age needs are removed; at least 7 d."
+    )
+    log_retention: Seconds = Field(
+        30 * 86400,
+        ge=_WEEK_S,
+        description="Age of the log of a table that is kept; longer than the longest downtime of the windows.",
     )

@@ -17,11 +17,10 @@ from pipelines.durations import Seconds, format_seconds
 from pipelines.place_settings import Kafka as Kafka
 from pipelines.place_settings import Lake as Lake
 from pipelines.place_settings import Store as Store
+from pipelines.place_settings import Upkeep as Upkeep
 from pipelines.quality_settings import Quality as Quality
 from pipelines.watch_settings import Metrics as Metrics
 from pipelines.watch_settings import Notify as Notify
-
-_WEEK_S = 7 * 86400
 
 
 class InputFields(Section):
@@ -164,21 +163,6 @@ class Alerts(Section):
     )
     max_restarts: int = Field(
         5, ge=0, description="Restarts after a failure, with growing pauses, before the job gives up."
-    )
-
-
-class Upkeep(Section):
-    every: Seconds = Field(
-        3600, ge=0, description="How often a query looks after its tables, after a batch's commits; 0 = never."
-    )
-    target_mb: int = Field(128, ge=1, le=4096, description="Size of the files that OPTIMIZE makes, MB.")
-    vacuum_after: Seconds = Field(
-        _WEEK_S, ge=_WEEK_S, description="Files that no version of this age needs are removed; at least 7 d."
-    )
-    log_retention: Seconds = Field(
-        30 * 86400,
-        ge=_WEEK_S,
-        description="Age of the log of a table that is kept; longer than the longest downtime of the windows.",
     )
 
 

@@ -95,8 +95,8 @@ def diagnose(settings: Settings) -> list[Check]:
     look("kafka port", lambda: parts.look_at_kafka_port(settings))
     look("broker", lambda: reach_kafka(settings), "kafka port")
     look("topics", lambda: look_at_topics(settings), "broker")
-    if parts.store_address(settings):
-        look("store port", lambda: parts.look_at_store_port(settings))
+    if address := parts.store_address(settings):
+        look("store port", lambda: parts.look_at_store_port(address))
     look("store", lambda: probe_lake(settings), "store port")
     look("broker clock", lambda: look_at_broker_clock(settings), "topics")
     if is_store(settings.lake.root):

@@ -139,7 +139,7 @@ class Scene:
         began, starts = time.monotonic(), 0
         first_output: float | None = None
         before = self._audited()
-        steps = [self._is_archived, self._has_sent]
+        steps = [self._is_archived, lambda: self._has_ended("archive")]
         steps += [self._has_windows, self._has_anomalies] if whole else []
         child = self.running()
         told = self.restarts_of(child)
@@ -264,9 +264,6 @@ class Scene:
 
     def _is_archived(self) -> bool:
         return self.has_archived(self.ends())
-
-    def _has_sent(self) -> bool:
-        return self._has_ended("archive")
 
     def _has_windows(self) -> bool:
         due = newest_closed(self.direct)
