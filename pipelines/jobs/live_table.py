@@ -3,6 +3,9 @@
 A Delta table in the plan costs about a second at every hand-over (listing the log, a Spark job for its state, one for
 the files), and in real-time mode readings wait meanwhile. So the driver reads the table by the Delta library and puts
 all its rows, as one row with an array, into the place in memory that the plan reads when the next batch starts.
+
+The table is never empty: one row of a meter that cannot be stands in it always. Spark writes other code for a join with
+no rows, so the hand-over that saw the first rows had to compile the whole plan anew, and ran it uncompiled at first.
 """
 
 from __future__ import annotations
@@ -15,6 +18,9 @@ from pyspark.sql import DataFrame, SparkSession
 from pipelines.settings import Settings
 from pipelines.small_tables import read_rows, table_version
 from pipelines.tables import Table
+
+_NOBODY = {"meter_id": ""}
+"""No reading that counts has this meter."""
 
 
 class LiveTable:
@@ -42,14 +48,12 @@ class LiveTable:
         return True
 
     def _packed(self) -> DataFrame:
-        rows = read_rows(self._settings, self._table, columns=self._table.column_names).combine_chunks()
-        structs = pa.array(rows.to_struct_array().combine_chunks() if rows.num_rows else [], _struct_type(rows))
+        found = read_rows(self._settings, self._table, columns=self._table.column_names)
+        schema = pa.schema([field.with_nullable(True) for field in found.schema])
+        rows = pa.concat_tables([found.cast(schema), pa.Table.from_pylist([_NOBODY], schema)]).combine_chunks()
+        structs = rows.to_struct_array().combine_chunks()
         packed = pa.ListArray.from_arrays(pa.array([0, len(structs)], pa.int32()), structs)
         return self._spark.createDataFrame(pa.table({"rows": packed}))
-
-
-def _struct_type(rows: pa.Table) -> pa.DataType:
-    return pa.struct(list(rows.schema))
 
 
 def _internal_row(one_row: DataFrame) -> Any:
