@@ -32,6 +32,7 @@ from pipelines.jobs.live_table import LiveTable
 from pipelines.jobs.metering import AlertsMetering, metered_alerts
 from pipelines.jobs.pace import Every
 from pipelines.jobs.pipeline import stop_session
+from pipelines.jobs.rehearsal import Rehearsal
 from pipelines.kafka_options import kafka_client_options
 from pipelines.session import build_session
 from pipelines.settings import AUTO, REALTIME, Settings
@@ -191,12 +192,18 @@ class AlertsJob:
         """Start the query; `first` is for the checkpoint's very first batch only."""
         settings = self.settings
         records = kafka_stream(self.spark, settings, [self._topic], starting=first)
-        outgoing = build(records, meters=self._meters.frame, baselines=self._baselines.frame, settings=settings)
+        outgoing = self._build(records)
+        self._rehearsal = Rehearsal(
+            lambda: self._build(self.spark.createDataFrame([], records.schema)), settings.alerts.trigger, self.say
+        )
         writer = outgoing.writeStream.queryName(QUERY).format("kafka").options(**kafka_client_options(settings.kafka))
         writer = writer.option("includeHeaders", "true").option("checkpointLocation", self._checkpoint)
         trigger: Any = writer.outputMode("update").trigger
         query: StreamingQuery = trigger(realTime=f"{int(settings.alerts.trigger * 1000)} milliseconds").start()
         return query
+
+    def _build(self, records: DataFrame) -> DataFrame:
+        return build(records, meters=self._meters.frame, baselines=self._baselines.frame, settings=self.settings)
 
     def _follow(self, query: StreamingQuery, watch: Watch) -> None:
         partitions = len(topic_offsets(self.settings.kafka, self._topic))
@@ -209,8 +216,10 @@ class AlertsJob:
                 self.say(f"{READY} {self._topic} at {self.settings.kafka.bootstrap_servers}, {self.slots} slots")
             if look():
                 self._refresh()
-            if is_ready and speak():
-                self.say(f"alerts: {watch.lag} readings behind at most")
+            if is_ready:
+                self._rehearsal.step()
+                if speak():
+                    self.say(f"alerts: {watch.lag} readings behind at most")
             time.sleep(0.25)
         if watch.problem:
             raise watch.problem
