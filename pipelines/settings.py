@@ -136,9 +136,9 @@ class Alerts(Section):
     trigger: Seconds = Field(
         300,
         ge=5,
-        description="Length of a real-time batch. The hand-over to the next one holds readings up for about a second,"
-        " so a long batch means a low p99; but after a crash up to one batch is sent again (same ids), and baselines"
-        " are as old as the batch.",
+        description="Length of a real-time batch. The hand-over to the next one holds readings up for one to two"
+        " seconds, so a long batch means a low p99; but after a crash up to one batch is sent again (same ids), and"
+        " baselines are as old as the batch.",
     )
     master: str = Field(
         AUTO,
