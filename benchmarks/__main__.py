@@ -1,9 +1,8 @@
-"""`python -m benchmarks smoke|drain|steady|state|recovery|peers|all --report FILE`."""
+"""`python -m benchmarks smoke|drain|steady|state|recovery|peers|soak|all --report FILE`."""
 
 from __future__ import annotations
 
 import argparse
-import json
 import shlex
 import shutil
 import sys
@@ -18,14 +17,16 @@ from benchmarks import suite
 from benchmarks.candidates import Place
 from benchmarks.load import SEED
 from benchmarks.machine import commit, machine, versions
-from benchmarks.report import as_text
+from benchmarks.report import as_json, as_text
+from benchmarks.soak import picture
 from pipelines.errors import GridwatchError
 from pipelines.local.broker import start_broker
 from pipelines.local.processes import LocalParts
 
 _TEXT = """Measures gridwatch and, with `peers`, other engines over the same topics of a real Kafka broker. Every run's
 answer is compared with a model in numpy before a figure is reported. `smoke` fails on a wrong answer only, never on a
-slow machine."""
+slow machine. `soak` runs both jobs for an hour at 2,000 readings/s and follows memory, files and lag; `all` leaves it
+out."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -35,7 +36,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     folder = (args.dir or Path(tempfile.mkdtemp(prefix="gridwatch-bench-"))).resolve()
     started, sizes = time.monotonic(), replace(suite.QUICK if args.quick else suite.FULL, seed=args.seed)
     if args.seconds:
-        sizes = replace(sizes, steady_s=args.seconds, storm_s=0)
+        sizes = replace(sizes, steady_s=args.seconds, storm_s=0, soak_s=args.seconds)
 
     def say(line: str) -> None:
         sys.stderr.write(f"[{time.monotonic() - started:6.1f} s] {line}\n")
@@ -57,7 +58,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         report["error"] = "interrupted"
     report["seconds"] = round(time.monotonic() - started, 1)
     if args.report:
-        args.report.write_text(json.dumps(report, indent=2) + "\n", encoding="utf-8")
+        args.report.write_text(as_json(report), encoding="utf-8")
+        curves = args.report.with_suffix(".png")
+        if "soak" in report and picture(report["soak"], curves):
+            say(f"curves: {curves}")
     sys.stdout.write(as_text(report) + "\n")
     if args.dir or "error" in report:
         say(f"logs and data: {folder}")
@@ -68,10 +72,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=_TEXT)
-    parser.add_argument("name", choices=suite.NAMES, help="what to measure; all: everything but smoke")
-    parser.add_argument("--report", metavar="FILE", type=Path, help="write the report there as JSON")
+    parser.add_argument("name", choices=suite.NAMES, help="what to measure; all: everything but smoke and soak")
+    parser.add_argument(
+        "--report", metavar="FILE", type=Path, help="write the report there as JSON; soak: its curves beside it, as PNG"
+    )
     parser.add_argument("--quick", action="store_true", help="a third of the sizes, for a first look")
-    parser.add_argument("--seconds", metavar="S", type=int, help="steady: so long, without a storm")
+    parser.add_argument("--seconds", metavar="S", type=int, help="steady, soak: so long; steady: without a storm")
     parser.add_argument("--seed", type=int, default=SEED, help=f"seed of the readings (default: {SEED})")
     parser.add_argument("--dir", metavar="DIR", type=Path, help="folder of the run; kept (default: a new one)")
     return parser

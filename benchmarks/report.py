@@ -1,13 +1,31 @@
-"""The report as a text table."""
+"""The report as a text table, and as JSON."""
 
 from __future__ import annotations
 
+import json
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
+SAMPLES = "samples"
+"""What stands under this name is for plots: it is in the JSON only."""
+_NUMBERS = re.compile(r"\[\s+((?:-?[\d.eE+-]+|null)(?:,\s+(?:-?[\d.eE+-]+|null))*)\s+\]")
+
+
+def as_json(report: Mapping[str, Any]) -> str:
+    """Indented, but each list of numbers on one line.
+
+    >>> print(as_json({"lag": [1, None, 2.5]}), end="")
+    {
+      "lag": [1, null, 2.5]
+    }
+    """
+    text = json.dumps(report, indent=2)
+    return _NUMBERS.sub(lambda found: f"[{' '.join(found[1].split())}]", text) + "\n"
+
 
 def as_text(report: Mapping[str, Any]) -> str:
-    """Runs of each engine as a table, everything else as `name: value` lines.
+    """Runs of each engine as a table, everything else but samples as `name: value` lines.
 
     >>> print(as_text({"commit": "abc", "drain": {"readings": 5, "runs": {}}}))
     commit              abc
@@ -21,6 +39,8 @@ def as_text(report: Mapping[str, Any]) -> str:
 def _lines(values: Mapping[str, Any], depth: int) -> Iterator[str]:
     indent = "  " * depth
     for name, value in values.items():
+        if name == SAMPLES:
+            continue
         if isinstance(value, Mapping) and value and all(isinstance(one, Mapping) for one in value.values()):
             yield from _title(name, depth)
             yield from _lines(value, depth + 1)

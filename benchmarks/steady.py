@@ -9,9 +9,7 @@ from benchmarks.candidates import Place
 from benchmarks.cpu import Cores
 from benchmarks.latency import check_anomalies, first_of_each, reading_latencies, sent_latencies, window_latencies
 from benchmarks.live import JOBS, Live, Traffic, deployment
-from benchmarks.measure import WrongAnswer
 from pipelines.local.processes import LocalParts
-from pipelines.verify import verify
 
 WARM_UP_S = 60
 _TOLD_S = 15
@@ -60,12 +58,7 @@ def _watch(live: Live, parts: LocalParts, broker: int, warm_s: int) -> tuple[dic
 
 
 def _figures(live: Live, warm_s: int) -> dict[str, Any]:
-    checked = verify(live.settings)
-    if checked.unaccounted or checked.duplicates or checked.lag:
-        raise WrongAnswer(
-            f"of {live.traffic.readings:,} readings {checked.unaccounted} are not accounted for, {checked.duplicates}"
-            f" stand twice, {checked.lag} are missing at the end"
-        )
+    live.verified()
     records = live.anomalies()
     unique = first_of_each(records)
     check_anomalies(live, unique, live.expected())

@@ -14,11 +14,14 @@ from benchmarks.measure import Timing
 from benchmarks.recovery import recovery
 from benchmarks.side_by_side import side_by_side
 from benchmarks.smoke import smoke
+from benchmarks.soak import soak
 from benchmarks.state import state
 from benchmarks.steady import steady
 from pipelines.errors import GridwatchError
 
-NAMES = ("smoke", "drain", "steady", "state", "recovery", "peers", "all")
+NAMES = ("smoke", "drain", "steady", "state", "recovery", "peers", "soak", "all")
+APART = ("smoke", "soak")
+"""What `all` leaves out: they say nothing about speed."""
 
 
 @dataclass(frozen=True)
@@ -32,6 +35,9 @@ class Sizes:
     storm_s: int
     fleets: tuple[int, ...]
     recovery_s: int
+    soak_s: int
+    soak_rate: int = 2_000
+    """Readings a second in the soak, of as many meters."""
     rate: int = 10_000
     seed: int = SEED
 
@@ -46,32 +52,33 @@ class Sizes:
         return [Load(size, meters=2_500, seed=self.seed) for size in self.quix]
 
 
-FULL = Sizes((3_000_000, 10_000_000), 3_000_000, (500_000, 1_500_000), 600, 60, (10_000, 100_000, 1_000_000), 150)
-QUICK = Sizes((1_500_000, 3_000_000), 1_500_000, (300_000, 600_000), 90, 0, (10_000, 100_000), 30)
+FULL = Sizes((3_000_000, 10_000_000), 3_000_000, (500_000, 1_500_000), 600, 60, (10_000, 100_000, 1_000_000), 150, 3600)
+QUICK = Sizes((1_500_000, 3_000_000), 1_500_000, (300_000, 600_000), 90, 0, (10_000, 100_000), 30, 1200)
 
 
 def run(name: str, place: Place, sizes: Sizes, report: dict[str, Any], broker: int) -> None:
     """Run a benchmark (or all of them) and put its figures into `report`, each as soon as it is there.
 
     `broker`: process id of the broker. A part that fails is reported with its reason and the next one begins; the
-    first failure is raised at the end.
+    first failure is raised at the end. What a soak has found until it failed or was interrupted is in the report.
     """
-    parts = _parts(place, sizes, broker)
+    parts = _parts(place, sizes, broker, report)
     failures: list[GridwatchError] = []
-    for part in [part for part in parts if part != "smoke"] if name == "all" else [name]:
+    for part in [part for part in parts if part not in APART] if name == "all" else [name]:
         place.say(f"{part}:")
         try:
             report[part] = parts[part]()
         except GridwatchError as error:
             place.say(f"{part} failed: {error}")
-            report[part] = {"error": str(error)}
+            report[part] = {**report.get(part, {}), "error": str(error)}
             failures.append(error)
     if failures:
         raise failures[0]
 
 
-def _parts(place: Place, sizes: Sizes, broker: int) -> dict[str, Callable[[], Any]]:
+def _parts(place: Place, sizes: Sizes, broker: int, report: dict[str, Any]) -> dict[str, Callable[[], Any]]:
     windows_runs: list[list[Timing]] = []
+    long = Traffic(sizes.soak_rate, sizes.soak_s, meters=sizes.soak_rate, seed=sizes.seed)
     traffic = Traffic(sizes.rate, sizes.steady_s + sizes.storm_s, sizes.storm_s, seed=sizes.seed)
 
     def drained() -> dict[str, Any]:
@@ -90,4 +97,5 @@ def _parts(place: Place, sizes: Sizes, broker: int) -> dict[str, Callable[[], An
         "steady": lambda: steady(place, traffic, broker),
         "state": lambda: state(place, sizes.fleets),
         "recovery": lambda: recovery(place, rate=sizes.rate, warm_s=sizes.recovery_s),
+        "soak": lambda: soak(place, long, broker, report.setdefault("soak", {})),
     }

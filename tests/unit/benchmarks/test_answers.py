@@ -165,7 +165,9 @@ def test_every_peer_is_pinned(package: str) -> None:
     assert "==" in requirement(package)
 
 
-@pytest.mark.parametrize("name", ["cpu", "latency", "report"])
+@pytest.mark.parametrize(
+    "name", ["cpu", "latency", "report", "soak", "soak_chores", "soak_curves", "soak_lake", "soak_probe"]
+)
 def test_the_examples_in_docstrings_are_true(name: str) -> None:
     assert Path(benchmarks.__file__).with_name(f"{name}.py").is_file()
     result = doctest.testmod(importlib.import_module(f"benchmarks.{name}"))
