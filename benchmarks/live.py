@@ -174,7 +174,7 @@ def deployment(place: Place, name: str, traffic: Traffic, **more: str) -> Iterat
     environment["GRIDWATCH_DETECTION__CADENCE_S"] = f"{traffic.meters / traffic.rate:g}"
     environment["GRIDWATCH_KAFKA__PARTITIONS"] = str(PARTITIONS)
     environment["GRIDWATCH_ALERTS__MODE"] = REALTIME
-    environment["GRIDWATCH_PIPELINE__NICENESS"] = "10"  # both jobs share a machine, as in the demo
+    environment["GRIDWATCH_PIPELINE__NICENESS"] = "10"  # both jobs share a machine, and nothing else does
     environment |= more
     write_fleet(folder / "fleet.csv", Load(traffic.meters, meters=traffic.meters))
     settings = load_settings(environment=environment).settings
