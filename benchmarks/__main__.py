@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import shlex
 import shutil
 import sys
 import tempfile
@@ -16,7 +15,7 @@ from typing import Any
 from benchmarks import suite
 from benchmarks.candidates import Place
 from benchmarks.load import SEED
-from benchmarks.machine import commit, machine, versions
+from benchmarks.machine import command, commit, machine, versions
 from benchmarks.report import as_json, as_text
 from benchmarks.soak import picture
 from pipelines.errors import GridwatchError
@@ -43,7 +42,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         sys.stderr.flush()
 
     report: dict[str, Any] = {
-        "command": shlex.join(["python", "-m", "benchmarks", *words]),
+        "command": command("benchmarks", words),
         "seed": sizes.seed, "commit": commit(), "machine": machine(), "versions": versions(),
     }  # fmt: skip
     try:

@@ -1,44 +1,16 @@
-"""CPU time of a process and all its descendants, from /proc."""
+"""CPU time of a process and all its descendants."""
 
 from __future__ import annotations
 
-import os
 import time
-from collections import defaultdict
 from dataclasses import dataclass
-from pathlib import Path
 
-_TICKS_PER_S = os.sysconf("SC_CLK_TCK")
-_PPID, _UTIME, _CSTIME = 1, 11, 14
-"""Fields of /proc/PID/stat after the command, counted from 0: parent, and user to children's system time."""
+from benchmarks.trees import family, processes
 
 
 def tree_cpu_s(pid: int) -> float:
     """CPU seconds used so far by a process, its living descendants and those of them that were waited for."""
-    parents, used = {}, {}
-    for folder in Path("/proc").glob("[0-9]*"):
-        try:
-            fields = (folder / "stat").read_text().rpartition(")")[2].split()
-        except (FileNotFoundError, ProcessLookupError):
-            continue
-        parents[int(folder.name)] = int(fields[_PPID])
-        used[int(folder.name)] = sum(int(field) for field in fields[_UTIME : _CSTIME + 1])
-    return sum(used.get(member, 0) for member in descendants(pid, parents)) / _TICKS_PER_S
-
-
-def descendants(pid: int, parents: dict[int, int]) -> list[int]:
-    """A process and everything below it.
-
-    >>> descendants(2, {2: 1, 3: 2, 4: 3, 5: 1})
-    [2, 3, 4]
-    """
-    children = defaultdict(list)
-    for child, parent in parents.items():
-        children[parent].append(child)
-    found = [pid]
-    for one in found:
-        found.extend(children[one])
-    return found
+    return sum(process.cpu_s for process in family(pid, processes()).values())
 
 
 @dataclass

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import os
 import platform
+import shlex
 import subprocess
+from collections.abc import Sequence
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -40,6 +42,15 @@ def versions() -> dict[str, str]:
         "kafka": pinned("broker", "kafka").rsplit(":", 1)[1],
         **ours, **jars, **peers,
     }  # fmt: skip
+
+
+def command(module: str, words: Sequence[str]) -> str:
+    """The command of a run, to be given again; of a path on this machine only its name.
+
+    >>> command("benchmarks", ["steady", "--report", "/var/lib/steady.json"])
+    'python -m benchmarks steady --report steady.json'
+    """
+    return shlex.join(["python", "-m", module, *(Path(w).name if Path(w).is_absolute() else w for w in words)])
 
 
 def commit() -> str | None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import time
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -17,6 +16,7 @@ from benchmarks.soak_chores import EXERCISED, LateReadings, age_logs, plant_orph
 from benchmarks.soak_curves import as_columns, draw, judged
 from benchmarks.soak_probe import Probe, Row
 from pipelines.errors import InfrastructureUnavailable
+from pipelines.jobs.pace import Every
 from pipelines.local.ports import free_ports
 from pipelines.local.processes import LocalParts, log_text
 
@@ -70,26 +70,6 @@ def picture(figures: dict[str, Any], path: Path) -> bool:
     return draw(figures[SAMPLES], path, title=title, warm_s=figures["warm_up_s"])
 
 
-@dataclass
-class Every:
-    """Whether it is time again. A moment that was missed is not made up for."""
-
-    seconds: float
-    _next_s: float = 0.0
-
-    def is_due(self, passed_s: float) -> bool:
-        """Whether a moment has come since the last time it had.
-
-        >>> every = Every(15)
-        >>> [every.is_due(at) for at in (0, 14, 31, 44, 45)]
-        [True, False, True, False, True]
-        """
-        if passed_s < self._next_s:
-            return False
-        self._next_s = (passed_s // self.seconds + 1) * self.seconds
-        return True
-
-
 class _Run:
     """The jobs read; the traffic begins with `watch`."""
 
@@ -100,19 +80,19 @@ class _Run:
 
     def watch(self) -> dict[str, Any]:
         """Sample until the producer has sent all."""
-        live, probe, is_archived = self._live, self._probe, False
+        live, is_archived = self._live, False
         live.start_traffic(self._parts)
         assert live.producer is not None
         sample, late, told, aged = (Every(seconds) for seconds in (_SAMPLE_S, _LATE_S, _TOLD_S, _AGED_S))
         while live.producer.is_running():
-            if sample.is_due(probe.passed_s):
+            if sample():
                 row = self._sample()
                 is_archived = is_archived or bool(row["readings.files"])
-                if told.is_due(probe.passed_s):
+                if told():
                     self._tell(row)
-            if is_archived and late.is_due(probe.passed_s):
+            if is_archived and late():
                 self._late.send(time.time())
-            if aged.is_due(probe.passed_s):
+            if aged():
                 self._aged += age_logs(live.settings, after_s=self._aged_s, now=time.time())
             live.require_jobs()
             live.producer.wait(1)

@@ -1,16 +1,15 @@
-"""Memory, threads and open files of a process and all its descendants, from /proc."""
+"""CPU time, memory, threads and open files of a process and all its descendants, from /proc."""
 
 from __future__ import annotations
 
 import os
+from collections import defaultdict
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from benchmarks.cpu import descendants
-
-_PAGE = os.sysconf("SC_PAGE_SIZE")
-_PPID, _THREADS, _RSS = 1, 17, 21
-"""Fields of /proc/PID/stat after the command, counted from 0."""
+_PAGE, _TICKS_PER_S = os.sysconf("SC_PAGE_SIZE"), os.sysconf("SC_CLK_TCK")
+_PPID, _UTIME, _CSTIME, _THREADS, _RSS = 1, 11, 14, 17, 21
+"""Fields of /proc/PID/stat after the command, counted from 0; from user to children's system time it is CPU."""
 
 
 @dataclass(frozen=True)
@@ -20,6 +19,8 @@ class Process:
     parent: int
     threads: int
     rss_bytes: int
+    cpu_s: float
+    """Its own and that of children it has waited for."""
 
 
 @dataclass(frozen=True)
@@ -44,14 +45,35 @@ def processes() -> dict[int, Process]:
                 fields = stat.read().rpartition(b")")[2].split()
         except OSError:
             continue
-        found[int(name)] = Process(int(fields[_PPID]), int(fields[_THREADS]), int(fields[_RSS]) * _PAGE)
+        cpu_s = sum(int(field) for field in fields[_UTIME : _CSTIME + 1]) / _TICKS_PER_S
+        found[int(name)] = Process(int(fields[_PPID]), int(fields[_THREADS]), int(fields[_RSS]) * _PAGE, cpu_s)
     return found
+
+
+def descendants(pid: int, parents: dict[int, int]) -> list[int]:
+    """A process and everything below it.
+
+    >>> descendants(2, {2: 1, 3: 2, 4: 3, 5: 1})
+    [2, 3, 4]
+    """
+    children = defaultdict(list)
+    for child, parent in parents.items():
+        children[parent].append(child)
+    found = [pid]
+    for one in found:
+        found.extend(children[one])
+    return found
+
+
+def family(pid: int, known: Mapping[int, Process]) -> dict[int, Process]:
+    """A process of `processes()` and everything below it, by id; empty when it is gone."""
+    members = descendants(pid, {number: process.parent for number, process in known.items()})
+    return {number: known[number] for number in members if number in known}
 
 
 def tree(pid: int, known: Mapping[int, Process]) -> Tree:
     """What a process of `processes()` and everything below it takes; zeros when it is gone."""
-    members = descendants(pid, {number: process.parent for number, process in known.items()})
-    living = {number: known[number] for number in members if number in known}
+    living = family(pid, known)
     return Tree(
         round(sum(process.rss_bytes for process in living.values()) / 2**20, 1),
         sum(process.threads for process in living.values()),

@@ -17,6 +17,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+from benchmarks.machine import command
 from tests.faults.all_rows import load
 from tests.faults.bench import Bench
 from tests.faults.matrix import ROWS, in_order, try_row
@@ -90,7 +91,7 @@ def _tell(result: dict[str, Any]) -> None:
 def _circumstances(args: argparse.Namespace, began: float) -> dict[str, Any]:
     commit = subprocess.run(["git", "rev-parse", "HEAD"], capture_output=True, text=True, check=False).stdout.strip()
     return {
-        "command": "python -m tests.faults " + " ".join(sys.argv[1:]),
+        "command": command("tests.faults", sys.argv[1:]),
         "commit": commit,
         "seconds": round(time.monotonic() - began, 1),
         "machine": {"cores": os.cpu_count(), "system": platform.platform(), "python": platform.python_version()},

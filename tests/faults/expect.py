@@ -11,6 +11,10 @@ class NotHeld(AssertionError):
     """The row's expectation is not met; the text is the reason in the report."""
 
 
+class Ended(NotHeld):
+    """The pipeline ended by itself, and no supervisor would start it again."""
+
+
 def require(holds: bool, reason: str) -> None:
     """Raises NotHeld with the reason unless it holds."""
     if not holds:

@@ -29,7 +29,7 @@ from tests.faults.checker import (
     check_records,
     check_windows,
 )
-from tests.faults.expect import last_words, require
+from tests.faults.expect import Ended, last_words, require
 from tests.faults.tables import Kill, batches, fates, newest_closed, windows
 from tests.faults.traffic import Sent, Traffic
 from tests.integration.rest import newest_batches
@@ -146,7 +146,8 @@ class Scene:
         while steps:
             if not child.is_running():
                 code = child.kill()
-                require(code == _UNREACHABLE, f"ended with {code}: {last_words(child)}")
+                if code != _UNREACHABLE:
+                    raise Ended(f"ended with {code}: {last_words(child)}")
                 starts += 1
                 child, told = self.running(), 0
             if first_output is None and self._audited() != before:

@@ -166,7 +166,7 @@ def test_every_peer_is_pinned(package: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "name", ["cpu", "latency", "report", "soak", "soak_chores", "soak_curves", "soak_lake", "soak_probe"]
+    "name", ["latency", "machine", "report", "soak_chores", "soak_curves", "soak_lake", "soak_probe", "trees"]
 )
 def test_the_examples_in_docstrings_are_true(name: str) -> None:
     assert Path(benchmarks.__file__).with_name(f"{name}.py").is_file()
