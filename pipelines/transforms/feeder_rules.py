@@ -14,6 +14,9 @@ from pipelines.transforms.anomalies import finding, identify
 from pipelines.transforms.window_rules.measures import awake_part
 
 DAY_MS = 86_400_000
+DARK_SLIDES = 2
+"""An outage at the edge of two slides is dark in both: longer is not at once."""
+MOMENTS = ("dark_ts", "low_ts", "high_ts")
 
 
 def feeder_findings(windows: DataFrame, *, detection: Detection) -> DataFrame:
@@ -21,17 +24,22 @@ def feeder_findings(windows: DataFrame, *, detection: Detection) -> DataFrame:
 
     In: complete rows of meter_windows with the columns of `attach_meters`. Counted are meters whose tested part has a
     plausible reading below 0.90 Un, above 1.10 Un, or below 0.10 Un (or that fell silent within one slide of two
-    others); needed are max(`feeder_meters`, `feeder_share` of the reporting ones). Event time is the moment at which
-    the last of the needed ones left the band, for silent meters window_end. A phase speaks only where its feeder as
-    a whole is silent, and of three rules on one feeder the worst speaks. Silent for meters without a feeder, and
-    for feeders of fewer meters than are needed.
+    others); needed are max(`feeder_meters`, `feeder_share` of the reporting ones). A meter that was dark before the
+    last two slides counts nowhere: what is dead for longer is not dead at once. Event time is the moment at which the
+    last of the needed ones left the band, for silent meters window_end. While those that are dark for longer would be
+    enough, feeder_outage is INFO: it opens no incident and keeps that of the outage open. A phase speaks only where
+    its feeder as a whole says less, and of three rules on one feeder the worst speaks. Silent for meters without a
+    feeder, and for feeders of fewer meters than are needed.
     """
     states = _states(windows.where(F.col("feeder_id").isNotNull()), detection)
     whole = _counted(states.withColumn("phase", F.lit(None).cast("string")), detection)
     phases = _counted(states.where(F.col("phase").isNotNull()), detection)
     said = whole.unionByName(phases).where(F.col("finding").isNotNull())
     by_feeder = Window.partitionBy("feeder_id", "window_end")
-    is_covered = F.col("phase").isNotNull() & (F.count_if(F.col("phase").isNull()).over(by_feeder) > 0)
+    is_whole, is_held = F.col("phase").isNull(), F.col("finding.severity") == "INFO"
+    said_worse = F.count_if(is_whole & ~is_held).over(by_feeder) > 0
+    said_alike = F.count_if(is_whole).over(by_feeder) > 0
+    is_covered = ~is_whole & (said_worse | (is_held & said_alike))
     return said.withColumn("is_covered", is_covered).where(~F.col("is_covered")).drop("is_covered", "window_end")
 
 
@@ -47,7 +55,8 @@ def feeder_anomalies(findings: DataFrame) -> DataFrame:
 
 
 def _states(windows: DataFrame, d: Detection) -> DataFrame:
-    """One row a meter: is_reporting, low_ts, high_ts, dark_ts (when it left the band that way, else null)."""
+    """One row a meter: is_reporting, low_ts, high_ts, dark_ts (when it left the band that way, else null), is_dead
+    (dark for longer than `DARK_SLIDES`: none of these)."""
     un, low_v, high_v = F.col("nominal_voltage_v"), F.col("tested_min_v"), F.col("tested_max_v")
     silence_ms = F.unix_millis("window_end") - F.unix_millis("last_event_ts")
     is_silent = (silence_ms >= d.silent_after_s * 1000) & (silence_ms <= DAY_MS)
@@ -57,31 +66,40 @@ def _states(windows: DataFrame, d: Detection) -> DataFrame:
     many = F.count_if(is_silent).over(together) >= d.feeder_meters
     fell_silent = is_silent & many & (awake_part(d) >= d.min_reporting)
     out_ts = F.col("tested_out_ts")
-    dark = F.when(low_v < un * d.interruption_pu, out_ts).when(fell_silent, F.col("window_end"))
+    is_dark = F.coalesce(low_v < un * d.interruption_pu, F.lit(False))
+    in_band_n = F.coalesce("base_n", F.lit(0)) + F.coalesce("tested_n", F.lit(0))
+    out_part = 1 - F.try_divide(in_band_n, F.col("plausible_n"))
+    is_dead = is_dark & F.coalesce(out_part * d.window_s > DARK_SLIDES * d.slide_s, F.lit(False))
+    dark = F.when(is_dark, out_ts).when(fell_silent, F.col("window_end"))
     return windows.select(
         "feeder_id",
         "phase",
         "window_end",
-        (low_v.isNotNull() | fell_silent).alias("is_reporting"),
+        ((low_v.isNotNull() & ~is_dead) | fell_silent).alias("is_reporting"),
+        is_dead.alias("is_dead"),
         F.when(low_v < un * d.undervoltage_pu[0], out_ts).alias("low_ts"),
         F.when(high_v > un * d.overvoltage_pu[0], out_ts).alias("high_ts"),
         dark.alias("dark_ts"),
-    )
+    ).withColumns({name: F.when(~F.col("is_dead"), F.col(name)) for name in MOMENTS})
 
 
 def _counted(states: DataFrame, d: Detection) -> DataFrame:
     """One row a feeder, phase and window end, with the worst that can be said of it."""
-    moments = {name: F.sort_array(F.collect_list(name)) for name in ("dark_ts", "low_ts", "high_ts")}
+    moments = {name: F.sort_array(F.collect_list(name)) for name in MOMENTS}
     grouped = states.groupBy("feeder_id", "phase", "window_end").agg(
-        F.count_if("is_reporting").alias("reporting"), *(value.alias(name) for name, value in moments.items())
+        F.count_if("is_reporting").alias("reporting"),
+        F.count_if("is_dead").alias("dead"),
+        *(value.alias(name) for name, value in moments.items()),
     )
-    needed = F.greatest(F.lit(d.feeder_meters), F.ceil(F.col("reporting") * d.feeder_share).cast("int"))
-    counted = grouped.withColumn("needed", needed)
+    counted = grouped.withColumns(
+        {"needed": _needed("reporting", d), "needed_of_all": _needed(F.col("reporting") + F.col("dead"), d)}
+    )
     low, high = d.undervoltage_pu[0], d.overvoltage_pu[0]
     said = F.coalesce(
         _said("feeder_outage", "dark_ts", "without voltage, or silent since the same moment,"),
         _said("feeder_undervoltage", "low_ts", f"below {low:.2f} Un"),
         _said("feeder_overvoltage", "high_ts", f"above {high:.2f} Un"),
+        _held_outage(),
     )
     return counted.withColumn("said", said).select(
         "feeder_id", "phase", "window_end", F.col("said")["event_ts"].alias("event_ts"),
@@ -89,10 +107,38 @@ def _counted(states: DataFrame, d: Detection) -> DataFrame:
     )  # fmt: skip
 
 
+def _needed(meters: Column | str, d: Detection) -> Column:
+    """So many of these meters make it the feeder's."""
+    share = F.ceil((F.col(meters) if isinstance(meters, str) else meters) * d.feeder_share).cast("int")
+    return F.greatest(F.lit(d.feeder_meters), share)
+
+
+def _held_outage() -> Column:
+    """feeder_outage as INFO: with the meters that are dark for longer there are enough."""
+    count, needed = F.size("dark_ts") + F.col("dead"), F.col("needed_of_all")
+    is_met = (F.col("dead") > 0) & (count >= needed)
+    found = finding(
+        "feeder_outage",
+        severity=F.when(is_met, "INFO"),
+        observed=count,
+        threshold=needed,
+        deviation=count - needed,
+        score=F.lit(0.0),
+        text=F.format_string(
+            "Feeder %s%s: %d meters are still without voltage, %d of them for longer; %d keep its outage open.",
+            "feeder_id", _place(), count, "dead", needed,
+        ),
+    )  # fmt: skip
+    return F.when(is_met, F.struct(F.col("window_end").alias("event_ts"), found.alias("finding")))
+
+
+def _place() -> Column:
+    return F.coalesce(F.concat(F.lit(", phase "), "phase"), F.lit(""))
+
+
 def _said(anomaly_type: str, moments: str, what: str) -> Column:
     count, needed = F.size(moments), F.col("needed")
     is_met = count >= needed
-    place = F.coalesce(F.concat(F.lit(", phase "), "phase"), F.lit(""))
     found = finding(
         anomaly_type,
         severity=F.when(is_met, "CRITICAL"),
@@ -102,7 +148,7 @@ def _said(anomaly_type: str, moments: str, what: str) -> Column:
         score=count / needed,
         text=F.format_string(
             f"Feeder %s%s: %d of %d reporting meters are {what} at once; %d make it the feeder's.",
-            "feeder_id", place, count, "reporting", needed,
+            "feeder_id", _place(), count, "reporting", needed,
         ),
     )  # fmt: skip
     moment = F.try_element_at(F.col(moments), needed)

@@ -32,7 +32,8 @@ def incident_key(anomaly: Anomaly) -> Key | None:
     """The key of the incident that an anomaly opens, continues or ends; None when it does none of these.
 
     INFO and rules that never open an incident touch none, but for "back", the INFO that ends a silence, and for
-    the hysteresis of the band, INFO of stage window that keeps an incident open.
+    what keeps an incident open: the hysteresis of the band, INFO of stage window, and an outage that lasts, INFO of
+    stage feeder.
     """
     family = FAMILIES.get(anomaly["anomaly_type"])
     if family is None or not (_opens(anomaly) or _ends(anomaly) or _holds(anomaly)):
@@ -94,8 +95,8 @@ def _ends(anomaly: Anomaly) -> bool:
 
 
 def _holds(anomaly: Anomaly) -> bool:
-    band = anomaly["anomaly_type"] in ("undervoltage", "overvoltage")
-    return bool(band and anomaly["severity"] == "INFO" and anomaly["stage"] == "window")
+    kept_open = {"undervoltage": "window", "overvoltage": "window", "feeder_outage": "feeder"}
+    return bool(anomaly["severity"] == "INFO" and kept_open.get(anomaly["anomaly_type"]) == anomaly["stage"])
 
 
 def _opening(session: Sequence[Anomaly], settings: Incidents, step_s: tuple[float, float]) -> int | None:

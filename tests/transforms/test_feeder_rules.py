@@ -40,6 +40,12 @@ def silent(count: int, *, since: int = -310, apart: int = 0) -> Windows:
     ]
 
 
+def dead(count: int, **more: Any) -> Windows:
+    """Meters that read 0 V throughout their window."""
+    nothing = {"base_n": 0, "base_mean_v": None, "tested_n": 0, "max_v": 0.4, "mean_v": 0.0}
+    return [{**w, "meter_id": f"dead{i}", **nothing, **more} for i, w in enumerate(low(count, volts=0.0))]
+
+
 CASES: list[tuple[str, Windows, list[tuple[str, str | None, float]]]] = [
     # name, windows of the feeder, (rule, phase, event second)
     ("nothing out of the ordinary", fine(20), []),
@@ -57,6 +63,13 @@ CASES: list[tuple[str, Windows, list[tuple[str, str | None, float]]]] = [
     ("dark and low is an outage", [*fine(5), *low(5, volts=2.0), *low(0)], [("feeder_outage", None, -48)]),
     ("silent since the same moment", [*fine(7), *silent(3)], [("feeder_outage", None, 0)]),
     ("silent since different moments", [*fine(7), *silent(3, apart=90)], []),
+    ("dead for longer, and one more", [*fine(6), *dead(3), *low(1, volts=2.0)], [("INFO", None, 0)]),
+    ("dead for longer, and two low", [*fine(6), *dead(2), *low(2)], []),
+    ("the dead do not make the others fewer", [*fine(12), *dead(20), *low(3)], [("feeder_undervoltage", None, -48)]),
+    ("an outage that lasts", [*fine(5), *dead(5)], [("INFO", None, 0)]),
+    ("a phase goes dark on a feeder with dead meters",
+     [*fine(20, phase="A"), *dead(8, phase="A"), *low(4, volts=2.0, phase="B")],
+     [("INFO", None, 0), ("feeder_outage", "B", -48)]),
     ("not silent for long enough", [*fine(7), *silent(3, since=-290)], []),
     ("silent and interrupted add up", [*fine(8), *silent(3)[:3]], [("feeder_outage", None, 0)]),
     (
@@ -90,7 +103,12 @@ def findings(spark: SparkSession) -> dict[str, list[Row]]:
 def test_feeder_rule(findings: dict[str, list[Row]], name: str) -> None:
     expected = next(said for case, _, said in CASES if case == name)
     found = [
-        (r["finding"]["anomaly_type"], r["phase"], (r["event_ts"] - at(0)).total_seconds()) for r in findings[name]
+        (
+            "INFO" if r["finding"]["severity"] == "INFO" else r["finding"]["anomaly_type"],
+            r["phase"],
+            (r["event_ts"] - at(0)).total_seconds(),
+        )
+        for r in sorted(findings[name], key=lambda r: r["phase"] or "")
     ]
     assert found == expected
 

@@ -34,7 +34,7 @@ def run(anomalies: Anomalies, clock: float | None = CLOCK) -> Incidents:
     return sorted(found, key=lambda row: (row["meter_id"] or "", row["family"], row["opened_at"]))
 
 
-SILENT = "meter_silent"
+SILENT, OUTAGE = "meter_silent", "feeder_outage"
 CASES: dict[str, tuple[Anomalies, list[tuple[Any, ...]]]] = {
     # anomalies of a meter -> (family, severity, opened, last, closed, anomalies, alerts) of its incidents
     "one anomaly closes after the off delay": ([a(0)], [("voltage-low", "WARNING", 0, 0, 300, 1, 1)]),
@@ -112,6 +112,11 @@ CASES: dict[str, tuple[Anomalies, list[tuple[Any, ...]]]] = {
         [a(0, SILENT), a(180, SILENT, "INFO"), a(600, SILENT)],
         [("silence", "WARNING", 0, 0, 180, 1, 1), ("silence", "WARNING", 600, 600, 2700, 1, 0)],
     ),
+    "an outage that lasts stays open": (
+        [a(0, OUTAGE, "CRITICAL", stage="feeder"), *(a(t, OUTAGE, "INFO", stage="feeder") for t in (250, 500))],
+        [("feeder-supply", "CRITICAL", 0, 500, 800, 1, 1)],
+    ),
+    "meters that are dark for longer open none": ([a(0, OUTAGE, "INFO", stage="feeder")], []),
     "back without a silence is nothing": ([a(0, SILENT, "INFO")], []),
     "an INFO of another rule ends nothing": (
         [a(0, "stuck_sensor"), a(100, "voltage_deviation", "INFO")],

@@ -34,6 +34,18 @@ SILENCES: dict[str, tuple[Ends, list[tuple[float, str, float]]]] = {
         [(1800, "ERROR", 1800)],
     ),
     "the first window end ever reports a meter that is silent already": ([(360, 0)], [(300, "WARNING", 300)]),
+    "a meter that reports every 10 min is silent once": (
+        [(end, end // 600 * 600) for end in range(0, 7200, 60)],
+        [(300, "WARNING", 300), (600, "INFO", 540)],
+    ),
+    "and stops": (
+        [(end, min(end // 600, 5) * 600) for end in range(0, 5400, 60)],
+        [(300, "WARNING", 300), (600, "INFO", 540), (4800, "ERROR", 1800)],
+    ),
+    "one of two silences shortly after each other is no cadence": (
+        [*BACK_AT_430, (600, 590), *((end, 590) for end in range(660, 960, 60))],
+        [(300, "WARNING", 300), (480, "INFO", 420), (890, "WARNING", 300)],
+    ),
     "back after more than 30 min": ([(2000, 0), (2060, 2050)], [(1800, "ERROR", 1800), (2060, "INFO", 2000)]),
 }
 
@@ -72,6 +84,24 @@ def silences(spark: SparkSession) -> dict[str, list[tuple[float, str, float]]]:
 @pytest.mark.parametrize("name", list(SILENCES))
 def test_meter_silent(silences: dict[str, list[tuple[float, str, float]]], name: str) -> None:
     assert silences[name] == SILENCES[name][1]
+
+
+def test_a_slow_meters_profile_says_how_long_it_may_be_silent(spark: SparkSession) -> None:
+    """Of 600 s, so silent after 3000; 12 s at a fleet's 10 are no other cadence."""
+    rows = [
+        {**SILENT_WINDOW, "meter_id": meter, "end": 2400, "last": 0, "cadence_s": cadence_s}
+        for meter, cadence_s in {"slow": 600.0, "ordinary": 12.0, "new": None}.items()
+    ]
+    rows += [{**row, "meter_id": "slower", "end": 3000} for row in rows[:1]]
+    rows += [{"meter_id": f"awake{i}", "end": end, "last": end - 10} for end in (2400, 3000) for i in range(3)]
+    said = window_findings(
+        windows_frame(spark, rows),
+        windows_frame(spark, [], placed=False),
+        detection=Settings().detection,
+        incidents=Settings().incidents,
+    ).collect()
+    found = {r["meter_id"]: (r["finding"]["severity"], r["finding"]["threshold_used"]) for r in said}
+    assert found == {"ordinary": ("ERROR", 300.0), "new": ("ERROR", 300.0), "slower": ("WARNING", 3000.0)}
 
 
 def test_window_ends_in_several_calls_say_the_same_as_in_one(

@@ -14,7 +14,7 @@ from pyspark.sql import Row, SparkSession
 from pipelines.jobs.detect import as_readings
 from pipelines.jobs.detection import Detected, build, incidents_of
 from pipelines.tables import PROFILES
-from pipelines.transforms.rules import RULES
+from pipelines.transforms.rules import RULE_VERSION, RULES
 from tests.factories import frame, meters_frame, settings
 from tests.rule_scenarios import FAULTS, NEEDS_FIELDS, NOT_IN_VOLTS, START, Sample, feeder, fleet, quiet, rows, subject
 
@@ -127,7 +127,7 @@ def test_anomaly_explains_itself(found: dict[str, list[Row]], rule: str) -> None
         assert row["message"].endswith(".")
         assert (row["meter_id"] or row["feeder_id"]) in row["message"]
         assert row["score"] is not None
-        assert row["rule_version"] == "2"
+        assert row["rule_version"] == RULE_VERSION
         assert rule == "equipment_failure" or None not in (row["observed"], row["threshold_used"], row["deviation"])
 
 

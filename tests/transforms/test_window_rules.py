@@ -15,6 +15,7 @@ from tests.factories import settings as configured
 
 SETTINGS = Settings()
 SLOW = configured(detection={"cadence_s": 60})
+QUARTERLY = configured(detection={"cadence_s": 900})
 Windows = list[dict[str, Any]]
 Case = tuple[str, Windows, Windows, set[str]]
 
@@ -59,6 +60,11 @@ def varying(mean: float, *ends: int, **more: Any) -> Windows:
     return [{"end": end, **around, **tested, **more} for end in ends]
 
 
+def blips_of(mean: float, now: float) -> Windows:
+    """A window of this mean whose tested part is at another voltage."""
+    return varying(mean, 0, tested_mean_v=now, tested_min_v=now, tested_max_v=now, base_n=0)
+
+
 def current(before_a: float, tested_a: float) -> dict[str, float]:
     """Currents of the baseline part and of the tested part."""
     return {"base_mean_current_a": before_a, "tested_min_current_a": tested_a, "tested_max_current_a": tested_a}
@@ -77,6 +83,7 @@ def apart(residual_v: float, *ends: int, **more: Any) -> Windows:
 HALF_HOUR = tuple(range(-60, -1800, -60))
 NOISE, STEP, DRIFT = {"m noisy_sensor WARNING"}, {"m voltage_step WARNING"}, {"m voltage_drift WARNING"}
 RISE = {"m temperature_rise WARNING"}
+HELD_HIGH = {"m overvoltage INFO"}
 NONE: set[str] = set()
 DEVIATION = {"m voltage_deviation WARNING"}
 CASES: list[Case] = [
@@ -183,6 +190,15 @@ CASES: list[Case] = [
         {"m sustained_undervoltage ERROR"},
     ),
     ("another meter's windows do not help", varying(200.0, 0), varying(200.0, -300, meter_id="n"), NONE),
+    ("10 min at 260 V, and now back by 2 %", blips_of(260.0, 248.3), varying(260.0, -300), NONE),
+    ("back by less", blips_of(260.0, 249.0), varying(260.0, -300), {"m sustained_overvoltage ERROR", *HELD_HIGH}),
+    ("10 min at 200 V, and now back by 2 %", blips_of(200.0, 211.7), varying(200.0, -300), NONE),
+    (
+        "no reading any more",
+        varying(200.0, 0, tested_mean_v=None, tested_min_v=None, tested_max_v=None),
+        varying(200.0, -300),
+        {"m sustained_undervoltage ERROR"},
+    ),
     ("15 min without a change", steady(231.0, 0), steady(231.0, -300, -600), {"m stuck_sensor WARNING"}),
     ("10 min without a change", steady(231.0, 0), steady(231.0, -300), NONE),
     (
@@ -364,6 +380,16 @@ def test_a_window_of_15_minutes_needs_no_other(spark: SparkSession) -> None:
         ("low", "sustained_undervoltage"),
         ("stuck", "stuck_sensor"),
     ]
+
+
+def test_a_drift_is_found_where_one_slide_is_longer_than_its_span(spark: SparkSession) -> None:
+    """At a cadence of 15 min a slide is 45 min, the span of voltage_drift 30."""
+    rows = [*apart(6.0, residual_offset_v=0.0), *apart(5.0, residual_offset_v=0.0, meter_id="allowed")]
+    frame = windows_frame(spark, rows, window_s=13_500)
+    history = windows_frame(spark, apart(0.0, -2700, -5400), placed=False)
+    said = window_findings(frame, history, detection=QUARTERLY.detection, incidents=QUARTERLY.incidents).collect()
+    assert [(r["meter_id"], r["finding"]["anomaly_type"]) for r in said] == [("m1", "voltage_drift")]
+    assert "over 45 minutes" in said[0]["finding"]["message"]
 
 
 def test_later_windows_never_change_an_earlier_verdict(spark: SparkSession) -> None:

@@ -18,7 +18,7 @@ from pipelines.transforms.window_rules.measures import measure
 from pipelines.transforms.window_rules.measures import span_needed_s as span_needed_s
 from pipelines.transforms.window_rules.sensor import noisy_sensor, stuck_sensor
 from pipelines.transforms.window_rules.shift import voltage_drift, voltage_step
-from pipelines.transforms.window_rules.silence import meter_silent, silent_since
+from pipelines.transforms.window_rules.silence import meter_silent, silent_since, with_silence_limits
 from pipelines.transforms.window_rules.sustained import held_voltage, sustained_voltage
 from pipelines.transforms.window_rules.thermal import temperature_rise
 from pipelines.transforms.windows import countable
@@ -47,9 +47,8 @@ def judge_windows(measured: DataFrame, *, detection: Detection, incidents: Incid
         _said(temperature_rise(detection)),
         _said(meter_silent(detection, incidents), event_ts=silent_since(detection, incidents)),
     ]
-    found = without_profiles(measured).withColumn(
-        "said", F.explode(F.filter(F.array(*rules), lambda one: one["finding"].isNotNull()))
-    )
+    limited = with_silence_limits(without_profiles(measured), detection=detection)
+    found = limited.withColumn("said", F.explode(F.filter(F.array(*rules), lambda one: one["finding"].isNotNull())))
     said = F.col("said")
     return found.select(
         "meter_id", "feeder_id", said["event_ts"].alias("event_ts"), "last_event_ts",

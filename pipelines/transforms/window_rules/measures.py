@@ -15,6 +15,8 @@ BY_WINDOW = ("plausible_n", "mean_v", "min_v", "max_v", "min_temperature_c")
 BY_SLIDE = ("tested_n", "tested_std_v", "feeder_std_v", "residual_v")
 """Remembered of the tested parts before: `<name>_s<k>` is k slides back."""
 NOISE_SLIDES = 5
+EVEN_GAPS = 3
+"""A cadence shows in gaps of which the longest is at most so many times the shortest; else one of them is a silence."""
 
 
 def measure(windows: DataFrame, history: DataFrame, *, detection: Detection) -> DataFrame:
@@ -42,13 +44,15 @@ def span_needed_s(detection: Detection) -> float:
 
 def look_back(windows: DataFrame, history: DataFrame, *, detection: Detection) -> DataFrame:
     """Adds the meter's row before (previous_end, previous_last_ts), the features of its windows (`BY_WINDOW`) and
-    tested parts (`BY_SLIDE`) before, residual_median_v and residual_n over `drift_s`, and fleet_awake, the part of
-    the fleet that is not silent at the window end."""
+    tested parts (`BY_SLIDE`) before, residual_median_v and residual_n over `drift_s`, least_gap_s (shortest step of
+    the latest reading from one row to the next, in the rows before; null where the steps differ much),
+    and fleet_awake, the part of the fleet that is not silent at the window end."""
     names = sorted({"meter_id", "window_end", "last_event_ts", *BY_WINDOW, *BY_SLIDE})
     earlier = history.join(windows.select("meter_id").distinct(), "meter_id", "left_semi").select(*names)
     rows = windows.withColumn("is_judged", F.lit(True)).unionByName(earlier, allowMissingColumns=True)
     by_meter = Window.partitionBy("meter_id").orderBy(F.unix_seconds("window_end"))
-    drift = by_meter.rangeBetween(-int(detection.drift_s - detection.slide_s), 0)
+    # Where a slide is longer than the span, that slide is the span.
+    drift = by_meter.rangeBetween(-max(0, int(detection.drift_s - detection.slide_s)), 0)
     columns = {
         "previous_end": F.lag("window_end").over(by_meter),
         "previous_last_ts": F.lag("last_event_ts").over(by_meter),
@@ -66,7 +70,15 @@ def look_back(windows: DataFrame, history: DataFrame, *, detection: Detection) -
         for k in range(1, count):
             exactly = by_meter.rangeBetween(-int(k * step_s), -int(k * step_s))
             columns |= {f"{name}_{mark}{k}": F.max(name).over(exactly) for name in names_back}
-    judged = rows.withColumns(columns).where("is_judged").drop("is_judged")
+    beside = rows.withColumns(columns)
+    gap_s = (F.unix_millis("last_event_ts") - F.unix_millis("previous_last_ts")) / 1000
+    # A row less than the history holds: the first row's gap needs the row before it. Not the row itself: it may end
+    # a silence.
+    recent = by_meter.rangeBetween(-int(span_needed_s(detection) - detection.slide_s), -1)
+    gap_s = F.when(gap_s > 0, gap_s)
+    least, most = F.min(gap_s).over(recent), F.max(gap_s).over(recent)
+    beside = beside.withColumn("least_gap_s", F.when(most <= EVEN_GAPS * least, least))
+    judged = beside.where("is_judged").drop("is_judged")
     return judged.withColumn("fleet_awake", awake_part(detection))
 
 

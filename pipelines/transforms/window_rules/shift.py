@@ -40,7 +40,8 @@ def voltage_step(d: Detection) -> Column:
 
 
 def voltage_drift(d: Detection) -> Column:
-    """Median distance to the feeder over 30 min, beyond 2.5 % Un of the last full day's residual_offset: WARNING.
+    """Median distance to the feeder over 30 min (or one slide, when that is longer), beyond 2.5 % Un of the last full
+    day's residual_offset: WARNING.
 
     Silent without a profile of the day before ("no history"), without three meters to compare with, and when fewer
     than half of the span's tested parts have a distance.
@@ -49,6 +50,7 @@ def voltage_drift(d: Detection) -> Column:
     value = F.col("residual_median_v") - expected
     enough = F.col("residual_n") * 2 >= slides_in(d.drift_s, d)
     limit = F.col("nominal_voltage_v") * d.drift_pu
+    minutes = int(max(d.drift_s, d.slide_s) // 60)
     return finding(
         "voltage_drift",
         severity=F.when(enough & (F.abs(value) > limit), "WARNING"),
@@ -57,7 +59,7 @@ def voltage_drift(d: Detection) -> Column:
         deviation=value,
         score=F.abs(value) / limit,
         text=F.format_string(
-            f"Meter %s: over {int(d.drift_s // 60)} minutes it lies %+.1f V off its feeder, the day before %+.1f V;"
+            f"Meter %s: over {minutes} minutes it lies %+.1f V off its feeder, the day before %+.1f V;"
             " %.1f V of change are allowed.",
             "meter_id", "residual_median_v", expected, limit,
         ),

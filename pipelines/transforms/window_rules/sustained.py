@@ -15,7 +15,8 @@ from pipelines.transforms.window_rules.measures import total, windows_in
 def sustained_voltage(d: Detection) -> Column:
     """Mean over 10 min (or one window, when that is longer) outside 0.90 to 1.10 Un: ERROR; below 0.85 CRITICAL.
 
-    EN 50160 judges 10-min means. Implausible readings stay out; silent when a window of the span is missing.
+    EN 50160 judges 10-min means. Implausible readings stay out; silent when a window of the span is missing, and
+    when every reading of the tested part is back in the band by `hysteresis_pu` Un: then it is the past that speaks.
     """
     count = windows_in(d.sustained_s, d)
     readings = total("plausible_n", count)
@@ -24,6 +25,9 @@ def sustained_voltage(d: Detection) -> Column:
     un = F.col("nominal_voltage_v")
     low, high = un * d.undervoltage_pu[0], un * d.overvoltage_pu[0]
     minutes = int(count * d.window_s // 60)
+    margin = un * d.hysteresis_pu
+    still_low = ~F.coalesce(F.col("tested_min_v") >= low + margin, F.lit(False))
+    still_high = ~F.coalesce(F.col("tested_max_v") <= high - margin, F.lit(False))
 
     def said(anomaly_type: str, severity: Column, limit: Column, relation: str) -> Column:
         return finding(
@@ -42,8 +46,8 @@ def sustained_voltage(d: Detection) -> Column:
     under = F.when(value < un * d.sustained_critical_pu, "CRITICAL").when(value < low, "ERROR")
     over = F.when(value > high, "ERROR")
     return F.coalesce(
-        said("sustained_undervoltage", under, low, "below"),
-        said("sustained_overvoltage", over, high, "above"),
+        said("sustained_undervoltage", F.when(still_low, under), low, "below"),
+        said("sustained_overvoltage", F.when(still_high, over), high, "above"),
     )
 
 
