@@ -1,0 +1,123 @@
+"""Which alarms belong to a label: in its scope, of a type that it expects, and no later than its rule looks back."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from pipelines.detection_settings import Detection
+from pipelines.evaluation.labels import GRACE, Label
+from pipelines.transforms.rules import EXPLAINED_BY_FEEDER, FAMILIES
+from pipelines.transforms.window_rules.measures import NOISE_SLIDES, slides_in, windows_in
+
+CHILD_TYPES = frozenset(name for name, family in FAMILIES.items() if family in EXPLAINED_BY_FEEDER)
+"""What an event of the feeder makes its meters say."""
+
+OF_FEEDER = "\x01"
+"""Begins the key of a feeder's scope, so that a meter of the same name is another. (NumPy drops a NUL.)"""
+
+
+@dataclass(frozen=True)
+class Span:
+    """A label that was alarmed in time, with the end of what belongs to it."""
+
+    label: Label
+    until: pd.Timestamp
+
+
+def reach_s(detection: Detection) -> dict[str, float]:
+    """How long after its fault a rule of stage window or feeder may still speak, in seconds, by anomaly type; the
+    rules that are not named: one slide. Of stage reading it is 0.
+
+    A rule that asks all of its span (stuck_sensor, voltage_step, meter_silent, feeder rules) is over at the end of
+    the slide; a mean, a median or a baseline (sustained_*, noisy_sensor, voltage_drift, voltage_deviation) holds the
+    fault until its span has passed, in whole windows or slides.
+    """
+    sustained = windows_in(detection.sustained_s, detection) * detection.window_s
+    return {
+        "sustained_undervoltage": sustained,
+        "sustained_overvoltage": sustained,
+        "noisy_sensor": NOISE_SLIDES * detection.slide_s,
+        "voltage_drift": slides_in(detection.drift_s, detection) * detection.slide_s,
+        "voltage_deviation": detection.window_s,
+    }
+
+
+def with_reach(alarms: pd.DataFrame, detection: Detection) -> pd.DataFrame:
+    """`alarms` with their own `until_s`: seconds after a label's end up to which the alarm belongs to it, the
+    reach of its rule and the off delay (5 min, as the protocol's "+5 min")."""
+    reach = alarms["anomaly_type"].map(reach_s(detection)).fillna(detection.slide_s)
+    return alarms.assign(until_s=reach.where(alarms["stage"] != "reading", 0.0) + GRACE.total_seconds())
+
+
+def expected(label: Label, *, of_meter: bool) -> frozenset[str]:
+    """Anomaly types that the label expects of a meter, or of its feeder; empty: any. A feeder's event expects of its
+    meters what it explains."""
+    types = label.types - {""}
+    return types | CHILD_TYPES if types and label.is_feeder and of_meter else types
+
+
+def expecting(alarms: pd.DataFrame, label: Label, *, of_meter: bool, strict: bool) -> pd.DataFrame:
+    """The alarms whose type the label expects; not `strict`: all."""
+    types = expected(label, of_meter=of_meter)
+    return alarms[alarms["anomaly_type"].isin(types)] if strict and types else alarms
+
+
+def by_scope(alarms: pd.DataFrame) -> dict[str, pd.DataFrame]:
+    """Alarms of each meter, and of each feeder by itself (`scope_key`), by time."""
+    if alarms.empty:
+        return {}
+    return {str(name): rows.sort_values("ts") for name, rows in alarms.groupby(scope_of(alarms), sort=True)}
+
+
+def scope_of(alarms: pd.DataFrame) -> pd.Series[Any]:
+    """The key of each alarm's scope: its meter, or, of a feeder's alarm, the feeder."""
+    return alarms["meter_id"].where(alarms["meter_id"].notna(), OF_FEEDER + alarms["feeder_id"].fillna(""))
+
+
+def scopes(label: Label) -> list[str]:
+    """Keys of the scopes that a label explains: its meters, and the feeder of a feeder's event."""
+    return [*label.meters, *([OF_FEEDER + label.feeder_id] if label.is_feeder and label.feeder_id else [])]
+
+
+def spans(alarms: Mapping[str, pd.DataFrame], labels: Iterable[Label], *, strict: bool) -> dict[str, list[Span]]:
+    """What is explained, by scope: from a label's start to the latest `until_s` of the alarms that belong to it.
+
+    In: `by_scope(with_reach(...))`. A label of which no expected alarm speaks in time explains nothing.
+    """
+    found: dict[str, list[Span]] = {}
+    for label in labels:
+        for scope in scopes(label):
+            if scope not in alarms:
+                continue
+            near = between(alarms[scope], label.start, label.end + pd.Timedelta(seconds=alarms[scope]["until_s"].max()))
+            mine = expecting(near, label, of_meter=not scope.startswith(OF_FEEDER), strict=strict)
+            reach = mine["until_s"][mine["ts"] <= label.end + pd.to_timedelta(mine["until_s"], unit="s")]
+            if len(reach):
+                found.setdefault(scope, []).append(Span(label, label.end + pd.Timedelta(seconds=reach.max())))
+    return found
+
+
+def between(alarms: pd.DataFrame, start: pd.Timestamp, end: pd.Timestamp) -> pd.DataFrame:
+    """Rows of alarms sorted by time within [start, end]."""
+    times = alarms["ts"]
+    return alarms.iloc[int(times.searchsorted(start, "left")) : int(times.searchsorted(end, "right"))]
+
+
+def explained(alarms: pd.DataFrame, found: Mapping[str, Sequence[Span]]) -> pd.Series[bool]:
+    """Whether each alarm lies within a span of its scope."""
+    inside = pd.Series(False, index=alarms.index)
+    if not found or alarms.empty:
+        return inside
+    groups = alarms.groupby(scope_of(alarms)).groups
+    for scope, some in found.items():
+        rows = groups.get(scope)
+        if rows is not None:
+            times = alarms.loc[rows, "ts"]
+            hit = np.logical_or.reduce([times.between(span.label.start, span.until).to_numpy() for span in some])
+            inside.loc[rows] = hit
+    return inside
