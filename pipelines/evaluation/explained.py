@@ -6,7 +6,6 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
 import pandas as pd
 
 from pipelines.detection_settings import Detection
@@ -23,10 +22,11 @@ OF_FEEDER = "\x01"
 
 @dataclass(frozen=True)
 class Span:
-    """A label that was alarmed in time, with the end of what belongs to it."""
+    """A label that was alarmed in time: the end of what belongs to it, and the episodes (`by_scope`) that do."""
 
     label: Label
     until: pd.Timestamp
+    episodes: frozenset[int]
 
 
 def reach_s(detection: Detection) -> dict[str, float]:
@@ -48,8 +48,8 @@ def reach_s(detection: Detection) -> dict[str, float]:
 
 
 def with_reach(alarms: pd.DataFrame, detection: Detection) -> pd.DataFrame:
-    """`alarms` with their own `until_s`: seconds after a label's end up to which the alarm belongs to it, the
-    reach of its rule and the off delay (5 min, as the protocol's "+5 min")."""
+    """`alarms` with their own `until_s`: seconds after a label's end up to which an alarm belongs to it that
+    began in time: the reach of its rule and the off delay (5 min, as the protocol's "+5 min")."""
     reach = alarms["anomaly_type"].map(reach_s(detection)).fillna(detection.slide_s)
     return alarms.assign(until_s=reach.where(alarms["stage"] != "reading", 0.0) + GRACE.total_seconds())
 
@@ -67,11 +67,16 @@ def expecting(alarms: pd.DataFrame, label: Label, *, of_meter: bool, strict: boo
     return alarms[alarms["anomaly_type"].isin(types)] if strict and types else alarms
 
 
-def by_scope(alarms: pd.DataFrame) -> dict[str, pd.DataFrame]:
-    """Alarms of each meter, and of each feeder by itself (`scope_key`), by time."""
+def by_scope(alarms: pd.DataFrame, *, gap_s: float) -> dict[str, pd.DataFrame]:
+    """Alarms of each meter, and of each feeder by itself (`scope_of`), by time, with the number of their `episode`:
+    alarms at most `gap_s` apart have the same."""
     if alarms.empty:
         return {}
-    return {str(name): rows.sort_values("ts") for name, rows in alarms.groupby(scope_of(alarms), sort=True)}
+    parts = {}
+    for name, rows in alarms.groupby(scope_of(alarms), sort=True):
+        ordered = rows.sort_values("ts", kind="stable")
+        parts[str(name)] = ordered.assign(episode=(ordered["ts"].diff() > pd.Timedelta(seconds=gap_s)).cumsum())
+    return parts
 
 
 def scope_of(alarms: pd.DataFrame) -> pd.Series[Any]:
@@ -85,9 +90,10 @@ def scopes(label: Label) -> list[str]:
 
 
 def spans(alarms: Mapping[str, pd.DataFrame], labels: Iterable[Label], *, strict: bool) -> dict[str, list[Span]]:
-    """What is explained, by scope: from a label's start to the latest `until_s` of the alarms that belong to it.
+    """What is explained, by scope: of the episodes in which an expected alarm speaks from a label's start to 5 min
+    after its end, the time from its start to the latest `until_s` of such alarms.
 
-    In: `by_scope(with_reach(...))`. A label of which no expected alarm speaks in time explains nothing.
+    In: `by_scope(with_reach(...))`.
     """
     found: dict[str, list[Span]] = {}
     for label in labels:
@@ -96,9 +102,11 @@ def spans(alarms: Mapping[str, pd.DataFrame], labels: Iterable[Label], *, strict
                 continue
             near = between(alarms[scope], label.start, label.end + pd.Timedelta(seconds=alarms[scope]["until_s"].max()))
             mine = expecting(near, label, of_meter=not scope.startswith(OF_FEEDER), strict=strict)
-            reach = mine["until_s"][mine["ts"] <= label.end + pd.to_timedelta(mine["until_s"], unit="s")]
-            if len(reach):
-                found.setdefault(scope, []).append(Span(label, label.end + pd.Timedelta(seconds=reach.max())))
+            touching = frozenset(mine["episode"][mine["ts"] <= label.end + GRACE])
+            if touching:
+                late = label.end + pd.to_timedelta(mine["until_s"], unit="s")
+                reach = mine["until_s"][mine["episode"].isin(touching) & (mine["ts"] <= late)].max()
+                found.setdefault(scope, []).append(Span(label, label.end + pd.Timedelta(seconds=reach), touching))
     return found
 
 
@@ -108,16 +116,11 @@ def between(alarms: pd.DataFrame, start: pd.Timestamp, end: pd.Timestamp) -> pd.
     return alarms.iloc[int(times.searchsorted(start, "left")) : int(times.searchsorted(end, "right"))]
 
 
-def explained(alarms: pd.DataFrame, found: Mapping[str, Sequence[Span]]) -> pd.Series[bool]:
-    """Whether each alarm lies within a span of its scope."""
-    inside = pd.Series(False, index=alarms.index)
-    if not found or alarms.empty:
-        return inside
-    groups = alarms.groupby(scope_of(alarms)).groups
+def explained(alarms: Mapping[str, pd.DataFrame], found: Mapping[str, Sequence[Span]]) -> list[Any]:
+    """Index of the alarms (`by_scope`) that lie within a span of their scope and episode."""
+    inside: list[Any] = []
     for scope, some in found.items():
-        rows = groups.get(scope)
-        if rows is not None:
-            times = alarms.loc[rows, "ts"]
-            hit = np.logical_or.reduce([times.between(span.label.start, span.until).to_numpy() for span in some])
-            inside.loc[rows] = hit
+        for span in some:
+            rows = between(alarms[scope], span.label.start, span.until)
+            inside.extend(rows.index[rows["episode"].isin(span.episodes)])
     return inside

@@ -95,18 +95,19 @@ def judge(
     """Cut the alarms at the labels. `children`: incidents (meter_id, feeder_id, family, opened_at, last_anomaly_at) of
     meters under a feeder's; their alarms are no episodes of their own as far as the feeder's alarm is true."""
     reaching = with_reach(alarms, detection)
-    everything = by_scope(reaching)
+    everything = by_scope(reaching, gap_s=gap_s)
     of_feeders = {name: rows for name, rows in everything.items() if name.startswith(OF_FEEDER)}
     kept = without_children(reaching, children, spans(of_feeders, labels, strict=strict))
-    scoped = by_scope(kept)
-    kept = kept.assign(is_true=explained(kept, spans(scoped, labels, strict=strict)))
+    scoped = by_scope(kept, gap_s=gap_s)
+    kept = kept.assign(is_true=kept.index.isin(explained(scoped, spans(scoped, labels, strict=strict))))
     return Judged(scoped, everything, episodes(kept, gap_s=gap_s), strict)
 
 
 def without_children(
     alarms: pd.DataFrame, children: pd.DataFrame, of_feeders: Mapping[str, Sequence[Span]]
 ) -> pd.DataFrame:
-    """The alarms that no true alarm of their feeder explains; a child of a false one is judged by itself."""
+    """The alarms that no true alarm of their feeder explains: of a child opened at most 5 min after the feeder's event
+    go those within the reach of their own rule. A child of a false feeder incident is judged by itself."""
     if children.empty or not of_feeders:
         return alarms
     keep = pd.Series(True, index=alarms.index)
@@ -117,9 +118,12 @@ def without_children(
         if rows is None:
             continue
         for span in of_feeders.get(f"{OF_FEEDER}{child['feeder_id']}", ()):
-            first, last = max(child["opened_at"], span.label.start), min(child["last_anomaly_at"], span.until)
-            inside = alarms.loc[rows, "ts"].between(first, last)
-            keep.loc[inside[inside].index] = False
+            event = span.label
+            if child["opened_at"] <= event.end + GRACE:
+                own = alarms.loc[rows]
+                last = (event.end + pd.to_timedelta(own["until_s"], unit="s")).clip(upper=child["last_anomaly_at"])
+                inside = (own["ts"] >= max(child["opened_at"], event.start)) & (own["ts"] <= last)
+                keep.loc[inside[inside].index] = False
     return alarms[keep]
 
 

@@ -94,11 +94,19 @@ def test_what_a_feeders_alarm_lasts_beyond_its_event_is_false() -> None:
         ("voltage_drift", "window", 5 + 30),
     ],
 )
-def test_a_true_alarm_may_end_as_late_as_its_rule_looks_back(kind: str, stage: str, minutes: float) -> None:
+def test_a_true_alarm_may_end_as_late_as_its_rule_looks_back(kind: str, stage: str, minutes: int) -> None:
     labels = [label("sag", f"{kind}|interruption", 100, 160)]
-    within = [alarm("m0", minute, kind, stage) for minute in (*range(100, 160, 3), 160, 160 + minutes)]
+    within = [alarm("m0", minute, kind, stage) for minute in (*range(100, 160, 3), *range(160, 161 + minutes))]
     assert judged(labels, within)["all"]["precision"] == 1.0
-    assert judged(labels, [*within, alarm("m0", 160.1 + minutes, kind, stage)])["all"]["false"] == 1
+    assert judged(labels, [*within, alarm("m0", 160.1 + minutes, kind, stage)])["all"]["precision"] == 0.5
+
+
+def test_an_alarm_that_begins_later_than_five_minutes_after_the_fault_is_false_whatever_its_rule() -> None:
+    labels = [label("sag", "undervoltage|sustained_undervoltage", 100, 160)]
+    found = alarm("m0", 159, "undervoltage", "reading")
+    late = alarm("m0", 165.1, "sustained_undervoltage", severity="ERROR")
+    assert judged(labels, [found, late])["all"]["precision"] == 0.5
+    assert judged(labels, [found, alarm("m0", 163, "undervoltage", "reading"), late])["all"]["precision"] == 1.0
 
 
 def test_the_types_of_the_label_decide() -> None:
@@ -131,6 +139,18 @@ def test_a_child_is_judged_by_itself_where_its_feeders_alarm_is_false() -> None:
     assert (true["all"]["episodes"], true["all"]["precision"]) == (1, 1.0)
     false = judged([outage(900, 910)], feeder + silent, [child("m1", 301, 301)])
     assert (false["all"]["episodes"], false["all"]["precision"]) == (2, 0.0)
+
+
+def test_a_childs_mean_may_end_later_than_its_feeders_alarm() -> None:
+    feeder = alarm(None, 301, "feeder_outage", "feeder", "CRITICAL")
+    mean = [alarm("m1", minute, "sustained_undervoltage") for minute in (306, 312, 325)]
+    of_child = child("m1", 306, 325, "voltage-low")
+    assert judged([outage(300, 305)], [feeder, *mean], [of_child])["all"]["precision"] == 1.0
+    longer = child("m1", 306, 326, "voltage-low")
+    late = alarm("m1", 326, "sustained_undervoltage")
+    assert judged([outage(300, 305)], [feeder, *mean, late], [longer])["all"]["precision"] == 0.5
+    afterwards = child("m1", 311, 325, "voltage-low")
+    assert judged([outage(300, 305)], [feeder, *mean[1:]], [afterwards])["all"]["false"] == 2
 
 
 def test_the_meters_of_a_feeders_event_may_say_what_it_explains_and_nothing_else() -> None:
