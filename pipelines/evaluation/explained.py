@@ -48,10 +48,18 @@ def reach_s(detection: Detection) -> dict[str, float]:
 
 
 def with_reach(alarms: pd.DataFrame, detection: Detection) -> pd.DataFrame:
-    """`alarms` with their own `until_s`: seconds after a label's end up to which an alarm belongs to it that
-    began in time: the reach of its rule and the off delay (5 min, as the protocol's "+5 min")."""
+    """`alarms` with `begin_s` and `until_s`, seconds after a label's end.
+
+    Up to begin_s (5 min; a slide, where that is longer, since a window's alarm is dated at the end of its slide) an
+    alarm may begin; up to until_s one that began in time belongs to it: the reach of its rule and the off delay (5 min,
+    as the protocol's "+5 min").
+    """
     reach = alarms["anomaly_type"].map(reach_s(detection)).fillna(detection.slide_s)
-    return alarms.assign(until_s=reach.where(alarms["stage"] != "reading", 0.0) + GRACE.total_seconds())
+    grace_s, of_reading = GRACE.total_seconds(), alarms["stage"] == "reading"
+    return alarms.assign(
+        until_s=reach.mask(of_reading, 0.0) + grace_s,
+        begin_s=pd.Series(max(grace_s, detection.slide_s), index=alarms.index).mask(of_reading, grace_s),
+    )
 
 
 def expected(label: Label, *, of_meter: bool) -> frozenset[str]:
@@ -90,8 +98,8 @@ def scopes(label: Label) -> list[str]:
 
 
 def spans(alarms: Mapping[str, pd.DataFrame], labels: Iterable[Label], *, strict: bool) -> dict[str, list[Span]]:
-    """What is explained, by scope: of the episodes in which an expected alarm speaks from a label's start to 5 min
-    after its end, the time from its start to the latest `until_s` of such alarms.
+    """What is explained, by scope: of the episodes in which an expected alarm speaks from a label's start to
+    `begin_s` after its end, the time from its start to the latest `until_s` of such alarms.
 
     In: `by_scope(with_reach(...))`.
     """
@@ -102,7 +110,7 @@ def spans(alarms: Mapping[str, pd.DataFrame], labels: Iterable[Label], *, strict
                 continue
             near = between(alarms[scope], label.start, label.end + pd.Timedelta(seconds=alarms[scope]["until_s"].max()))
             mine = expecting(near, label, of_meter=not scope.startswith(OF_FEEDER), strict=strict)
-            touching = frozenset(mine["episode"][mine["ts"] <= label.end + GRACE])
+            touching = frozenset(mine["episode"][mine["ts"] <= label.end + pd.to_timedelta(mine["begin_s"], unit="s")])
             if touching:
                 late = label.end + pd.to_timedelta(mine["until_s"], unit="s")
                 reach = mine["until_s"][mine["episode"].isin(touching) & (mine["ts"] <= late)].max()

@@ -38,15 +38,17 @@ def child(meter: str, opened: float, last: float, family: str = "silence", paren
             "severity_history": [], "alerts": 0}  # fmt: skip
 
 
-def judged(labels: list[Label], alarms: list[Any], incidents: list[Any] | None = None) -> dict[str, Any]:
-    """Figures over five meters and a day, with windows of 15 min and slides of 3."""
+def judged(
+    labels: list[Label], alarms: list[Any], incidents: list[Any] | None = None, *, slide_s: float = 180.0
+) -> dict[str, Any]:
+    """Figures over five meters and a day, with windows of five slides (of 3 min)."""
     readings = pd.DataFrame(
         [(meter, "f1", at(minute), 230.0) for meter in METERS for minute in range(0, DAY + 1, 30)],
         columns=["meter_id", "feeder_id", "ts", "voltage_v"],
     )
     names = ["meter_id", "feeder_id", "event_ts", "anomaly_type", "severity", "stage"]
     rows = incidents or [child("m0", 0, 0, parent=None)]
-    run = Run(readings, pd.DataFrame(alarms, columns=names), pd.DataFrame(rows), labels, 180.0, 900.0)
+    run = Run(readings, pd.DataFrame(alarms, columns=names), pd.DataFrame(rows), labels, slide_s, 5 * slide_s)
     figures: dict[str, Any] = evaluate(run)["gridwatch"]
     return figures
 
@@ -107,6 +109,13 @@ def test_an_alarm_that_begins_later_than_five_minutes_after_the_fault_is_false_w
     late = alarm("m0", 165.1, "sustained_undervoltage", severity="ERROR")
     assert judged(labels, [found, late])["all"]["precision"] == 0.5
     assert judged(labels, [found, alarm("m0", 163, "undervoltage", "reading"), late])["all"]["precision"] == 1.0
+
+
+def test_a_long_slide_dates_an_alarm_later() -> None:
+    rise = label("temperature_rise", "temperature_rise", 100, 110)
+    assert judged([rise], [alarm("m0", 155, "temperature_rise")], slide_s=2700.0)["all"]["precision"] == 1.0
+    assert judged([rise], [alarm("m0", 155.1, "temperature_rise")], slide_s=2700.0)["all"]["precision"] == 0.0
+    assert judged([rise], [alarm("m0", 115.1, "temperature_rise", "reading")], slide_s=2700.0)["all"]["false"] == 1
 
 
 def test_the_types_of_the_label_decide() -> None:
