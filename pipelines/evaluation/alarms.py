@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 import pandas as pd
 
+from pipelines.evaluation.explained import scope_of
 from pipelines.transforms.rules import NEVER_OPEN, RANKS
 
 REPEATED = pd.Timedelta(minutes=30)
@@ -13,7 +14,8 @@ REPEATED = pd.Timedelta(minutes=30)
 
 @dataclass(frozen=True)
 class Episode:
-    """Alarms of one meter or feeder without a longer pause. `known_at`: when the first could be known."""
+    """Alarms of one meter or feeder without a longer pause, all explained by labels (`is_true`) or none of them.
+    `known_at`: when the first could be known."""
 
     meter_id: str | None
     feeder_id: str | None
@@ -22,11 +24,18 @@ class Episode:
     known_at: pd.Timestamp
     severity: str
     types: frozenset[str]
+    is_true: bool = False
 
     @property
     def count(self) -> int:
-        """How often it counts: an alarm that stays on is counted again every 30 minutes."""
-        return 1 + int((self.end - self.start) // REPEATED)
+        """How often it counts. A false one, by the protocol: "An alarm that stays on is counted again every 30 min".
+        A true one counts once however long it stays on: a long fault shall not make up for false alarms."""
+        return 1 if self.is_true else 1 + int((self.end - self.start) // REPEATED)
+
+    @property
+    def minutes(self) -> float:
+        """From its first alarm to its last, at least one."""
+        return max(1.0, (self.end - self.start).total_seconds() / 60)
 
 
 def alarms_of(anomalies: pd.DataFrame, *, slide_s: float) -> pd.DataFrame:
@@ -45,22 +54,32 @@ def alarms_of(anomalies: pd.DataFrame, *, slide_s: float) -> pd.DataFrame:
 
 
 def episodes(alarms: pd.DataFrame, *, gap_s: float) -> list[Episode]:
-    """Alarms of one meter (of a feeder, where there is no meter) at most `gap_s` apart are one episode."""
-    scope = alarms["meter_id"].where(alarms["meter_id"].notna(), "\0" + alarms["feeder_id"].fillna(""))
-    found = []
-    for _, rows in alarms.assign(scope=scope).groupby("scope", sort=True):
-        part = (rows["ts"].diff() > pd.Timedelta(seconds=gap_s)).cumsum()
-        found += [_episode(some) for _, some in rows.groupby(part.to_numpy())]
-    return found
-
-
-def _episode(rows: pd.DataFrame) -> Episode:
-    first = rows.iloc[0]
-    worst = max(rows["severity"], key=lambda name: RANKS[name])
-    feeder = first["feeder_id"] if isinstance(first["feeder_id"], str) else None
-    meter = first["meter_id"] if isinstance(first["meter_id"], str) else None
-    ends = rows["ts"].iloc[-1]
-    return Episode(meter, feeder, first["ts"], ends, rows["known_at"].min(), worst, frozenset(rows["anomaly_type"]))
+    """Alarms of one meter (of a feeder, where there is no meter) at most `gap_s` apart are one episode; with a column
+    is_true it is cut into parts that are explained by a label and parts that are not."""
+    if alarms.empty:
+        return []
+    rows = alarms.assign(scope=scope_of(alarms)).sort_values(["scope", "ts"], kind="stable").reset_index(drop=True)
+    if "is_true" not in rows:
+        rows["is_true"] = False
+    new = rows["scope"].ne(rows["scope"].shift()) | (rows["ts"].diff() > pd.Timedelta(seconds=gap_s))
+    new |= rows["is_true"].ne(rows["is_true"].shift())
+    starts = list(rows.index[new])
+    known = rows.groupby(new.cumsum())["known_at"].min()
+    names = ("meter_id", "feeder_id", "ts", "severity", "anomaly_type", "is_true")
+    meter, feeder, ts, severity, types, true = (list(rows[name]) for name in names)
+    return [
+        Episode(
+            meter[first] if isinstance(meter[first], str) else None,
+            feeder[first] if isinstance(feeder[first], str) else None,
+            ts[first],
+            ts[end - 1],
+            at,
+            max(severity[first:end], key=RANKS.__getitem__),
+            frozenset(types[first:end]),
+            bool(true[first]),
+        )
+        for first, end, at in zip(starts, [*starts[1:], len(rows)], known, strict=True)
+    ]
 
 
 def notifications(incidents: pd.DataFrame) -> pd.DataFrame:

@@ -10,13 +10,13 @@ from typing import Any
 import pandas as pd
 import pyarrow.parquet as pq
 
+from pipelines.detection_settings import Detection
 from pipelines.errors import SettingsError
 from pipelines.evaluation.alarms import alarms_of, episodes, notifications
 from pipelines.evaluation.labels import Label, read_labels
 from pipelines.evaluation.load import load
 from pipelines.evaluation.plain_rule import plain_alarms
-from pipelines.evaluation.score import score
-from pipelines.transforms.rules import FAMILIES
+from pipelines.evaluation.score import judge, score
 
 EPISODE_GAP_S = 300.0
 
@@ -30,6 +30,12 @@ class Run:
     incidents: pd.DataFrame
     labels: list[Label]
     slide_s: float
+    window_s: float = 300.0
+
+    @property
+    def detection(self) -> Detection:
+        """Settings of the run as far as its results tell them (window and slide); the others at their defaults."""
+        return Detection().model_copy(update={"window": self.window_s, "slide": self.slide_s})
 
     @cached_property
     def alarms(self) -> pd.DataFrame:
@@ -58,8 +64,9 @@ def read_run(folder: Path, readings: pd.DataFrame, fleet: pd.DataFrame, labels: 
     missing = [f"{name}.parquet" for name in names if not (folder / f"{name}.parquet").exists()]
     if missing:
         raise SettingsError(f"--results {folder}: no {', '.join(missing)}; run gridwatch detect --out {folder} first")
-    ends = pq.read_table(folder / "windows.parquet", columns=["window_end"])["window_end"].to_pandas()
-    distinct = ends.drop_duplicates().sort_values()
+    windows = pq.read_table(folder / "windows.parquet", columns=["window_start", "window_end"]).to_pandas()
+    window_s = float((windows["window_end"] - windows["window_start"]).max().total_seconds()) if len(windows) else 300.0
+    distinct = windows["window_end"].drop_duplicates().sort_values()
     slide_s = float(distinct.diff().median().total_seconds()) if len(distinct) > 1 else 60.0
     anomalies = pq.read_table(
         folder / "anomalies.parquet",
@@ -69,20 +76,27 @@ def read_run(folder: Path, readings: pd.DataFrame, fleet: pd.DataFrame, labels: 
     placed = readings.merge(fleet[["meter_id", "feeder_id"]], on="meter_id", how="left").assign(ts=_utc(readings["ts"]))
     incidents = pq.read_table(folder / "incidents.parquet").to_pandas()
     events = read_labels(labels, fleet) if labels else []
-    return Run(placed, anomalies, incidents, events, slide_s)
+    return Run(placed, anomalies, incidents, events, slide_s, window_s)
 
 
 def evaluate(run: Run) -> dict[str, Any]:
-    """Figures by the protocol: `gridwatch` and `plain` side by side, with the size of the run."""
+    """Figures by the protocol (`score`): `gridwatch` and `plain` side by side, with the size of the run.
+
+    Alarms of windows come once a slide, so that with long slides an episode's pause is 1.5 slides and not 5 min.
+    """
     gap_s = max(EPISODE_GAP_S, 1.5 * run.slide_s)
     meter_days = run.meters * run.days
-    alarms, plain = run.alarms, run.plain_alarms
+    detection, labels = run.detection, run.labels
     children = run.incidents[run.incidents["parent_id"].notna()]
-    found = episodes(_without(alarms, children), gap_s=gap_s)
-    plain_found = episodes(plain, gap_s=EPISODE_GAP_S)
+    ours = judge(labels, run.alarms, children, detection=detection, gap_s=gap_s, strict=True)
+    none = children.head(0)
+    plain = judge(labels, run.plain_alarms, none, detection=detection, gap_s=EPISODE_GAP_S, strict=False)
     sent = notifications(run.incidents)
     plain_sent = pd.DataFrame(
-        [{"ts": e.start, "meter_id": e.meter_id, "feeder_id": e.feeder_id} for e in plain_found],
+        [
+            {"ts": e.start, "meter_id": e.meter_id, "feeder_id": e.feeder_id}
+            for e in episodes(run.plain_alarms, gap_s=EPISODE_GAP_S)
+        ],
         columns=["ts", "meter_id", "feeder_id"],
     )
     size = {"meters": run.meters, "days": run.days}
@@ -91,31 +105,15 @@ def evaluate(run: Run) -> dict[str, Any]:
         "readings": len(run.readings),
         "labels": len(run.labels),
         "gridwatch": {
-            **score(run.labels, found, alarms, meter_days=meter_days, strict=True),
+            **score(labels, ours, meter_days=meter_days),
             "incidents": run.incidents["severity"].value_counts().to_dict(),
             "load": load(sent, run.labels, **size),  # type: ignore[arg-type]
         },
         "plain": {
-            **score(run.labels, plain_found, plain, meter_days=meter_days, strict=False),
+            **score(labels, plain, meter_days=meter_days),
             "load": load(plain_sent, run.labels, **size),  # type: ignore[arg-type]
         },
     }
-
-
-def _without(alarms: pd.DataFrame, children: pd.DataFrame) -> pd.DataFrame:
-    """The alarms that belong to no child of a feeder's incident: these are explained by it."""
-    if children.empty:
-        return alarms
-    family = alarms["anomaly_type"].map(FAMILIES)
-    keep = pd.Series(True, index=alarms.index)
-    keys = alarms["meter_id"].fillna("") + "|" + family.fillna("")
-    groups = alarms.groupby(keys).groups
-    for child in children.to_dict("records"):
-        rows = groups.get(f"{child['meter_id']}|{child['family']}")
-        if rows is not None:
-            inside = alarms.loc[rows, "ts"].between(child["opened_at"], child["last_anomaly_at"])
-            keep.loc[inside[inside].index] = False
-    return alarms[keep]
 
 
 def _utc(times: pd.Series[Any]) -> pd.Series[Any]:

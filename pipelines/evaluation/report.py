@@ -20,12 +20,14 @@ def tables(figures: dict[str, Any]) -> Iterator[Table]:
             [f"false alarms per meter-day, {severity}", *(f"{one[_FALSE][severity]:.4f}" for one in (ours, plain))]
             for severity in ("WARNING", "ERROR", "CRITICAL")
         ),
+        ["false alarm minutes per meter-day", *(f"{one[_MINUTES]:.2f}" for one in (ours, plain))],
         *([text, _number(ours["load"][name]), _number(plain["load"][name])] for name, text in _LOAD.items()),
     ]
     yield ["figure", "gridwatch", "plain rule"], rows
 
 
 _FALSE = "false_alarms_per_meter_day"
+_MINUTES = "false_minutes_per_meter_day"
 _LOAD = {
     "per_meter_day": "notifications per meter-day",
     "per_1000_meters_hour": "notifications per 1,000 meters and hour",

@@ -8,6 +8,7 @@ from typing import Any
 import pandas as pd
 import pytest
 
+from pipelines.detection_settings import Detection
 from pipelines.errors import SettingsError
 from pipelines.evaluation.alarms import alarms_of, episodes, notifications
 from pipelines.evaluation.evaluate import Run, evaluate
@@ -15,9 +16,11 @@ from pipelines.evaluation.labels import Label, read_labels
 from pipelines.evaluation.load import load
 from pipelines.evaluation.plain_rule import plain_alarms
 from pipelines.evaluation.plots import draw
+from pipelines.evaluation.score import judge as judged
 from pipelines.evaluation.score import score
 
 NOON = pd.Timestamp("2026-03-02T12:00Z")
+NO_CHILDREN = pd.DataFrame()
 FLEET = pd.DataFrame({"meter_id": ["m1", "m2", "m3"], "feeder_id": ["f1", "f1", "f2"]})
 
 
@@ -50,7 +53,8 @@ def under(t: float, meter: str = "m1", severity: str = "WARNING") -> tuple[Any, 
 def judge(labels: list[Label], *rows: tuple[Any, ...]) -> dict[str, Any]:
     """Figures over one meter-day, with a slide of a minute."""
     alarms = alarms_of(anomalies(*rows), slide_s=60.0)
-    return score(labels, episodes(alarms, gap_s=300.0), alarms, meter_days=1.0, strict=True)
+    found = judged(labels, alarms, NO_CHILDREN, detection=Detection(), gap_s=300.0, strict=True)
+    return score(labels, found, meter_days=1.0)
 
 
 def test_alarms_five_minutes_apart_are_one_episode() -> None:
@@ -80,6 +84,7 @@ def test_a_feeders_event_must_be_found_by_the_feeder() -> None:
     assert judge([event(0, 2)], under(1))["all"]["recall"] == 0.0
     assert judge([event(0, 2)], of_feeder)["all"]["recall"] == 1.0
     assert judge([event(0, 2)], under(1), under(1, "m2"))["all"]["precision"] == 1.0
+    assert judge([event(0, 2)], under(1, "m2"), of_feeder)["all"]["precision"] == 1.0
 
 
 def test_an_alarm_of_another_meter_finds_nothing() -> None:
@@ -175,6 +180,7 @@ def test_evaluation_puts_the_plain_rule_beside(tmp_path: Path) -> None:
 
 
 def test_children_of_a_feeders_incident_are_no_episodes_of_their_own() -> None:
-    run = run_of([], anomalies(under(1)))
+    run = run_of([event(0, 2)], anomalies(under(1), (None, 1, "feeder_undervoltage", "CRITICAL", "feeder")))
+    assert evaluate(run)["gridwatch"]["all"]["episodes"] == 2
     run.incidents["parent_id"] = "feeder"
-    assert evaluate(run)["gridwatch"]["all"]["episodes"] == 0
+    assert evaluate(run)["gridwatch"]["all"]["episodes"] == 1
