@@ -86,7 +86,7 @@ def blocks(readings: ds.Dataset, names: Sequence[str] = SCHEMA.names) -> Iterato
             for batch in fragment.to_batches(schema=readings.schema, columns=present):
                 yield _uniform(batch, names, count)
                 count += batch.num_rows
-        except (pa.ArrowException, OSError) as error:
+        except (pa.ArrowException, OSError, _NoValue) as error:
             raise SettingsError(_refused(Path(fragment.path), error)) from None
 
 
@@ -228,7 +228,7 @@ def _uniform(batch: pa.RecordBatch, names: Sequence[str], first_number: int) -> 
     return pa.table(columns, schema=pa.schema([SCHEMA.field(name) for name in names]))
 
 
-class _NoValue(pa.ArrowInvalid):
+class _NoValue(ValueError):
     """A value that its column's type cannot hold."""
 
     def __init__(self, column: str, message: str) -> None:
