@@ -136,10 +136,14 @@ def cadence_of(readings: ds.Dataset, path: Path) -> float:
     chosen = pa.array([], pa.string())
     parts = []
     for block in blocks(readings, ("meter_id", "ts")):
+        if not block.num_rows:
+            continue
         if len(chosen) < METERS_MEASURED:
             both = pa.chunked_array([chosen, *block["meter_id"].chunks], pa.string())
             chosen = pc.unique(both.drop_null())[:METERS_MEASURED]
         parts.append(block.filter(pc.is_in(block["meter_id"], chosen)))
+    if not parts:
+        raise SettingsError(f"--readings {path} holds no reading; name one that does")
     empty = SCHEMA.empty_table().select(["meter_id", "ts"])
     ordered = pa.concat_tables([empty, *parts]).sort_by([("meter_id", "ascending"), ("ts", "ascending")])
     gaps = ordered.to_pandas().groupby("meter_id")["ts"].diff().dt.total_seconds()
