@@ -14,7 +14,8 @@ from pyspark.sql import functions as F
 from pipelines.fleet import read_csv
 from pipelines.jobs.context import Say
 from pipelines.jobs.detection import build, incidents_of
-from pipelines.jobs.reading_files import mismatches, open_readings, write_uniform
+from pipelines.jobs.reading_files import open_readings, write_uniform
+from pipelines.jobs.reading_match import mismatches
 from pipelines.settings import Settings
 from pipelines.small_tables import arrow_schema
 from pipelines.tables import INCIDENTS, METERS

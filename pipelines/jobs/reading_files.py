@@ -109,25 +109,6 @@ def write_uniform(readings: ds.Dataset, target: Path) -> Written:
     return written
 
 
-def mismatches(written: Written, known: set[str] | None) -> Iterator[str]:
-    """Lines about meters without a usable reading, or unknown to the fleet (None: there is no fleet).
-
-    Raises SettingsError when the fleet knows none of them.
-    """
-    if known is None:
-        yield "no --fleet: feeder rules, voltage_step, voltage_drift and overcurrent are silent"
-    else:
-        unknown = written.meters - known
-        if unknown == written.meters:
-            raise SettingsError(
-                f"--fleet knows no meter of the readings ({_some(unknown)}); name the fleet of these readings"
-            )
-        if unknown:
-            yield f"{len(unknown):,} of {len(written.meters):,} meters are unknown to the fleet: {_some(unknown)}"
-    if useless := written.meters - written.usable:
-        yield f"{len(useless):,} of {len(written.meters):,} meters have no valid reading: {_some(useless)}"
-
-
 def cadence_of(readings: ds.Dataset, path: Path) -> float:
     """Seconds between two readings of a meter: the median over some meters, a whole number from 1 to 3600.
 
@@ -260,10 +241,6 @@ def _times(values: pa.Array) -> pa.Array:
     if pa.types.is_timestamp(values.type) and values.type.tz is not None:
         return values.cast(pa.timestamp("us", tz="UTC"), safe=False)
     return pc.assume_timezone(values.cast(pa.timestamp("us"), safe=False), "UTC")
-
-
-def _some(names: set[str]) -> str:
-    return ", ".join(sorted(names)[:5]) + (" ..." if len(names) > 5 else "")
 
 
 def _names(ids: pa.ChunkedArray) -> set[str]:

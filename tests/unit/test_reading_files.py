@@ -11,7 +11,8 @@ import pyarrow.parquet as pq
 import pytest
 
 from pipelines.errors import SettingsError
-from pipelines.jobs.reading_files import SCHEMA, cadence_of, open_readings, write_uniform
+from pipelines.jobs.reading_files import SCHEMA, Written, cadence_of, open_readings, write_uniform
+from pipelines.jobs.reading_match import mismatches
 
 NOON = datetime(2026, 3, 2, 12, tzinfo=UTC)
 
@@ -98,3 +99,13 @@ def test_cadence_is_the_median_gap_of_a_meter(tmp_path: Path) -> None:
     pq.write_table(table.slice(0, 1), tmp_path / "one.parquet")
     with pytest.raises(SettingsError, match="no meter has two readings"):
         cadence_of(open_readings(tmp_path / "one.parquet"), tmp_path)
+
+
+def test_what_fits_no_fleet_is_refused_and_what_fits_in_part_is_told() -> None:
+    written = Written(3, {"m1", "m2", "m3"}, {"m1", "m2"})
+    assert list(mismatches(written, {"m1", "m3"})) == [
+        "1 of 3 meters are unknown to the fleet: m2",
+        "1 of 3 meters have no valid reading: m3",
+    ]
+    with pytest.raises(SettingsError, match="knows no meter of the readings"):
+        list(mismatches(written, {"M1"}))
