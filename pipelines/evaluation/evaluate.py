@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
+import pyarrow as pa
 import pyarrow.parquet as pq
 
 from pipelines.errors import SettingsError
@@ -58,6 +59,13 @@ def read_run(folder: Path, readings: pd.DataFrame, fleet: pd.DataFrame, labels: 
     missing = [f"{name}.parquet" for name in names if not (folder / f"{name}.parquet").exists()]
     if missing:
         raise SettingsError(f"--results {folder}: no {', '.join(missing)}; run gridwatch detect --out {folder} first")
+    for name in names:
+        try:
+            pq.read_metadata(folder / f"{name}.parquet")
+        except (pa.ArrowException, OSError) as error:
+            raise SettingsError(
+                f"--results {folder}: {name}.parquet is broken ({error}); run gridwatch detect"
+            ) from None
     ends = pq.read_table(folder / "windows.parquet", columns=["window_end"])["window_end"].to_pandas()
     distinct = ends.drop_duplicates().sort_values()
     slide_s = float(distinct.diff().median().total_seconds()) if len(distinct) > 1 else 60.0
