@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import argparse
 import json
-from datetime import UTC, date, datetime
+from datetime import date, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pipelines.cli.arguments import Commands, add_command, settings_of
 from pipelines.cli.output import say, say_timed, show
 from pipelines.cli.render import as_table
-from pipelines.places import require_writable_file
+from pipelines.csv_files import time_in
+from pipelines.places import require_writable_file, require_writable_folder
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -84,6 +85,7 @@ def profiles(args: argparse.Namespace) -> int:
     from pipelines.session import build_session
 
     settings = settings_of(args).settings
+    _require_lake(settings)
     spark = build_session(settings, app_name="gridwatch-profiles")
     try:
         update_profiles(spark, settings, args.day, say_timed)
@@ -101,6 +103,7 @@ def backtest(args: argparse.Namespace) -> int:
     if args.from_ts >= args.to_ts:
         raise SettingsError(f"--from {args.from_ts} must lie before --to {args.to_ts}")
     settings = settings_of(args).settings
+    _require_lake(settings)
     spark = build_session(settings, app_name="gridwatch-backtest")
     try:
         found = run(spark, settings, args.from_ts, args.to_ts)
@@ -111,19 +114,36 @@ def backtest(args: argparse.Namespace) -> int:
     return 0
 
 
+def _require_lake(settings: Settings) -> None:
+    from pipelines.lake_sql import no_tables
+    from pipelines.small_tables import table_is_there
+    from pipelines.tables import METERS
+
+    if not table_is_there(settings, METERS):
+        raise no_tables(settings.lake.root)
+
+
 def _moment(text: str) -> datetime:
-    at = datetime.fromisoformat(text)
-    return at if at.tzinfo else at.replace(tzinfo=UTC)
+    try:
+        return time_in(text)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{text!r} is no ISO time such as 2026-03-01T12:00") from None
 
 
 def detect(args: argparse.Namespace) -> int:
     """Detect, and print what was found by type."""
+    from pipelines.fleet import gaps, read_csv
     from pipelines.jobs.detect import detect as run
-    from pipelines.jobs.reading_files import open_readings
+    from pipelines.jobs.reading_files import blocks, open_readings
     from pipelines.session import build_session, end_jvm
+    from pipelines.tables import METERS
 
+    require_writable_folder("--out", args.out)
+    if args.fleet:
+        for line in gaps(args.fleet, list(read_csv(args.fleet, METERS, option="--fleet")), option="--fleet"):
+            say(f"warning: {line}")
     settings = with_measured_cadence(settings_of(args), args.readings)
-    is_short = open_readings(args.readings).count_rows() < FEW_READINGS
+    is_short = sum(block.num_rows for block in blocks(open_readings(args.readings))) < FEW_READINGS
     spark = build_session(settings, app_name="gridwatch-detect", jvm_options=FIRST_COMPILER if is_short else "")
     try:
         outcome = run(spark, settings, readings=args.readings, fleet=args.fleet, out=args.out, say=say_timed)
@@ -138,17 +158,25 @@ def evaluate(args: argparse.Namespace) -> int:
     """Print the figures by kind, and write them."""
     import pandas as pd
 
+    from pipelines.errors import SettingsError
     from pipelines.evaluation.evaluate import evaluate as run
     from pipelines.evaluation.evaluate import read_run
+    from pipelines.evaluation.match import require_match
     from pipelines.evaluation.plots import draw
     from pipelines.evaluation.report import tables
-    from pipelines.jobs.reading_files import open_readings
+    from pipelines.jobs.reading_files import blocks, open_readings
 
     require_writable_file("--report", args.report)
+    if args.plots:
+        require_writable_folder("--plots", args.plots)
     fleet = _read_fleet(args.fleet)
-    readings = open_readings(args.readings).to_table(columns=["meter_id", "ts", "voltage_v"]).to_pandas()
-    readings["ts"] = pd.to_datetime(readings["ts"])
+    rows = [block.to_pandas() for block in blocks(open_readings(args.readings), ("meter_id", "ts", "voltage_v"))]
+    readings = pd.concat(rows, ignore_index=True) if rows else pd.DataFrame()
+    if readings.empty:
+        raise SettingsError(f"--readings {args.readings} holds no reading; name those of that detect")
     evaluated = read_run(args.results, readings, fleet, args.labels)
+    for line in require_match(evaluated, fleet):
+        say(f"warning: {line}")
     figures = run(evaluated)
     for names, rows in tables(figures):
         show(as_table(names, rows) + "\n")
@@ -162,15 +190,11 @@ def evaluate(args: argparse.Namespace) -> int:
 def _read_fleet(path: Path) -> pd.DataFrame:
     import pandas as pd
 
-    from pipelines.errors import SettingsError
+    from pipelines.fleet import read_csv
+    from pipelines.tables import METERS
 
-    try:
-        fleet = pd.read_csv(path, dtype=str)
-    except (OSError, pd.errors.ParserError) as error:
-        raise SettingsError(f"--fleet {path}: {error}; name a csv file with meter_id and feeder_id") from None
-    if "meter_id" not in fleet.columns:
-        raise SettingsError(f"--fleet {path}: no column meter_id")
-    return fleet if "feeder_id" in fleet.columns else fleet.assign(feeder_id=None)
+    rows = read_csv(path, METERS, option="--fleet")
+    return pd.DataFrame(list(rows), columns=METERS.column_names)[["meter_id", "feeder_id"]]
 
 
 def with_measured_cadence(loaded: Loaded, readings: Path) -> Settings:

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
+import pyarrow as pa
 import pyarrow.parquet as pq
 
 from pipelines.detection_settings import Detection
@@ -64,6 +65,13 @@ def read_run(folder: Path, readings: pd.DataFrame, fleet: pd.DataFrame, labels: 
     missing = [f"{name}.parquet" for name in names if not (folder / f"{name}.parquet").exists()]
     if missing:
         raise SettingsError(f"--results {folder}: no {', '.join(missing)}; run gridwatch detect --out {folder} first")
+    for name in names:
+        try:
+            pq.read_metadata(folder / f"{name}.parquet")
+        except (pa.ArrowException, OSError) as error:
+            raise SettingsError(
+                f"--results {folder}: {name}.parquet is broken ({error}); run gridwatch detect"
+            ) from None
     windows = pq.read_table(folder / "windows.parquet", columns=["window_start", "window_end"]).to_pandas()
     window_s = float((windows["window_end"] - windows["window_start"]).max().total_seconds()) if len(windows) else 300.0
     distinct = windows["window_end"].drop_duplicates().sort_values()

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import pandas as pd
 
+from pipelines.csv_files import Row, read_rows, time_in
 from pipelines.errors import SettingsError
+from pipelines.transforms.rules import FAMILIES
 
 SLOW = frozenset({"drift", "stuck", "noisy", "silent", "step", "temperature_rise"})
 """Faults that must be found before they end; the others within five minutes after it."""
@@ -31,8 +33,12 @@ EXPECTED = {
     "temperature_rise": "temperature_rise",
     "overcurrent": "overcurrent",
 }
-"""Anomaly types that may find a kind, where the file does not say; of a feeder's event every feeder rule."""
+"""Anomaly types that may find a kind, where the file does not say."""
+NEEDED = ("kind", "scope", "meter_id", "start", "end")
+SCOPES = ("meter", "feeder", "lateral", "phase")
+"""All but the first are events of many meters of a feeder."""
 FEEDER_TYPES = "feeder_undervoltage|feeder_overvoltage|feeder_outage"
+"""Of a feeder's event every feeder rule may find it."""
 
 
 @dataclass(frozen=True)
@@ -55,30 +61,55 @@ class Label:
 
 def read_labels(path: Path, fleet: pd.DataFrame) -> list[Label]:
     """Labels of a CSV. `fleet` (meter_id, feeder_id) says which meters a feeder's event touches; without a column
-    feeder_id the event is of the only feeder. Raises SettingsError for a missing file, column or feeder."""
-    try:
-        rows = pd.read_csv(path)
-    except (OSError, pd.errors.ParserError) as error:
-        raise SettingsError(f"--labels {path}: {error}; name a csv file of events") from None
-    missing = {"kind", "scope", "meter_id", "start", "end"} - set(rows.columns)
-    if missing:
-        raise SettingsError(f"--labels {path}: no column {', '.join(sorted(missing))}")
+    feeder_id the event is of the only feeder. Raises SettingsError for a file that cannot be read or lacks a column,
+    and for a line that cannot be: an unknown scope, no time, an end before its start, no meter, no feeder."""
     by_feeder = {str(name): frozenset(group) for name, group in fleet.groupby("feeder_id")["meter_id"]}
     by_meter = dict(zip(fleet["meter_id"], fleet["feeder_id"], strict=True))
-    return [_label(path, row, by_feeder, by_meter) for row in rows.to_dict("records")]
+    lines = read_rows(path, option="--labels", needed=NEEDED, hint=f"name a CSV of events: {', '.join(NEEDED)}")
+    return [_label(f"--labels {path}, line {line}", row, by_feeder, by_meter) for line, row in lines]
 
 
-def _label(path: Path, row: dict[Any, Any], by_feeder: dict[str, frozenset[str]], by_meter: dict[str, str]) -> Label:
-    is_feeder, kind = row["scope"] != "meter", str(row["kind"])
-    start, end = (pd.Timestamp(str(row[name])) for name in ("start", "end"))
-    start, end = (at.tz_localize("UTC") if at.tz is None else at.tz_convert("UTC") for at in (start, end))
-    if not is_feeder:
-        meter = str(row["meter_id"])
-        types = row.get("expected_types") or EXPECTED.get(kind, "")
-        return Label(kind, False, frozenset({meter}), by_meter.get(meter), start, end, frozenset(str(types).split("|")))
-    feeder = str(row["feeder_id"]) if row.get("feeder_id") == row.get("feeder_id") and "feeder_id" in row else ""
+def _label(said: str, row: Row, by_feeder: dict[str, frozenset[str]], by_meter: dict[str, str]) -> Label:
+    scope, kind, start, end = row["scope"], row["kind"], _time(said, row, "start"), _time(said, row, "end")
+    if scope not in SCOPES:
+        raise SettingsError(f"{said}: scope = {scope!r}; legal: {', '.join(SCOPES)}")
+    if end < start:
+        raise SettingsError(f"{said}: end {row['end']} is before start {row['start']}; are the two exchanged?")
+    if scope == "meter":
+        meter = row["meter_id"]
+        if not meter:
+            raise SettingsError(f"{said}: an event of scope meter has no meter_id; name the meter")
+        types = _types(said, kind, row.get("expected_types", ""))
+        return Label(kind, False, frozenset({meter}), by_meter.get(meter), start, end, types)
+    feeder = row.get("feeder_id", "")
     if not feeder and len(by_feeder) == 1:
         (feeder,) = by_feeder
     if feeder not in by_feeder:
-        raise SettingsError(f"--labels {path}: the {kind} at {start} names no feeder of the fleet")
+        raise SettingsError(f"{said}: feeder_id = {feeder!r} names no feeder of the fleet; it has {_some(by_feeder)}")
     return Label(kind, True, by_feeder[feeder], feeder, start, end, frozenset(FEEDER_TYPES.split("|")))
+
+
+def _types(said: str, kind: str, expected: str) -> frozenset[str]:
+    """The types that may find an event of a meter: those it names, else those of its kind."""
+    types = frozenset((expected or EXPECTED.get(kind, "")).split("|"))
+    unknown = types - FAMILIES.keys()
+    if expected and unknown:
+        raise SettingsError(f"{said}: expected_types names {_some(unknown)}; legal: {', '.join(sorted(FAMILIES))}")
+    if unknown:
+        raise SettingsError(
+            f"{said}: kind = {kind!r} is not known and expected_types is empty; name there the anomaly types that may"
+            f" find it, or a kind of {', '.join(sorted(EXPECTED))}"
+        )
+    return types
+
+
+def _time(said: str, row: Row, name: str) -> pd.Timestamp:
+    try:
+        return pd.Timestamp(time_in(row[name]))
+    except ValueError:
+        raise SettingsError(f"{said}: {name} = {row[name]!r} is no ISO time such as 2026-03-02T12:00:00Z") from None
+
+
+def _some(names: Iterable[str]) -> str:
+    few = sorted(names)
+    return ", ".join(few[:5]) + (" ..." if len(few) > 5 else "") if few else "none"

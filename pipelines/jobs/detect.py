@@ -15,6 +15,7 @@ from pipelines.fleet import read_csv
 from pipelines.jobs.context import Say
 from pipelines.jobs.detection import build, incidents_of
 from pipelines.jobs.reading_files import open_readings, write_uniform
+from pipelines.jobs.reading_match import mismatches
 from pipelines.settings import Settings
 from pipelines.small_tables import arrow_schema
 from pipelines.tables import INCIDENTS, METERS
@@ -45,8 +46,12 @@ def detect(
     out.mkdir(parents=True, exist_ok=True)
     uniform = out / "readings.tmp.parquet"
     try:
-        total = write_uniform(open_readings(readings), uniform)
-        return _detect(spark, settings, spark.read.parquet(str(uniform)), total, meters, out, say)
+        written = write_uniform(open_readings(readings), uniform)
+        for line in mismatches(
+            written, {row[0] for row in read_csv(fleet, METERS, option="--fleet")} if fleet else None
+        ):
+            say(f"warning: {line}")
+        return _detect(spark, settings, spark.read.parquet(str(uniform)), written.count, meters, out, say)
     finally:
         uniform.unlink(missing_ok=True)
 
@@ -102,13 +107,15 @@ def as_readings(rows: DataFrame) -> DataFrame:
 
 def read_fleet(spark: SparkSession, path: Path | None) -> DataFrame:
     """The meters of a CSV, in the columns of the table; without a file no meter is known."""
-    rows = list(read_csv(path, METERS)) if path else []
+    rows = list(read_csv(path, METERS, option="--fleet")) if path else []
     return spark.createDataFrame(rows, METERS.schema)
 
 
 def _write_frame(frame: DataFrame, path: Path) -> int:
     """Write one parquet file; Spark itself writes folders."""
     folder = path.with_suffix(".tmp")
+    # Spark's own default, INT96, has no zone for other readers of the file.
+    frame.sparkSession.conf.set("spark.sql.parquet.outputTimestampType", "TIMESTAMP_MICROS")
     frame.coalesce(1).write.mode("overwrite").parquet(str(folder))
     (part,) = folder.glob("part-*.parquet")
     part.replace(path)

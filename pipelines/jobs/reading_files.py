@@ -2,14 +2,21 @@
 
 from __future__ import annotations
 
+import csv
+import gzip
 import math
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.compute as pc
+import pyarrow.csv as pacsv
 import pyarrow.dataset as ds
 import pyarrow.parquet as pq
 
+from pipelines.csv_files import look_alikes
 from pipelines.errors import SettingsError
 
 REQUIRED = ("meter_id", "ts", "voltage_v")
@@ -25,78 +32,254 @@ SCHEMA = pa.schema(
         ("row_number", pa.int64()),
     ]
 )
+RUN_FILE = "readings.parquet"
+"""What `gridwatch generate` calls its readings, beside other files."""
 METERS_MEASURED = 50
+CADENCES_S = (1, 5, 10, 15, 30, 60, 300, 600, 900, 1800, 3600)
+"""What meters are set to; one within a hundredth of the measured figure is meant."""
+LONGEST_CADENCE_S = 3600.0
+_ENDINGS = {".csv": "csv", ".csv.gz": "csv", ".parquet": "parquet", ".pq": "parquet"}
+_HINT = "name a parquet or csv file, or a folder of such"
+_CSV_VALUE = re.compile(r"CSV column #(\d+).*?invalid value '(.*)'", re.DOTALL)
+_CELL = re.compile(r"Failed to parse string: '(.*?)' as")
+
+
+@dataclass
+class Written:
+    """What was written: readings, and the meters that have one, and a usable one (time and finite voltage)."""
+
+    count: int = 0
+    meters: set[str] = field(default_factory=set)
+    usable: set[str] = field(default_factory=set)
 
 
 def open_readings(path: Path) -> ds.Dataset:
-    """A parquet or CSV file, or a folder of one kind. Raises SettingsError when it is none or lacks a column."""
-    if not path.exists():
-        raise SettingsError(f"--readings {path}: no such file; name a parquet or csv file, or a folder of such")
-    is_csv = path.suffix in (".csv", ".gz") or any(path.glob("*.csv"))
+    """A parquet or CSV file, a folder of one kind, or that of a generator's run.
+
+    Raises SettingsError when it is none, lacks a column, or holds times that are numbers.
+    """
+    files = _files(path)
+    kinds = {_kind(file) for file in files}
+    if len(kinds) > 1:
+        raise SettingsError(f"--readings {path} holds parquet and csv files; name one of them, or a folder of one kind")
+    is_csv = kinds == {"csv"}
+    if is_csv:
+        _require_columns(path, pa.schema([(name.strip(), pa.string()) for name in next(_csv_lines(files[0]), [])]))
     try:
-        rows = ds.dataset(path, format="csv" if is_csv else "parquet")
-    except (pa.ArrowInvalid, OSError) as error:
-        raise SettingsError(f"--readings {path}: {str(error).splitlines()[0]}; name a parquet or csv file") from None
-    missing = [name for name in REQUIRED if name not in rows.schema.names]
-    if missing:
-        raise SettingsError(
-            f"--readings {path}: no column {', '.join(missing)}; it needs {', '.join(REQUIRED)}, and may have"
-            f" {', '.join(OPTIONAL)}"
-        )
+        rows = ds.dataset([str(file) for file in files], format=_csv_format() if is_csv else "parquet")
+    except (pa.ArrowException, OSError) as error:
+        raise SettingsError(_refused(files[0], error)) from None
+    _require_columns(path, rows.schema)
     return rows
 
 
-def write_uniform(readings: ds.Dataset, target: Path) -> int:
-    """Write the readings as one parquet file in SCHEMA, block by block, and return how many there are.
+def blocks(readings: ds.Dataset, names: Sequence[str] = SCHEMA.names) -> Iterator[pa.Table]:
+    """The readings in these columns of SCHEMA, block by block, in the order of the files.
 
-    A time without a zone is UTC; nanoseconds, which Spark cannot read, are cut to microseconds. `row_number`
-    counts in the order of the files. Raises SettingsError for a value that its column's type cannot hold.
+    A time without a zone is UTC; nanoseconds, which Spark cannot read, are cut to microseconds. `row_number` counts
+    over all files. Raises SettingsError, with file and column, for a value that its column's type cannot hold.
     """
     count = 0
-    names = [name for name in SCHEMA.names if name in readings.schema.names]
+    present = [name for name in names if name in readings.schema.names]
+    for fragment in readings.get_fragments():
+        try:
+            for batch in fragment.to_batches(schema=readings.schema, columns=present):
+                yield _uniform(batch, names, count)
+                count += batch.num_rows
+        except (pa.ArrowException, OSError, _NoValue) as error:
+            raise SettingsError(_refused(Path(fragment.path), error)) from None
+
+
+def write_uniform(readings: ds.Dataset, target: Path) -> Written:
+    """Write the readings as one parquet file in SCHEMA. Raises SettingsError as `blocks` does, and for none."""
+    written = Written()
     with pq.ParquetWriter(target, SCHEMA, compression="zstd") as writer:
-        for batch in readings.to_batches(columns=names):
-            writer.write_table(_uniform(batch, count))
-            count += batch.num_rows
-    return count
+        for block in blocks(readings):
+            writer.write_table(block)
+            written.count += block.num_rows
+            is_usable = pc.and_(pc.is_finite(block["voltage_v"]), pc.is_valid(block["ts"]))
+            written.meters |= _names(block["meter_id"])
+            written.usable |= _names(block["meter_id"].filter(is_usable))
+    if not written.count:
+        raise SettingsError(f"--readings {readings.files[0]} holds no reading; name one that does")
+    if not written.usable:
+        raise SettingsError(
+            f"--readings {readings.files[0]}: no reading of {written.count:,} has a meter, time and finite voltage"
+        )
+    return written
 
 
 def cadence_of(readings: ds.Dataset, path: Path) -> float:
-    """Seconds between two readings of a meter: the median over some meters, a whole number >= 1.
+    """Seconds between two readings of a meter: the median over some meters, a whole number from 1 to 3600.
 
-    Raises SettingsError when none of them has two readings.
+    Raises SettingsError when none of them has two readings, or they lie further apart.
     """
-    first = readings.head(100_000, columns=["meter_id"])["meter_id"].cast(pa.string())
-    chosen = pc.unique(first.drop_null())[:METERS_MEASURED]
-    table = readings.to_table(columns=["meter_id", "ts"])
-    some = table.filter(pc.is_in(table["meter_id"].cast(pa.string()), chosen))
-    ordered = some.sort_by([("meter_id", "ascending"), ("ts", "ascending")])
-    frame = ordered.to_pandas()
-    gaps = frame.groupby("meter_id")["ts"].diff().dt.total_seconds()
+    chosen = pa.array([], pa.string())
+    parts = []
+    for block in blocks(readings, ("meter_id", "ts")):
+        if not block.num_rows:
+            continue
+        if len(chosen) < METERS_MEASURED:
+            both = pa.chunked_array([chosen, *block["meter_id"].chunks], pa.string())
+            chosen = pc.unique(both.drop_null())[:METERS_MEASURED]
+        parts.append(block.filter(pc.is_in(block["meter_id"], chosen)))
+    if not parts:
+        raise SettingsError(f"--readings {path} holds no reading; name one that does")
+    empty = SCHEMA.empty_table().select(["meter_id", "ts"])
+    ordered = pa.concat_tables([empty, *parts]).sort_by([("meter_id", "ascending"), ("ts", "ascending")])
+    gaps = ordered.to_pandas().groupby("meter_id")["ts"].diff().dt.total_seconds()
     median = float(gaps[gaps > 0].median())
     if math.isnan(median):
         raise SettingsError(f"--readings {path}: no meter has two readings; set detection.cadence_s")
-    return max(1.0, float(round(median)))
+    cadence_s = _snapped(median)
+    if cadence_s > LONGEST_CADENCE_S:
+        raise SettingsError(
+            f"--readings {path}: a meter's readings lie {cadence_s:,.0f} s apart; the detection takes readings at"
+            f" most {LONGEST_CADENCE_S:,.0f} s apart"
+        )
+    return cadence_s
 
 
-def _uniform(batch: pa.RecordBatch, first_number: int) -> pa.Table:
+def _snapped(seconds: float) -> float:
+    """A whole number of seconds, and a usual one where it is near.
+
+    >>> _snapped(901.2), _snapped(60.4), _snapped(62.0), _snapped(0.2)
+    (900.0, 60.0, 62.0, 1.0)
+    """
+    whole = max(1.0, float(round(seconds)))
+    return next((float(usual) for usual in CADENCES_S if abs(seconds - usual) <= usual / 100), whole)
+
+
+def _files(path: Path) -> list[Path]:
+    if not path.exists():
+        raise SettingsError(f"--readings {path}: no such file; {_HINT}")
+    if not path.is_dir():
+        return [path]
+    if (path / RUN_FILE).is_file():
+        return [path / RUN_FILE]
+    inside = (file for file in sorted(path.rglob("*")) if file.is_file() and file.name[0] not in "._")
+    files = [file for file in inside if file.name.lower().endswith(tuple(_ENDINGS))]
+    if not files:
+        raise SettingsError(f"--readings {path}: no parquet or csv file in this folder; {_HINT}")
+    return files
+
+
+def _kind(file: Path) -> str:
+    return next((kind for end, kind in _ENDINGS.items() if file.name.lower().endswith(end)), "parquet")
+
+
+def _csv_format() -> ds.CsvFileFormat:
+    """Numbers as numbers and names as text (007 is not 7), whatever the first lines look like."""
+    types = {name: SCHEMA.field(name).type for name in (*REQUIRED, *OPTIONAL) if name != "ts"}
+    return ds.CsvFileFormat(convert_options=pacsv.ConvertOptions(column_types=types))
+
+
+def _require_columns(path: Path, schema: pa.Schema) -> None:
+    found = [str(name) for name in schema.names]
+    if len(found) == 1 and (";" in found[0] or "\t" in found[0]):
+        raise SettingsError(
+            f"--readings {path}: its columns are parted by {'semicolons' if ';' in found[0] else 'tabs'}; save it with"
+            " commas, decimals with a point"
+        )
+    if not found:
+        raise SettingsError(f"--readings {path} is empty; {_HINT}")
+    missing = [name for name in REQUIRED if name not in found]
+    if missing:
+        raise SettingsError(
+            f"--readings {path}: no column {', '.join(missing)}; {look_alikes(missing, found)}it needs"
+            f" {', '.join(REQUIRED)}, and may have {', '.join(OPTIONAL)}"
+        )
+    twice = [name for name in SCHEMA.names if found.count(name) > 1]
+    if twice:
+        raise SettingsError(f"--readings {path}: column {', '.join(twice)} stands twice; keep one")
+    kind = schema.field("ts").type
+    if pa.types.is_integer(kind) or pa.types.is_floating(kind) or pa.types.is_decimal(kind):
+        raise SettingsError(
+            f"--readings {path}: column ts holds numbers ({kind}); give times: ISO text in a csv, timestamps in a"
+            " parquet file, for instance pandas.to_datetime(ts, unit='ms', utc=True)"
+        )
+
+
+def _uniform(batch: pa.RecordBatch, names: Sequence[str], first_number: int) -> pa.Table:
     columns = []
-    for field in SCHEMA:
-        if field.name == "row_number":
+    for name in names:
+        kind = SCHEMA.field(name).type
+        if name == "row_number":
             columns.append(pa.array(range(first_number, first_number + batch.num_rows), pa.int64()))
-        elif field.name in batch.schema.names:
-            columns.append(_cast(batch[field.name], field))
+        elif name in batch.schema.names:
+            columns.append(_cast(batch[name], name, kind))
         else:
-            columns.append(pa.nulls(batch.num_rows, field.type))
-    return pa.table(columns, schema=SCHEMA)
+            columns.append(pa.nulls(batch.num_rows, kind))
+    return pa.table(columns, schema=pa.schema([SCHEMA.field(name) for name in names]))
 
 
-def _cast(values: pa.Array, field: pa.Field) -> pa.Array:
+class _NoValue(ValueError):
+    """A value that its column's type cannot hold."""
+
+    def __init__(self, column: str, message: str) -> None:
+        super().__init__(message)
+        self.column = column
+
+
+def _cast(values: pa.Array, name: str, kind: pa.DataType) -> pa.Array:
     try:
-        if pa.types.is_timestamp(field.type) and pa.types.is_timestamp(values.type) and values.type.tz is None:
-            return pc.assume_timezone(values.cast(pa.timestamp("us"), safe=False), "UTC")
         if pa.types.is_dictionary(values.type):
             values = values.dictionary_decode()
-        return values.cast(field.type, safe=pa.types.is_floating(field.type))
-    except pa.ArrowInvalid as error:
-        raise SettingsError(f"--readings, column {field.name}: {error}") from None
+        if pa.types.is_timestamp(kind):
+            return _times(values)
+        return values.cast(kind, safe=pa.types.is_floating(kind))
+    except pa.ArrowException as error:
+        raise _NoValue(name, _first_line(error)) from None
+
+
+def _times(values: pa.Array) -> pa.Array:
+    if pa.types.is_string(values.type) or pa.types.is_large_string(values.type):
+        try:
+            return values.cast(pa.timestamp("us", tz="UTC"))
+        except pa.ArrowInvalid:
+            values = values.cast(pa.timestamp("us"))
+    if pa.types.is_timestamp(values.type) and values.type.tz is not None:
+        return values.cast(pa.timestamp("us", tz="UTC"), safe=False)
+    return pc.assume_timezone(values.cast(pa.timestamp("us"), safe=False), "UTC")
+
+
+def _names(ids: pa.ChunkedArray) -> set[str]:
+    return {str(name) for name in pc.unique(ids).to_pylist() if name}
+
+
+def _refused(file: Path, error: Exception) -> str:
+    """One line about a value, with its line where the file has lines."""
+    in_csv = _CSV_VALUE.search(str(error))
+    cell = _CELL.search(str(error))
+    column = error.column if isinstance(error, _NoValue) else ""
+    value = in_csv[2] if in_csv else cell[1] if cell else None
+    if in_csv and not column:
+        column = _column_at(file, int(in_csv[1]))
+    if value is None or not column:
+        where = f", column {column}" if column else ""
+        return f"--readings {file}{where}: {_first_line(error)}; {_HINT}"
+    line = _line_of(file, column, value) if _kind(file) == "csv" else None
+    wanted = "ISO time such as 2026-03-02T12:00:00Z" if column == "ts" else "number"
+    place = f", line {line}" if line else ""
+    return f"--readings {file}{place}, column {column}: {value!r} is no {wanted}; an unknown value is left empty"
+
+
+def _column_at(file: Path, place: int) -> str:
+    header = next(_csv_lines(file), [])
+    return header[place] if place < len(header) else ""
+
+
+def _line_of(file: Path, column: str, value: str) -> int | None:
+    lines = _csv_lines(file)
+    place = next(lines).index(column)
+    return next((number for number, row in enumerate(lines, 2) if len(row) > place and row[place] == value), None)
+
+
+def _csv_lines(file: Path) -> Iterator[list[str]]:
+    opened = gzip.open if file.suffix.lower() == ".gz" else open
+    with opened(file, "rt", newline="", encoding="utf-8-sig", errors="replace") as text:
+        yield from csv.reader(text)
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).splitlines() or [type(error).__name__])[0]

@@ -49,7 +49,9 @@ def test_a_file_that_is_not_there_names_the_setting(csv: Path) -> None:
 @pytest.mark.parametrize("text", ["", "id,phase\nm-1,A\n"])
 def test_a_file_without_the_meter_column_names_what_it_needs(csv: Path, text: str) -> None:
     csv.write_text(text)
-    assert "no column meter_id; it needs meter_id, feeder_id" in refusal(csv)
+    said = refusal(csv)
+    assert "no column meter_id" in said or "is empty" in said
+    assert "set lake.fleet to the CSV of your meters: meter_id, feeder_id" in said
 
 
 def test_a_meter_that_stands_twice_is_named_with_its_line(csv: Path) -> None:
@@ -59,7 +61,7 @@ def test_a_meter_that_stands_twice_is_named_with_its_line(csv: Path) -> None:
 
 def test_a_value_of_the_wrong_type_is_named_with_its_line(csv: Path) -> None:
     csv.write_text("meter_id,nominal_voltage_v\nm-1,230\nm-2,230 V\n")
-    assert "line 3: nominal_voltage_v = '230 V' is no double" in refusal(csv)
+    assert "line 3: nominal_voltage_v = '230 V' is no number" in refusal(csv)
 
 
 def test_loading_twice_replaces_the_meters(csv: Path, tmp_path: Path) -> None:
@@ -70,3 +72,27 @@ def test_loading_twice_replaces_the_meters(csv: Path, tmp_path: Path) -> None:
         load_reference_tables(settings)
     with open_lake(settings) as lake:
         assert lake.execute("SELECT meter_id FROM meters").fetchall() == [("m-3",)]
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        (b"meter_id,nominal_voltage_v\nm,0\n", "line 2: nominal_voltage_v = 0 is outside 50 to"),
+        (b"meter_id,nominal_voltage_v\nm,nan\n", "nominal_voltage_v = 'nan' is no number"),
+        (b"meter_id,rated_current_a\nm,-1\n", "rated_current_a = -1 is outside"),
+        (b"meter_id;phase\nm;A\n", "parted by semicolons"),
+        (b"meter_id,feeder_id\nm,Z\xfcrich\n", "0xfc is not UTF-8"),
+        (b"PAR1\x00", "is a parquet file"),
+        (b"meter_id,phase\nm,A,B\n", "line 2: 3 fields"),
+        (b"meter_id,phase\n,A\n", "line 2: meter_id is empty"),
+        (b"meter_id\n", "names no meter"),
+    ],
+)
+def test_every_ordinary_mistake_is_one_line(csv: Path, content: bytes, said: str) -> None:
+    csv.write_bytes(content)
+    assert said in refusal(csv)
+
+
+def test_a_byte_order_mark_is_read_over(csv: Path) -> None:
+    csv.write_bytes(b"\xef\xbb\xbfmeter_id\nm-1\n")
+    assert [row[0] for row in read_csv(csv, METERS)] == ["m-1"]

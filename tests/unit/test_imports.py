@@ -20,7 +20,7 @@ LEVELS: tuple[tuple[str, ...], ...] = (
     ("pipelines.errors", "pipelines.durations", "pipelines.conf_files", "pipelines.credentials",
      "pipelines.secret_files", "pipelines.places", "pipelines.write_times", "pipelines.kafka_refusals",
      "pipelines.addresses"),
-    ("pipelines.detection_settings",),
+    ("pipelines.detection_settings", "pipelines.csv_files"),
     ("pipelines.watch_settings", "pipelines.console_settings", "pipelines.quality_settings",
      "pipelines.place_settings"),
     ("pipelines.settings", "pipelines.contract", "pipelines.setting_facts", "pipelines.package"),

@@ -11,7 +11,8 @@ import pyarrow.parquet as pq
 import pytest
 
 from pipelines.errors import SettingsError
-from pipelines.jobs.reading_files import SCHEMA, cadence_of, open_readings, write_uniform
+from pipelines.jobs.reading_files import SCHEMA, Written, cadence_of, open_readings, write_uniform
+from pipelines.jobs.reading_match import mismatches
 
 NOON = datetime(2026, 3, 2, 12, tzinfo=UTC)
 
@@ -57,6 +58,30 @@ def test_what_is_no_reading_is_one_clear_error(tmp_path: Path, content: str, sai
         uniform(path, tmp_path / "out.parquet")
 
 
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        ("", "name a parquet or csv"),
+        ("meter_id,ts,voltage_v\n", "holds no reading"),
+        ("meter_id;ts;voltage_v\nm;2026-03-02;230,1\n", "semicolons"),
+        ("meter_id,ts,voltage_v\nm,1778479201792,230\n", "ts holds numbers"),
+        (
+            "meter_id,ts,voltage_v\nm,2026-03-02T12:00:00Z,1\nm,2026-03-02T12:01:00Z,bad\n",
+            "line 3, column voltage_v: 'bad'",
+        ),
+        ("meter_id,ts,voltage_v\nm,11.05.2026 18:01:04,230\n", "line 2, column ts: '11.05.2026 18:01:04'"),
+        ("meter_id,ts,voltage\nm,2026-03-02T12:00:00Z,230\n", "did you mean voltage as voltage_v"),
+    ],
+)
+def test_every_ordinary_mistake_is_one_line(tmp_path: Path, content: str, said: str) -> None:
+    path = tmp_path / "in.CSV"
+    path.write_text(content)
+    with pytest.raises(SettingsError) as caught:
+        uniform(path, tmp_path / "out.parquet")
+    assert said in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
 def test_a_missing_or_foreign_file_is_one_clear_error(tmp_path: Path) -> None:
     with pytest.raises(SettingsError, match="no such file"):
         open_readings(tmp_path / "none.parquet")
@@ -74,3 +99,13 @@ def test_cadence_is_the_median_gap_of_a_meter(tmp_path: Path) -> None:
     pq.write_table(table.slice(0, 1), tmp_path / "one.parquet")
     with pytest.raises(SettingsError, match="no meter has two readings"):
         cadence_of(open_readings(tmp_path / "one.parquet"), tmp_path)
+
+
+def test_what_fits_no_fleet_is_refused_and_what_fits_in_part_is_told() -> None:
+    written = Written(3, {"m1", "m2", "m3"}, {"m1", "m2"})
+    assert list(mismatches(written, {"m1", "m3"})) == [
+        "1 of 3 meters are unknown to the fleet: m2",
+        "1 of 3 meters have no valid reading: m3",
+    ]
+    with pytest.raises(SettingsError, match="knows no meter of the readings"):
+        list(mismatches(written, {"M1"}))

@@ -151,7 +151,7 @@ def test_labels_of_the_only_feeder_need_not_name_it(tmp_path: Path) -> None:
 def test_labels_without_a_column_are_refused(tmp_path: Path) -> None:
     path = tmp_path / "events.csv"
     path.write_text("kind,scope\nsag,meter\n")
-    with pytest.raises(SettingsError, match="no column end, meter_id, start"):
+    with pytest.raises(SettingsError, match="no column meter_id, start, end"):
         read_labels(path, FLEET)
 
 
@@ -184,3 +184,23 @@ def test_children_of_a_feeders_incident_are_no_episodes_of_their_own() -> None:
     assert evaluate(run)["gridwatch"]["all"]["episodes"] == 2
     run.incidents["parent_id"] = "feeder"
     assert evaluate(run)["gridwatch"]["all"]["episodes"] == 1
+
+
+@pytest.mark.parametrize(
+    ("line", "said"),
+    [
+        ("sag,Meter,m1,2026-03-02T12:00Z,2026-03-02T12:01Z", "scope = 'Meter'"),
+        ("sag,meter,m1,2026-03-02T12:02Z,2026-03-02T12:01Z", "is before start"),
+        ("sag,meter,m1,2026-03-02T12:02Z,", "end = ''"),
+        ("sag,meter,m1,yesterday,2026-03-02T12:01Z", "start = 'yesterday'"),
+        ("sag,meter,,2026-03-02T12:00Z,2026-03-02T12:01Z", "no meter_id"),
+        ("weird,meter,m1,2026-03-02T12:00Z,2026-03-02T12:01Z", "kind = 'weird'"),
+    ],
+)
+def test_a_label_that_cannot_be_is_one_line(tmp_path: Path, line: str, said: str) -> None:
+    path = tmp_path / "labels.csv"
+    path.write_text(f"kind,scope,meter_id,start,end\n{line}\n")
+    with pytest.raises(SettingsError) as caught:
+        read_labels(path, FLEET)
+    assert said in str(caught.value)
+    assert "line 2" in str(caught.value)
