@@ -11,6 +11,10 @@ class NotHeld(AssertionError):
     """The row's expectation is not met; the text is the reason in the report."""
 
 
+class NotTried(AssertionError):
+    """The fault could not be brought about in time, so nothing is known of the row: it is tried again."""
+
+
 class Ended(NotHeld):
     """The pipeline ended by itself, and no supervisor would start it again."""
 
@@ -19,6 +23,12 @@ def require(holds: bool, reason: str) -> None:
     """Raises NotHeld with the reason unless it holds."""
     if not holds:
         raise NotHeld(reason)
+
+
+def bring_about(came: bool, what_failed: str) -> None:
+    """Raises NotTried unless the fault, or what it needs, came about. Never for what the row is to show."""
+    if not came:
+        raise NotTried(what_failed)
 
 
 def newest(folder: Path) -> int:

@@ -10,7 +10,7 @@ from typing import Any
 
 from pipelines.errors import GridwatchError
 from tests.faults.bench import Bench
-from tests.faults.expect import NotHeld
+from tests.faults.expect import NotHeld, NotTried
 
 Figures = dict[str, Any]
 Run = Callable[[Bench], Figures]
@@ -31,6 +31,9 @@ class Row:
 
 
 ROWS: dict[int, Row] = {}
+ATTEMPTS = 3
+"""How often a fault is tried to be brought about."""
+
 LAST = (15, 14)
 """They spoil the topics of the shared scene, so they run after all others, in this order."""
 
@@ -53,14 +56,17 @@ def in_order(numbers: Iterable[int]) -> list[Row]:
 
 
 def try_row(one: Row, bench: Bench) -> dict[str, Any]:
-    """Run a row; an expectation that is not met is its reason. The shared scenes survive or are made anew."""
+    """Run a row; an expectation that is not met is its reason. The shared scenes survive or are made anew.
+
+    A row whose fault could not be brought about is tried again; `not_tried` of the result says why each time.
+    """
     began = time.monotonic()
     figures: Figures = {}
+    not_tried: list[str] = []
     reason = WAITING.get(one.number)
     if reason is None:
         try:
-            with bench.healed():
-                figures = one.run(bench)
+            figures = _run(one, bench, not_tried)
         except (NotHeld, AssertionError, GridwatchError, OSError, TimeoutError) as problem:
             reason = f"{type(problem).__name__}: {problem}" if not isinstance(problem, NotHeld) else str(problem)
             bench.forget_shared()
@@ -75,5 +81,19 @@ def try_row(one: Row, bench: Bench) -> dict[str, Any]:
         "held": reason is None,
         "reason": reason,
         "seconds": round(time.monotonic() - began, 1),
+        "not_tried": not_tried,
         "figures": figures,
     }
+
+
+def _run(one: Row, bench: Bench, not_tried: list[str]) -> Figures:
+    while True:
+        try:
+            with bench.healed():
+                return one.run(bench)
+        except NotTried as problem:
+            not_tried.append(str(problem))
+            bench.say(f"row {one.number}: not brought about: {problem}")
+            if len(not_tried) == ATTEMPTS:
+                raise
+            bench.forget_shared()

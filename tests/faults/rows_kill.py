@@ -9,7 +9,7 @@ from pathlib import Path
 
 from pipelines.local.processes import wait_until
 from tests.faults.bench import Bench
-from tests.faults.expect import newest, require
+from tests.faults.expect import bring_about, newest, require
 from tests.faults.kafka_proxy import PRODUCE
 from tests.faults.matrix import Figures, row
 from tests.faults.scene import Scene
@@ -77,18 +77,24 @@ def send_spike(scene: Scene) -> Sent:
     return scene.traffic.send_values([(meter, value)], kind=SPIKE)[0]
 
 
+def _come_to_rest(scene: Scene) -> None:
+    """No query has work: a batch of another one that waits for its reply would keep a task slot from the archive."""
+    scene.traffic.send_polls(3)
+    scene.catch_up()
+    bring_about(wait_until(Rest(scene.direct, quiet_s=5), 120, poll_s=0.2), "the queries do not come to rest")
+
+
 @row(2, "kill between the Delta commit and the Kafka send", "the anomaly reaches Kafka after restart", short=True)
 def kill_before_the_send(bench: Bench) -> Figures:
     """The proxy holds every Produce request back, so what is in Delta is not in Kafka when the kill comes."""
     scene = bench.main
-    scene.traffic.send_polls(3)
-    scene.catch_up()
+    _come_to_rest(scene)
     bench.proxy.faults.hold_requests = frozenset({PRODUCE})
     spike = send_spike(scene)
-    stored = wait_until(lambda: scene.has_archived({spike.partition: spike.offset + 1}), 60, poll_s=0.05)
-    require(stored, "Delta did not commit the batch while Kafka took nothing")
+    stored = wait_until(lambda: scene.has_archived({spike.partition: spike.offset + 1}), 120, poll_s=0.05)
+    bring_about(stored, "Delta did not commit the batch while Kafka took nothing")
     held = wait_until(lambda: bench.proxy.passed.held.get(PRODUCE, 0) > 0, 60, poll_s=0.02)
-    require(held, "the pipeline never tried to send")
+    bring_about(held, "the pipeline never tried to send")
     scene.kill()
     early = not scene.has_anomaly_of(spike)
     bench.proxy.heal()
@@ -100,10 +106,7 @@ def kill_before_the_send(bench: Bench) -> Figures:
 def kill_before_the_commit_log(bench: Bench) -> Figures:
     """Kafka has taken the anomaly and its reply is lost: all sinks are done and the batch is not noted as done."""
     scene = bench.main
-    scene.traffic.send_polls(3)
-    scene.catch_up()
-    # A batch of another query that waits for its reply would keep a task slot from the archive.
-    require(wait_until(Rest(scene.direct, quiet_s=5), 120, poll_s=0.2), "the queries do not come to rest")
+    _come_to_rest(scene)
     before = scene.check()
     bench.proxy.faults.lose_replies = frozenset({PRODUCE})
     spike = send_spike(scene)
@@ -112,7 +115,7 @@ def kill_before_the_commit_log(bench: Bench) -> Figures:
     scene.kill()
     bench.proxy.heal()
     require(sent, "the anomaly never reached Kafka")
-    require(open_batch == 1, "the batch was noted as done before the kill")
+    bring_about(open_batch == 1, "the batch was noted as done before the kill")
     figures = scene.settle()
     repeated = figures["repeated_in_kafka"] - before["repeated_in_kafka"]
     require(repeated > 0, "the batch was not replayed: nothing was sent again")
@@ -133,7 +136,7 @@ def kill_amid_snapshots(bench: Bench) -> Figures:
             known = snapshots(state)
             seen = wait_until(lambda known=known: bool(snapshots(state) - known), 60, poll_s=0.002)
             scene.kill()
-            require(seen, "no snapshot within 60 s")
+            bring_about(seen, "no snapshot within 60 s")
             bench.say(f"row 4: kill {number} of {kills} as a snapshot was written")
     return {"kills": kills, **scene.settle(300)}
 
