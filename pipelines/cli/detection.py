@@ -143,7 +143,7 @@ def detect(args: argparse.Namespace) -> int:
         for line in gaps(args.fleet, list(read_csv(args.fleet, METERS, option="--fleet")), option="--fleet"):
             say(f"warning: {line}")
     settings = with_measured_cadence(settings_of(args), args.readings)
-    is_short = sum(block.num_rows for block in blocks(open_readings(args.readings))) < FEW_READINGS
+    is_short = sum(block.num_rows for block in blocks(open_readings(args.readings), ("meter_id",))) < FEW_READINGS
     spark = build_session(settings, app_name="gridwatch-detect", jvm_options=FIRST_COMPILER if is_short else "")
     try:
         outcome = run(spark, settings, readings=args.readings, fleet=args.fleet, out=args.out, say=say_timed)

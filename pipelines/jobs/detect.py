@@ -15,7 +15,7 @@ from pipelines.fleet import read_csv
 from pipelines.jobs.context import Say
 from pipelines.jobs.detection import build, incidents_of
 from pipelines.jobs.reading_files import open_readings, write_uniform
-from pipelines.jobs.reading_match import mismatches
+from pipelines.jobs.reading_match import Pace, mismatches, slower
 from pipelines.settings import Settings
 from pipelines.small_tables import arrow_schema
 from pipelines.tables import INCIDENTS, METERS
@@ -60,9 +60,12 @@ def _detect(
     spark: SparkSession, settings: Settings, raw: DataFrame, total: int, meters: DataFrame, out: Path, say: Say
 ) -> Outcome:
     usable = as_readings(raw).persist()
-    kept = usable.count()
-    repeated = usable.where("is_resent").count()
+    paces = [Pace(*row) for row in _paces(usable).collect()]
+    kept = sum(pace.readings for pace in paces)
+    repeated = sum(pace.repeated for pace in paces)
     say(f"{total:,} readings, {total - kept:,} refused, {repeated:,} repeated")
+    for line in slower(paces, settings.detection.cadence_s):
+        say(f"warning: {line}")
     detected = build(usable, meters, None, settings=settings)
     say("detected")
     rows = _write_frame(detected.windows.drop("window_date"), out / "windows.parquet")
@@ -75,6 +78,12 @@ def _detect(
     by_type = {row[0]: row[1] for row in counted}
     alerts = sum(row["alerts"] for row in incidents)
     return Outcome(total, total - kept, repeated, rows, by_type, len(incidents), alerts)
+
+
+def _paces(usable: DataFrame) -> DataFrame:
+    """One row a meter in the order of `Pace`; span in seconds."""
+    span = F.max("event_ts").cast("double") - F.min("event_ts").cast("double")
+    return usable.groupBy("meter_id").agg(F.count("*"), F.sum(F.col("is_resent").cast("int")), span)
 
 
 def as_readings(rows: DataFrame) -> DataFrame:

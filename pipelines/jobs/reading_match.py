@@ -1,11 +1,38 @@
-"""Whether readings and fleet are of the same meters."""
+"""Whether readings, fleet and the declared cadence belong together."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from typing import NamedTuple
 
 from pipelines.errors import SettingsError
 from pipelines.jobs.reading_files import Written
+
+
+class Pace(NamedTuple):
+    """How often a meter reports: usable readings, those among them that repeat a time, seconds from first to last."""
+
+    meter_id: str
+    readings: int
+    repeated: int
+    span_s: float
+
+    @property
+    def gap_s(self) -> float:
+        """Mean seconds between two readings; 0 for fewer than two."""
+        return self.span_s / max(self.readings - self.repeated - 1, 1)
+
+
+def slower(paces: Iterable[Pace], cadence_s: float) -> Iterator[str]:
+    """A line when meters have fewer than half the readings that the cadence (s) gives, with the usual gap of each."""
+    paces = list(paces)
+    slow = sorted((pace for pace in paces if pace.gap_s > 2 * cadence_s), key=lambda pace: -pace.gap_s)
+    if slow:
+        named = _some([f"{pace.meter_id} one in {pace.gap_s:,.0f} s" for pace in slow])
+        yield (
+            f"{len(slow):,} of {len(paces):,} meters have fewer than half the readings that one every {cadence_s:g} s"
+            f" gives: {named}; a file for each cadence finds more"
+        )
 
 
 def mismatches(written: Written, known: set[str] | None) -> Iterator[str]:
@@ -16,16 +43,16 @@ def mismatches(written: Written, known: set[str] | None) -> Iterator[str]:
     if known is None:
         yield "no --fleet: feeder rules, voltage_step, voltage_drift and overcurrent are silent"
     else:
-        unknown = written.meters - known
-        if unknown == written.meters:
+        unknown = sorted(written.meters - known)
+        if len(unknown) == len(written.meters):
             raise SettingsError(
                 f"--fleet knows no meter of the readings ({_some(unknown)}); name the fleet of these readings"
             )
         if unknown:
             yield f"{len(unknown):,} of {len(written.meters):,} meters are unknown to the fleet: {_some(unknown)}"
-    if useless := written.meters - written.usable:
+    if useless := sorted(written.meters - written.usable):
         yield f"{len(useless):,} of {len(written.meters):,} meters have no valid reading: {_some(useless)}"
 
 
-def _some(names: set[str]) -> str:
-    return ", ".join(sorted(names)[:5]) + (" ..." if len(names) > 5 else "")
+def _some(names: list[str]) -> str:
+    return ", ".join(names[:5]) + (" ..." if len(names) > 5 else "")

@@ -12,7 +12,7 @@ import pytest
 
 from pipelines.errors import SettingsError
 from pipelines.jobs.reading_files import SCHEMA, Written, cadence_of, open_readings, write_uniform
-from pipelines.jobs.reading_match import mismatches
+from pipelines.jobs.reading_match import Pace, mismatches, slower
 
 NOON = datetime(2026, 3, 2, 12, tzinfo=UTC)
 
@@ -109,3 +109,17 @@ def test_what_fits_no_fleet_is_refused_and_what_fits_in_part_is_told() -> None:
     ]
     with pytest.raises(SettingsError, match="knows no meter of the readings"):
         list(mismatches(written, {"M1"}))
+
+
+def test_meters_that_report_more_slowly_than_the_cadence_are_named() -> None:
+    day = 86_400.0
+    paces = [Pace("even", 1441, 0, day), Pace("slow", 145, 0, day), Pace("once", 1, 0, 0.0)]
+    (line,) = slower(paces, 60.0)
+    assert "1 of 3 meters" in line
+    assert "slow one in 600 s" in line
+    assert "even" not in line
+
+
+def test_repeats_do_not_hide_a_slow_meter() -> None:
+    assert list(slower([Pace("m", 1441, 0, 86_400.0)], 60.0)) == []
+    assert list(slower([Pace("m", 1441, 1296, 86_400.0)], 60.0))
