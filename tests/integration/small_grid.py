@@ -14,6 +14,7 @@ from kafka import KafkaProducer
 from pipelines.settings import Settings
 from pipelines.small_tables import arrow_schema, create_tables, replace_rows
 from pipelines.tables import ANOMALIES, AUDIT, METER_WINDOWS, METERS, READINGS, Table
+from pipelines.transforms.rules import RULE_VERSION
 
 MINUTES = 40
 END = datetime.now(UTC).replace(second=0, microsecond=0)
@@ -68,7 +69,7 @@ def write_lake(settings: Settings) -> None:
          "stage": one["stage"], "meter_id": one["meterId"], "feeder_id": one["feederId"],
          "event_ts": datetime.fromtimestamp(one["eventTime"] / 1000, UTC), "score": one["score"],
          "observed": one["observed"], "deviation": one["deviation"], "threshold_used": one["thresholdUsed"],
-         "message": one["message"], "event_date": END.date(), "rule_version": "2"}
+         "message": one["message"], "event_date": END.date(), "rule_version": RULE_VERSION}
         for one in found
     ])  # fmt: skip
 
@@ -97,7 +98,7 @@ def anomaly(name: str, meter: str = SICK, at: datetime | None = None, **changes:
         "anomalyId": name, "anomalyType": "undervoltage", "severity": "WARNING", "stage": "reading", "meterId": meter,
         "feederId": feeder_of(meter), "eventTime": epoch_ms(at or END), "detectedAt": int(time.time() * 1000),
         "score": 1.2, "observed": 196.0, "deviation": -11.0, "thresholdUsed": 207.0, "baseline": None,
-        "ruleVersion": "2", "message": f"Meter {meter}: 196.0 V is below the band's lower limit of 207.0 V.",
+        "ruleVersion": RULE_VERSION, "message": f"Meter {meter}: 196.0 V is below the band's lower limit of 207.0 V.",
         "originalEvent": None,
         "source": {"topic": "t", "partition": 0, "offset": 1, "timestamp": int(time.time() * 1000) - 5},
     } | changes  # fmt: skip

@@ -23,6 +23,7 @@ from generator.scenario import build_scenario, readings_between
 from pipelines.settings import Settings
 from pipelines.small_tables import append_rows, arrow_schema, create_tables
 from pipelines.tables import TABLES
+from pipelines.transforms.rules import RULE_VERSION
 
 DAY = date(2026, 3, 1)
 START = datetime(2026, 3, 1, tzinfo=UTC)
@@ -185,7 +186,7 @@ def _anomalies(readings: Frame) -> Frame:
     source = {"topic": TOPIC, "partition": int(one["kafka_partition"]), "offset": int(one["kafka_offset"]),
               "timestamp": 0}  # fmt: skip
     at = pd.Timestamp(FOUND_AT)
-    common = {"severity": "WARNING", "detected_at": at, "rule_version": "2", "score": 1.5, "message": "Odd.",
+    common = {"severity": "WARNING", "detected_at": at, "rule_version": RULE_VERSION, "score": 1.5, "message": "Odd.",
               "meter_id": one["meter_id"], "feeder_id": "f-001", "event_date": DAY, "source": None}  # fmt: skip
     return pd.DataFrame(
         [
