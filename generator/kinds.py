@@ -41,7 +41,7 @@ _KINDS = (
     Kind("spike", "meter", (0, 0), (1.11, 1.195), ("voltage_spike", "overvoltage", DEVIATION), "high"),
     Kind("interruption", "meter", (2, 10), (0, 0), ("interruption", SUSTAINED, DEVIATION), "low"),
     Kind("glitch", "meter", (0, 0), (0, 1), ("implausible_value",)),
-    Kind("step", "meter", (10, 40), (0.042, 0.05), ("voltage_step", DEVIATION), "shift"),
+    Kind("step", "meter", (10, 40), (0.042, 0.05), ("voltage_step", "voltage_drift", DEVIATION), "shift"),
     Kind("drift", "meter", (240, 480), (0.036, 0.04), ("voltage_drift", "voltage_step"), "", 1440, False),
     Kind("stuck", "meter", (20, 90), (0, 0), ("stuck_sensor",), "", 16),
     Kind("noisy", "meter", (20, 60), (0.015, 0.018), ("noisy_sensor", DEVIATION), "shift"),

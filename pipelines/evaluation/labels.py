@@ -22,7 +22,7 @@ EXPECTED = {
     "interruption": "interruption|sustained_undervoltage|voltage_deviation",
     "glitch": "voltage_deviation|implausible_value",
     "unit_x10": "implausible_value",
-    "step": "voltage_step|voltage_deviation",
+    "step": "voltage_step|voltage_drift|voltage_deviation",
     "drift": "voltage_drift|voltage_step",
     "stuck": "stuck_sensor",
     "noisy": "noisy_sensor|voltage_deviation",

@@ -160,8 +160,7 @@ class Supervisor:
         return sum(records for _, records in lags({"archive": done or {}}, ends))
 
     def _explain(self, query: StreamingQuery) -> GridwatchError:
-        failure = str(query.exception() or f"query {query.name} ended")
-        self.say(failure)
+        failure = str(query.exception() or f"query {query.name} ended")  # Spark's own log has it whole
         problem = explain_failure(failure, f"query {query.name}")
         if isinstance(problem, DataRefused):
             with suppress(GridwatchError, *CLIENT_ERRORS):

@@ -22,16 +22,15 @@ def daily_profiles(measured: DataFrame, *, detection: Detection) -> DataFrame:
     In: rows of meter_windows of whole days with the columns of `attach_meters` and `measure`. A day counts when the
     meter reported in 90 % of its possible window ends. The figures leave out windows in which the rule itself would
     speak, unless these are more than a tenth: a fault must not make its meter deaf the day after. residual_offset_v
-    leaves out those of a stuck sensor however many they are, since they say nothing of the voltage; it is null when
-    fewer than half of the day's windows are left.
+    leaves out those of a stuck sensor and of a step however many they are: the day after, a meter that has come back
+    must not look as if it had left. It is null when fewer than half of the day's windows are left.
     """
     d = detection
     deviation = F.when(~F.col("is_feeders"), F.abs("deviation_v"))
     noise_limit = F.col("nominal_voltage_v") * d.noise_pu
-    odd = {"is_stuck": stuck_sensor(d).isNotNull(), "is_off": voltage_step(d).isNotNull()}
-    by_day = (
-        measured.where(F.col("n") > 0).withColumns(odd).groupBy("meter_id", F.col("window_date").alias("profile_date"))
-    )
+    is_elsewhere = stuck_sensor(d).isNotNull() | voltage_step(d).isNotNull()
+    judged = measured.where(F.col("n") > 0).withColumn("is_elsewhere", is_elsewhere)
+    by_day = judged.groupBy("meter_id", F.col("window_date").alias("profile_date"))
     figures = by_day.agg(
         F.count(F.lit(1)).alias("windows"),
         _p99(deviation, unless=F.col("deviates")).alias("p99_deviation_v"),
@@ -43,18 +42,13 @@ def daily_profiles(measured: DataFrame, *, detection: Detection) -> DataFrame:
     return figures.where(F.col("windows") >= FULL_DAY * possible).select(*PROFILES.column_names)
 
 
-def _p99(value: Column, *, unless: Column) -> Column:
-    return _percentile(value, 0.99, unless=unless)
-
-
 def _offset() -> Column:
-    is_stuck = F.col("is_stuck")
-    measured = F.when(~is_stuck, F.col("residual_v"))
-    is_known = F.count_if(~is_stuck) * 2 >= F.count(F.lit(1))
-    return F.when(is_known, _percentile(measured, 0.5, unless=~is_stuck & F.col("is_off")))
+    is_usual = ~F.col("is_elsewhere")
+    is_known = F.count_if(is_usual) * 2 >= F.count(F.lit(1))
+    return F.when(is_known, F.median(F.when(is_usual, F.col("residual_v"))))
 
 
-def _percentile(value: Column, part: float, *, unless: Column) -> Column:
+def _p99(value: Column, *, unless: Column) -> Column:
     spoken = F.coalesce(unless, F.lit(False))
     is_rare = F.avg(F.when(spoken, 1.0).otherwise(0.0)) <= ALARMS_AT_MOST
-    return F.when(is_rare, F.percentile(F.when(~spoken, value), part)).otherwise(F.percentile(value, part))
+    return F.when(is_rare, F.percentile(F.when(~spoken, value), 0.99)).otherwise(F.percentile(value, 0.99))

@@ -20,7 +20,7 @@ DAYS: dict[str, tuple[list[tuple[int, float, dict[str, Any]]], float | None]] = 
     "stuck for a part of it": ([(9, -1.0, {}), (9, 1.0, {}), (14, 6.0, STUCK)], 0.0),
     "stuck for most of it": ([(12, 1.0, {}), (20, 6.0, STUCK)], None),
     "a step of a few slides": ([(15, -1.0, {}), (14, 1.0, {}), (3, 9.0, {})], -1.0),
-    "a meter that always lies far off": ([(32, 9.0, {})], 9.0),
+    "a step for most of it": ([(12, 1.0, {}), (20, 9.0, {})], None),
 }
 
 

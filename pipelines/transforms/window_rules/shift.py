@@ -10,6 +10,7 @@ from pyspark.sql import functions as F
 from pipelines.settings import Detection
 from pipelines.transforms.anomalies import finding
 from pipelines.transforms.window_rules.measures import slides_in
+from pipelines.transforms.window_rules.sensor import stuck_sensor
 
 
 def voltage_step(d: Detection) -> Column:
@@ -43,17 +44,19 @@ def voltage_drift(d: Detection) -> Column:
     """Median distance to the feeder over 30 min (or one slide, when that is longer), beyond 2.5 % Un of the last full
     day's residual_offset: WARNING.
 
-    Silent without a profile of the day before ("no history"), without three meters to compare with, and when fewer
-    than half of the span's tested parts have a distance.
+    Silent without a profile of the day before ("no history"), without three meters to compare with, when fewer
+    than half of the span's tested parts have a distance, and while stuck_sensor speaks: the feeder moves, the value
+    does not.
     """
     expected = F.col("residual_offset_v")
     value = F.col("residual_median_v") - expected
     enough = F.col("residual_n") * 2 >= slides_in(d.drift_s, d)
+    is_moving = stuck_sensor(d).isNull()
     limit = F.col("nominal_voltage_v") * d.drift_pu
     minutes = int(max(d.drift_s, d.slide_s) // 60)
     return finding(
         "voltage_drift",
-        severity=F.when(enough & (F.abs(value) > limit), "WARNING"),
+        severity=F.when(enough & is_moving & (F.abs(value) > limit), "WARNING"),
         observed=F.col("residual_median_v"),
         threshold=limit,
         deviation=value,
