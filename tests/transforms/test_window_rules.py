@@ -80,6 +80,7 @@ def apart(residual_v: float, *ends: int, **more: Any) -> Windows:
     return [{"end": end, "residual_v": residual_v, **more} for end in ends or (0,)]
 
 
+FLAT = {"min_v": 231.0, "mean_v": 231.0, "max_v": 231.0}
 HALF_HOUR = tuple(range(-60, -1800, -60))
 NOISE, STEP, DRIFT = {"m noisy_sensor WARNING"}, {"m voltage_step WARNING"}, {"m voltage_drift WARNING"}
 RISE = {"m temperature_rise WARNING"}
@@ -276,6 +277,12 @@ CASES: list[Case] = [
     ("no history", apart(6.0), apart(6.0, *HALF_HOUR), NONE),
     ("it was like that the day before", apart(6.0, residual_offset_v=1.0), apart(6.0, *HALF_HOUR), NONE),
     ("it left where it was", apart(0.0, residual_offset_v=6.0), apart(0.0, *HALF_HOUR), DRIFT),
+    (
+        "it is stuck, and its feeder moves",
+        apart(6.0, residual_offset_v=0.0, **FLAT),
+        apart(6.0, *HALF_HOUR, **FLAT),
+        {"m stuck_sensor WARNING"},
+    ),
     ("12 min of 30", apart(6.0, residual_offset_v=0.0), apart(6.0, *HALF_HOUR[:11]), NONE),
     ("20 °C within 15 min", [{"end": 0, "tested_max_temperature_c": 40.0}], [{"end": -300}, {"end": -600}], RISE),
     ("19.9 °C", [{"end": 0, "tested_max_temperature_c": 39.9}], [{"end": -300}, {"end": -600}], NONE),
