@@ -161,7 +161,7 @@ def evaluate(args: argparse.Namespace) -> int:
     from pipelines.errors import SettingsError
     from pipelines.evaluation.evaluate import evaluate as run
     from pipelines.evaluation.evaluate import read_run
-    from pipelines.evaluation.match import require_match
+    from pipelines.evaluation.match import require_match, usable
     from pipelines.evaluation.plots import draw
     from pipelines.evaluation.report import tables
     from pipelines.jobs.reading_files import blocks, open_readings
@@ -171,9 +171,9 @@ def evaluate(args: argparse.Namespace) -> int:
         require_writable_folder("--plots", args.plots)
     fleet = _read_fleet(args.fleet)
     rows = [block.to_pandas() for block in blocks(open_readings(args.readings), ("meter_id", "ts", "voltage_v"))]
-    readings = pd.concat(rows, ignore_index=True) if rows else pd.DataFrame()
+    readings = usable(pd.concat(rows, ignore_index=True)) if rows else pd.DataFrame()
     if readings.empty:
-        raise SettingsError(f"--readings {args.readings} holds no reading; name those of that detect")
+        raise SettingsError(f"--readings {args.readings} holds no valid reading; name those of that detect")
     evaluated = read_run(args.results, readings, fleet, args.labels)
     for line in require_match(evaluated, fleet):
         say(f"warning: {line}")

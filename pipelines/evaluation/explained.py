@@ -125,10 +125,11 @@ def between(alarms: pd.DataFrame, start: pd.Timestamp, end: pd.Timestamp) -> pd.
 
 
 def explained(alarms: Mapping[str, pd.DataFrame], found: Mapping[str, Sequence[Span]]) -> list[Any]:
-    """Index of the alarms (`by_scope`) that lie within a span of their scope and episode."""
+    """Index of the alarms (`by_scope`) that lie within a span of their scope and episode, each up to its own reach."""
     inside: list[Any] = []
     for scope, some in found.items():
         for span in some:
             rows = between(alarms[scope], span.label.start, span.until)
-            inside.extend(rows.index[rows["episode"].isin(span.episodes)])
+            in_reach = rows["ts"] <= span.label.end + pd.to_timedelta(rows["until_s"], unit="s")
+            inside.extend(rows.index[rows["episode"].isin(span.episodes) & in_reach])
     return inside

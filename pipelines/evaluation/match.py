@@ -4,10 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+import numpy as np
 import pandas as pd
 
 from pipelines.errors import SettingsError
 from pipelines.evaluation.evaluate import Run
+
+
+def usable(readings: pd.DataFrame) -> pd.DataFrame:
+    """The readings that `detect` takes: with a meter, a time and a finite voltage (V)."""
+    is_usable = readings["meter_id"].fillna("").ne("") & readings["ts"].notna() & np.isfinite(readings["voltage_v"])
+    return readings[is_usable].reset_index(drop=True)
 
 
 def require_match(run: Run, fleet: pd.DataFrame) -> Iterator[str]:

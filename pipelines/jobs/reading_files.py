@@ -63,13 +63,15 @@ def open_readings(path: Path) -> ds.Dataset:
     if len(kinds) > 1:
         raise SettingsError(f"--readings {path} holds parquet and csv files; name one of them, or a folder of one kind")
     is_csv = kinds == {"csv"}
-    if is_csv:
-        _require_columns(path, pa.schema([(name.strip(), pa.string()) for name in next(_csv_lines(files[0]), [])]))
     try:
+        if is_csv:
+            _require_columns(path, pa.schema([(name, pa.string()) for name in next(_csv_lines(files[0]), [])]))
         rows = ds.dataset([str(file) for file in files], format=_csv_format() if is_csv else "parquet")
-    except (pa.ArrowException, OSError) as error:
+        _require_columns(path, rows.schema)
+        if len(files) > 1:
+            _require_alike(rows)
+    except (pa.ArrowException, OSError, EOFError, csv.Error) as error:
         raise SettingsError(_refused(files[0], error)) from None
-    _require_columns(path, rows.schema)
     return rows
 
 
@@ -198,6 +200,19 @@ def _require_columns(path: Path, schema: pa.Schema) -> None:
             f"--readings {path}: column ts holds numbers ({kind}); give times: ISO text in a csv, timestamps in a"
             " parquet file, for instance pandas.to_datetime(ts, unit='ms', utc=True)"
         )
+
+
+def _require_alike(rows: ds.Dataset) -> None:
+    """Of files with other columns than the first the dataset would give nulls."""
+    wanted = {name for name in SCHEMA.names if name in rows.schema.names}
+    for fragment in rows.get_fragments():
+        found = {name for name in SCHEMA.names if name in fragment.physical_schema.names}
+        if found != wanted:
+            raise SettingsError(
+                f"--readings {fragment.path}: column {', '.join(sorted(found ^ wanted))} is"
+                f" {'missing' if wanted - found else 'there'}, unlike in {rows.files[0]}; name them one by one, or make"
+                " them alike"
+            )
 
 
 def _uniform(batch: pa.RecordBatch, names: Sequence[str], first_number: int) -> pa.Table:

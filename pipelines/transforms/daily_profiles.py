@@ -44,8 +44,8 @@ def daily_profiles(measured: DataFrame, *, detection: Detection) -> DataFrame:
 
 def _offset() -> Column:
     is_usual = ~F.col("is_elsewhere")
-    is_known = F.count_if(is_usual) * 2 >= F.count(F.lit(1))
-    return F.when(is_known, F.median(F.when(is_usual, F.col("residual_v"))))
+    usual_v = F.when(is_usual, F.col("residual_v"))
+    return F.when(F.count(usual_v) * 2 >= F.count(F.lit(1)), F.median(usual_v))
 
 
 def _p99(value: Column, *, unless: Column) -> Column:

@@ -16,6 +16,8 @@ from pipelines.transforms.window_rules.measures import awake_part
 DAY_MS = 86_400_000
 DARK_SLIDES = 2
 """An outage at the edge of two slides is dark in both: longer is not at once."""
+MOST = 0.5
+"""An outage lasts while this part of the feeder's meters is dark: until then it explains what its meters say."""
 MOMENTS = ("dark_ts", "low_ts", "high_ts")
 
 
@@ -24,12 +26,12 @@ def feeder_findings(windows: DataFrame, *, detection: Detection) -> DataFrame:
 
     In: complete rows of meter_windows with the columns of `attach_meters`. Counted are meters whose tested part has a
     plausible reading below 0.90 Un, above 1.10 Un, or below 0.10 Un (or that fell silent within one slide of two
-    others); needed are max(`feeder_meters`, `feeder_share` of the reporting ones). A meter that was dark before the
-    last two slides counts nowhere: what is dead for longer is not dead at once. Event time is the moment at which the
-    last of the needed ones left the band, for silent meters window_end. While those that are dark for longer would be
-    enough, feeder_outage is INFO: it opens no incident and keeps that of the outage open. A phase speaks only where
-    its feeder as a whole says less, and of three rules on one feeder the worst speaks. Silent for meters without a
-    feeder, and for feeders of fewer meters than are needed.
+    others); needed are max(`feeder_meters`, `feeder_share` of the reporting ones). A meter that was in band in no
+    part of its window, of more than two slides of readings, counts nowhere: what is dead for longer is not dead at
+    once. Event time is the moment at which the last of the needed ones left the band, for silent meters window_end.
+    While half of the feeder is dark, feeder_outage is INFO: it opens no incident and keeps that of the outage open. A
+    phase speaks only where its feeder as a whole says less, and of three rules on one feeder the worst speaks. Silent
+    for meters without a feeder, and for feeders of fewer meters than are needed.
     """
     states = _states(windows.where(F.col("feeder_id").isNotNull()), detection)
     whole = _counted(states.withColumn("phase", F.lit(None).cast("string")), detection)
@@ -56,7 +58,7 @@ def feeder_anomalies(findings: DataFrame) -> DataFrame:
 
 def _states(windows: DataFrame, d: Detection) -> DataFrame:
     """One row a meter: is_reporting, low_ts, high_ts, dark_ts (when it left the band that way, else null), is_dead
-    (dark for longer than `DARK_SLIDES`: none of these)."""
+    (dark, and nothing in band in a window of more than `DARK_SLIDES`: none of these)."""
     un, low_v, high_v = F.col("nominal_voltage_v"), F.col("tested_min_v"), F.col("tested_max_v")
     silence_ms = F.unix_millis("window_end") - F.unix_millis("last_event_ts")
     is_silent = (silence_ms >= d.silent_after_s * 1000) & (silence_ms <= DAY_MS)
@@ -67,9 +69,9 @@ def _states(windows: DataFrame, d: Detection) -> DataFrame:
     fell_silent = is_silent & many & (awake_part(d) >= d.min_reporting)
     out_ts = F.col("tested_out_ts")
     is_dark = F.coalesce(low_v < un * d.interruption_pu, F.lit(False))
-    in_band_n = F.coalesce("base_n", F.lit(0)) + F.coalesce("tested_n", F.lit(0))
-    out_part = 1 - F.try_divide(in_band_n, F.col("plausible_n"))
-    is_dead = is_dark & F.coalesce(out_part * d.window_s > DARK_SLIDES * d.slide_s, F.lit(False))
+    was_never_in_band = F.coalesce("base_n", F.lit(0)) + F.coalesce("tested_n", F.lit(0)) == 0
+    read_s = F.coalesce("plausible_n", F.lit(0)) * d.cadence_s
+    is_dead = is_dark & was_never_in_band & (read_s > DARK_SLIDES * d.slide_s)
     dark = F.when(is_dark, out_ts).when(fell_silent, F.col("window_end"))
     return windows.select(
         "feeder_id",
@@ -92,7 +94,10 @@ def _counted(states: DataFrame, d: Detection) -> DataFrame:
         *(value.alias(name) for name, value in moments.items()),
     )
     counted = grouped.withColumns(
-        {"needed": _needed("reporting", d), "needed_of_all": _needed(F.col("reporting") + F.col("dead"), d)}
+        {
+            "needed": _share(F.col("reporting"), d.feeder_share, d),
+            "most": _share(F.col("reporting") + F.col("dead"), MOST, d),
+        }
     )
     low, high = d.undervoltage_pu[0], d.overvoltage_pu[0]
     said = F.coalesce(
@@ -107,16 +112,15 @@ def _counted(states: DataFrame, d: Detection) -> DataFrame:
     )  # fmt: skip
 
 
-def _needed(meters: Column | str, d: Detection) -> Column:
-    """So many of these meters make it the feeder's."""
-    share = F.ceil((F.col(meters) if isinstance(meters, str) else meters) * d.feeder_share).cast("int")
-    return F.greatest(F.lit(d.feeder_meters), share)
+def _share(meters: Column, part: float, d: Detection) -> Column:
+    """This part of the meters, at least as many as make a feeder."""
+    return F.greatest(F.lit(d.feeder_meters), F.ceil(meters * part).cast("int"))
 
 
 def _held_outage() -> Column:
-    """feeder_outage as INFO: with the meters that are dark for longer there are enough."""
-    count, needed = F.size("dark_ts") + F.col("dead"), F.col("needed_of_all")
-    is_met = (F.col("dead") > 0) & (count >= needed)
+    """feeder_outage as INFO: with the meters that are dark for longer it is most of the feeder."""
+    count, needed = F.size("dark_ts") + F.col("dead"), F.col("most")
+    is_met = F.col("phase").isNull() & (F.col("dead") > 0) & (count >= needed)
     found = finding(
         "feeder_outage",
         severity=F.when(is_met, "INFO"),
@@ -125,8 +129,8 @@ def _held_outage() -> Column:
         deviation=count - needed,
         score=F.lit(0.0),
         text=F.format_string(
-            "Feeder %s%s: %d meters are still without voltage, %d of them for longer; %d keep its outage open.",
-            "feeder_id", _place(), count, "dead", needed,
+            "Feeder %s: %d meters are still without voltage, %d of them for longer; %d keep its outage open.",
+            "feeder_id", count, "dead", needed,
         ),
     )  # fmt: skip
     return F.when(is_met, F.struct(F.col("window_end").alias("event_ts"), found.alias("finding")))

@@ -121,15 +121,31 @@ def _is_kth(session: Sequence[Anomaly], settings: Incidents, step_s: tuple[float
 
 
 def _sessions(ordered: Sequence[Anomaly], longest_gap: timedelta) -> Iterator[list[Anomaly]]:
-    """Anomalies of one key, cut where a gap is too long and after what ends an incident."""
+    """Anomalies of one key, cut where a gap is too long and after what ends an incident.
+
+    An outage that lasts continues an outage only, and does not hide the next event: what comes after a gap in the
+    events themselves is an incident of its own.
+    """
     session: list[Anomaly] = []
     for anomaly in ordered:
-        if session and (_ends(session[-1]) or anomaly["event_ts"] - session[-1]["event_ts"] > longest_gap):
+        if session and _is_over(session, anomaly, longest_gap):
             yield session
             session = []
-        session.append(anomaly)
+        if not _lasts(anomaly) or any(one["anomaly_type"] == anomaly["anomaly_type"] for one in session):
+            session.append(anomaly)
     if session:
         yield session
+
+
+def _is_over(session: Sequence[Anomaly], following: Anomaly, longest_gap: timedelta) -> bool:
+    before = session[-1]
+    if _lasts(before) and not _lasts(following):
+        before = next(one for one in reversed(session) if not _lasts(one))
+    return _ends(before) or following["event_ts"] - before["event_ts"] > longest_gap
+
+
+def _lasts(anomaly: Anomaly) -> bool:
+    return bool(anomaly["anomaly_type"] == "feeder_outage" and anomaly["severity"] == "INFO")
 
 
 def _describe(key: Key, session: list[Anomaly], *, clock: datetime | None, settings: Incidents) -> dict[str, Any]:

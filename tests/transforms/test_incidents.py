@@ -116,6 +116,21 @@ CASES: dict[str, tuple[Anomalies, list[tuple[Any, ...]]]] = {
         [a(0, OUTAGE, "CRITICAL", stage="feeder"), *(a(t, OUTAGE, "INFO", stage="feeder") for t in (250, 500))],
         [("feeder-supply", "CRITICAL", 0, 500, 800, 1, 1)],
     ),
+    "an outage that lasts continues no other event": (
+        [
+            a(0, "feeder_undervoltage", "CRITICAL", stage="feeder"),
+            *(a(t, OUTAGE, "INFO", stage="feeder") for t in (250, 500)),
+        ],
+        [("feeder-supply", "CRITICAL", 0, 0, 300, 1, 1)],
+    ),
+    "the next event while an outage lasts is an incident of its own": (
+        [
+            a(0, OUTAGE, "CRITICAL", stage="feeder"),
+            *(a(t, OUTAGE, "INFO", stage="feeder") for t in range(250, 2300, 250)),
+            a(2300, OUTAGE, "CRITICAL", stage="feeder"),
+        ],
+        [("feeder-supply", "CRITICAL", 0, 2250, 2550, 1, 1), ("feeder-supply", "CRITICAL", 2300, 2300, 2600, 1, 1)],
+    ),
     "meters that are dark for longer open none": ([a(0, OUTAGE, "INFO", stage="feeder")], []),
     "back without a silence is nothing": ([a(0, SILENT, "INFO")], []),
     "an INFO of another rule ends nothing": (

@@ -46,6 +46,16 @@ SILENCES: dict[str, tuple[Ends, list[tuple[float, str, float]]]] = {
         [*BACK_AT_430, (600, 590), *((end, 590) for end in range(660, 960, 60))],
         [(300, "WARNING", 300), (480, "INFO", 420), (890, "WARNING", 300)],
     ),
+    "a silence of 40 min is no cadence": (
+        [*((e, 0) for e in range(0, 2460, 60)), (2460, 2455), *((e, 2455) for e in range(2520, 4500, 60))],
+        [
+            (300, "WARNING", 300),
+            (1800, "ERROR", 1800),
+            (2460, "INFO", 2400),
+            (2755, "WARNING", 300),
+            (4255, "ERROR", 1800),
+        ],
+    ),
     "back after more than 30 min": ([(2000, 0), (2060, 2050)], [(1800, "ERROR", 1800), (2060, "INFO", 2000)]),
 }
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -123,3 +124,18 @@ def test_meters_that_report_more_slowly_than_the_cadence_are_named() -> None:
 def test_repeats_do_not_hide_a_slow_meter() -> None:
     assert list(slower([Pace("m", 1441, 0, 86_400.0)], 60.0)) == []
     assert list(slower([Pace("m", 1441, 1296, 86_400.0)], 60.0))
+
+
+def test_files_of_a_folder_with_other_columns_are_named(tmp_path: Path) -> None:
+    frame = pd.DataFrame({"meter_id": ["m"], "ts": [pd.Timestamp("2026-03-02 12:00")], "voltage_v": [230.5]})
+    frame.to_parquet(tmp_path / "a.parquet")
+    frame.assign(current_a=1.0).to_parquet(tmp_path / "b.parquet")
+    with pytest.raises(SettingsError, match=r"b\.parquet: column current_a is there, unlike in .*a\.parquet"):
+        open_readings(tmp_path)
+
+
+def test_a_truncated_archive_is_one_clear_error(tmp_path: Path) -> None:
+    whole = gzip.compress(b"meter_id,ts,voltage_v\n" + b"m,2026-03-02T12:00:00Z,230\n" * 99)
+    (tmp_path / "in.csv.gz").write_bytes(whole[:20])
+    with pytest.raises(SettingsError, match=r"in\.csv\.gz"):
+        open_readings(tmp_path / "in.csv.gz")

@@ -45,7 +45,8 @@ def span_needed_s(detection: Detection) -> float:
 def look_back(windows: DataFrame, history: DataFrame, *, detection: Detection) -> DataFrame:
     """Adds the meter's row before (previous_end, previous_last_ts), the features of its windows (`BY_WINDOW`) and
     tested parts (`BY_SLIDE`) before, residual_median_v and residual_n over `drift_s`, least_gap_s (shortest step of
-    the latest reading from one row to the next, in the rows before; null where the steps differ much),
+    the latest reading from one row to the next, in the rows before; null where the steps differ much, and for what
+    was a silence of ERROR),
     and fleet_awake, the part of the fleet that is not silent at the window end."""
     names = sorted({"meter_id", "window_end", "last_event_ts", *BY_WINDOW, *BY_SLIDE})
     earlier = history.join(windows.select("meter_id").distinct(), "meter_id", "left_semi").select(*names)
@@ -75,7 +76,7 @@ def look_back(windows: DataFrame, history: DataFrame, *, detection: Detection) -
     # A row less than the history holds: the first row's gap needs the row before it. Not the row itself: it may end
     # a silence.
     recent = by_meter.rangeBetween(-int(span_needed_s(detection) - detection.slide_s), -1)
-    gap_s = F.when(gap_s > 0, gap_s)
+    gap_s = F.when((gap_s > 0) & (gap_s < detection.silent_error_after_s), gap_s)
     least, most = F.min(gap_s).over(recent), F.max(gap_s).over(recent)
     beside = beside.withColumn("least_gap_s", F.when(most <= EVEN_GAPS * least, least))
     judged = beside.where("is_judged").drop("is_judged")

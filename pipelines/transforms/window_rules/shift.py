@@ -45,18 +45,19 @@ def voltage_drift(d: Detection) -> Column:
     day's residual_offset: WARNING.
 
     Silent without a profile of the day before ("no history"), without three meters to compare with, when fewer
-    than half of the span's tested parts have a distance, and while stuck_sensor speaks: the feeder moves, the value
-    does not.
+    than half of the span's tested parts have a distance, while stuck_sensor speaks (the feeder moves, the value does
+    not), and when the last tested part is back by half: then it is the past that speaks.
     """
     expected = F.col("residual_offset_v")
     value = F.col("residual_median_v") - expected
     enough = F.col("residual_n") * 2 >= slides_in(d.drift_s, d)
-    is_moving = stuck_sensor(d).isNull()
     limit = F.col("nominal_voltage_v") * d.drift_pu
+    is_away = F.coalesce(F.abs(F.col("residual_v_s0") - expected) > limit / 2, F.lit(True))
+    is_moving = stuck_sensor(d).isNull()
     minutes = int(max(d.drift_s, d.slide_s) // 60)
     return finding(
         "voltage_drift",
-        severity=F.when(enough & is_moving & (F.abs(value) > limit), "WARNING"),
+        severity=F.when(enough & is_moving & is_away & (F.abs(value) > limit), "WARNING"),
         observed=F.col("residual_median_v"),
         threshold=limit,
         deviation=value,

@@ -15,9 +15,10 @@ CLEARLY = 1.5
 def with_silence_limits(measured: DataFrame, *, detection: Detection) -> DataFrame:
     """Adds silent_warning_s and silent_error_s: by the cadence of the fleet, or by the meter's own.
 
-    Its own cadence is its profile's; until there is one, the shortest gap between the latest readings of its rows of
-    the last half hour. Both are coarse, one by the window's length, the other by the slide's, so they count only
-    where they are clearly longer than what the fleet's cadence makes of them.
+    Its own cadence is its profile's, or, where that is the fleet's or not known, the shortest gap between the latest
+    readings of its rows of the last half hour (or as far as the rules look back, `span_needed_s`). Both are coarse,
+    one by the window's length, the other by the slide's, so they count only where they are clearly longer than what
+    the fleet's cadence makes of them.
     """
     d, profiled, observed = detection, F.col("cadence_s"), F.col("least_gap_s")
     own_s = F.coalesce(
