@@ -14,7 +14,8 @@ from pipelines.evaluation.evaluate import Run
 def usable(readings: pd.DataFrame) -> pd.DataFrame:
     """The readings that `detect` takes: with a meter, a time and a finite voltage (V)."""
     is_usable = readings["meter_id"].fillna("").ne("") & readings["ts"].notna() & np.isfinite(readings["voltage_v"])
-    return readings[is_usable].reset_index(drop=True)
+    kept: pd.DataFrame = readings[is_usable].reset_index(drop=True)
+    return kept
 
 
 def require_match(run: Run, fleet: pd.DataFrame) -> Iterator[str]:

@@ -9,7 +9,7 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
-from pyspark.sql import Row, SparkSession
+from pyspark.sql import DataFrame, Row, SparkSession
 
 from pipelines.jobs.detect import as_readings
 from pipelines.jobs.detection import Detected, build, incidents_of
@@ -48,12 +48,17 @@ def bad() -> Meters:
     faster = [s for s in quiet(0) if s.minute < 45]
     faster += [Sample(45 + i / 4, 230.0 + i * 3 % 5 / 10) for i in range(180)]
     slower = [s for s in quiet(0) if s.minute < 45 or s.minute % 4 == 0 or s.minute == 89]
+    back = [replace(s, minute=s.minute - (20.0 if 30 <= s.minute < 40 else 0.0)) for s in quiet(0)]
+    rarer = [s for s in quiet(0) if s.minute < 30 or s.minute % 10 == 0]
     absurd = [replace(s, voltage_v=(-1) ** i * 10.0 ** (i % 300), current_a=-1e300) for i, s in enumerate(quiet(0))]
     found: Meters = {"unknown": quiet(0), "homeless": quiet(1), "alone/m0": quiet(2), "pair/m0": quiet(0)}
     found["pair/m1"] = quiet(1)
     for name, samples in {
         "jump": late,
         "year": ahead,
+        "back": back,
+        "rarer": rarer,
+        "huge": [replace(s, voltage_v=(-1) ** i * 1e6 * (i + 1)) for i, s in enumerate(quiet(0))],
         "faster": faster,
         "slower": slower,
         "zero": [replace(s, voltage_v=0.0) for s in quiet(0)],
@@ -61,7 +66,18 @@ def bad() -> Meters:
         "empty": [replace(s, voltage_v=float("nan")) for s in quiet(0)],
     }.items():
         found |= feeder(None, name) | {subject(name): samples}
-    return found
+    return found | zeros()
+
+
+def zeros() -> Meters:
+    """Twelve meters of which three always read zero, an outage when they are first seen; the others have a sag of two minutes, and later an outage."""
+
+    def shaken(samples: list[Sample]) -> list[Sample]:
+        volts = {**dict.fromkeys((35, 36), 200.0), **dict.fromkeys((70, 71), 1.0)}
+        return [replace(s, voltage_v=volts.get(int(s.minute), s.voltage_v)) for s in samples]
+
+    dead = {f"zeros/m{i}": [replace(s, voltage_v=0.0) for s in quiet(i)] for i in range(3)}
+    return dead | {f"zeros/m{i}": shaken(quiet(i)) for i in range(3, 12)}
 
 
 @pytest.fixture(scope="module")
@@ -75,15 +91,19 @@ def detected(spark: SparkSession) -> Detected:
     known += fleet({m: s for m, s in bad().items() if "/" in m})
     known.append({"meter_id": "homeless", "feeder_id": None})
     random.Random(3).shuffle(readings)
-    lines = [(*row.values(), number) for number, row in enumerate(readings)]
-    raw = spark.createDataFrame(lines, f"{ROWS}, row_number bigint")
     days = [
         {"meter_id": m["meter_id"], "profile_date": (START - timedelta(days=1)).date(), "residual_offset_v": 0.0}
         for m in known
         if "voltage_drift" in m["meter_id"]
     ]
     profiles = frame(spark, PROFILES.schema, days, {})
-    return build(as_readings(raw), meters_frame(spark, known), profiles, settings=SETTINGS)
+    return build(in_a_file(spark, readings), meters_frame(spark, known), profiles, settings=SETTINGS)
+
+
+def in_a_file(spark: SparkSession, readings: list[dict[str, Any]]) -> DataFrame:
+    """The readings as `detect` takes them from a file in this order."""
+    lines = [(*row.values(), number) for number, row in enumerate(readings)]
+    return as_readings(spark.createDataFrame(lines, f"{ROWS}, row_number bigint"))
 
 
 @pytest.fixture(scope="module")
@@ -168,10 +188,33 @@ def test_bad_topology_and_cadence_raise_nothing(found: dict[str, list[Row]], nam
 
 
 def test_a_clock_that_jumps_disturbs_no_other_meter(found: dict[str, list[Row]]) -> None:
-    for name in ("jump", "year"):
+    for name in ("jump", "year", "back"):
         assert {row["meter_id"] for row in found[name]} <= {subject(name)}
         assert {row["anomaly_type"] for row in found[name]} <= {"meter_silent", "stuck_sensor"}
         assert len(found[name]) <= 4
+
+
+def test_a_meter_that_reports_more_rarely_from_now_on_is_silent_a_few_times(found: dict[str, list[Row]]) -> None:
+    assert {(row["meter_id"], row["anomaly_type"]) for row in found["rarer"]} == {(subject("rarer"), "meter_silent")}
+    assert 1 <= len([row for row in found["rarer"] if row["severity"] != "INFO"]) <= 3
+
+
+def test_dead_meters_do_not_hide_what_befalls_their_feeder(detected: Detected) -> None:
+    incidents = [r for r in incidents_of(detected, settings=SETTINGS) if r["feeder_id"] == "zeros"]
+    of_feeder = sorted((r for r in incidents if r["scope"] == "feeder"), key=lambda r: r["opened_at"])
+    assert [(r["anomaly_type"], r["status"], r["alerts"]) for r in of_feeder] == [
+        ("feeder_outage", "closed", 1),
+        ("feeder_undervoltage", "closed", 1),
+        ("feeder_outage", "closed", 1),
+    ]
+    assert not [r for r in incidents if r["scope"] == "meter" and r["alerts"]]
+
+
+def test_without_a_fleet_meters_are_judged_and_feeders_are_not(spark: SparkSession) -> None:
+    usable = in_a_file(spark, list(rows(feeder("feeder_undervoltage", "nowhere"))))
+    said = build(usable, meters_frame(spark, []), None, settings=SETTINGS).anomalies.collect()
+    assert {row["anomaly_type"] for row in said if row["severity"] != "INFO"} == {"undervoltage"}
+    assert len({row["meter_id"] for row in said}) == 6
 
 
 def test_a_meter_at_zero_is_one_incident(found: dict[str, list[Row]], detected: Detected) -> None:
@@ -181,6 +224,7 @@ def test_a_meter_at_zero_is_one_incident(found: dict[str, list[Row]], detected: 
 
 
 def test_absurd_values_are_implausible_and_enter_no_baseline(found: dict[str, list[Row]], detected: Detected) -> None:
-    assert {row["anomaly_type"] for row in found["absurd"]} == {"implausible_value"}
+    for name in ("absurd", "huge"):
+        assert {row["anomaly_type"] for row in found[name]} == {"implausible_value"}
     incidents = [r for r in incidents_of(detected, settings=SETTINGS) if r["feeder_id"] == "absurd"]
     assert [(r["family"], r["severity"], r["alerts"]) for r in incidents] == [("health", "ERROR", 2)]
