@@ -70,7 +70,8 @@ def bad() -> Meters:
 
 
 def zeros() -> Meters:
-    """Twelve meters of which three always read zero, an outage when they are first seen; the others have a sag of two minutes, and later an outage."""
+    """Twelve meters: three always read zero, which is an outage when first seen; the others have a sag of two minutes,
+    and later an outage."""
 
     def shaken(samples: list[Sample]) -> list[Sample]:
         volts = {**dict.fromkeys((35, 36), 200.0), **dict.fromkeys((70, 71), 1.0)}
