@@ -86,7 +86,7 @@ def secured(tmp_path_factory: pytest.TempPathFactory, package: Path) -> Iterator
         (folder / "run").mkdir()
         place = Place(folder / "run", broker.broker.bootstrap_servers).with_settings(
             alerts__mode="realtime", alerts__trigger="10 s", alerts__jvm_options="-XX:TieredStopAtLevel=1",
-            alerts__driver_memory="700m",
+            alerts__driver_memory="700m", alerts__stuck_after="90 s",
         )  # fmt: skip
         run = Secured(place, broker, store)
         try:
