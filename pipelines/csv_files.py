@@ -81,7 +81,7 @@ def time_in(text: str) -> datetime:
 def look_alikes(missing: Collection[str], found: Collection[str]) -> str:
     """Columns of a file that may be meant by those it lacks, as a question before the advice; empty when none is."""
     pairs = [(name, get_close_matches(name, found, n=1, cutoff=_NEAR)) for name in missing]
-    meant = [f"{near[0]} as {name}" for name, near in pairs if near]
+    meant = [f"{near[0]!r} as {name!r}" for name, near in pairs if near]
     return f"did you mean {', '.join(meant)}? " if meant else ""
 
 

@@ -251,8 +251,12 @@ def _times(values: pa.Array) -> pa.Array:
     if pa.types.is_string(values.type) or pa.types.is_large_string(values.type):
         try:
             return values.cast(pa.timestamp("us", tz="UTC"))
-        except pa.ArrowInvalid:
-            values = values.cast(pa.timestamp("us"))
+        except pa.ArrowInvalid as with_zone:
+            try:
+                values = values.cast(pa.timestamp("us"))
+            except pa.ArrowInvalid as without:
+                # Where others name a zone, that one does not is the smaller mistake: it may be no time at all.
+                raise (with_zone if "expected no zone offset" in str(without) else without) from None
     if pa.types.is_timestamp(values.type) and values.type.tz is not None:
         return values.cast(pa.timestamp("us", tz="UTC"), safe=False)
     return pc.assume_timezone(values.cast(pa.timestamp("us"), safe=False), "UTC")

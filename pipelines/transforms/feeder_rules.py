@@ -104,7 +104,7 @@ def _counted(states: DataFrame, d: Detection) -> DataFrame:
         _said("feeder_outage", "dark_ts", "without voltage, or silent since the same moment,"),
         _said("feeder_undervoltage", "low_ts", f"below {low:.2f} Un"),
         _said("feeder_overvoltage", "high_ts", f"above {high:.2f} Un"),
-        _held_outage(),
+        _held_outage(d),
     )
     return counted.withColumn("said", said).select(
         "feeder_id", "phase", "window_end", F.col("said")["event_ts"].alias("event_ts"),
@@ -117,9 +117,11 @@ def _share(meters: Column, part: float, d: Detection) -> Column:
     return F.greatest(F.lit(d.feeder_meters), F.ceil(meters * part).cast("int"))
 
 
-def _held_outage() -> Column:
-    """feeder_outage as INFO: with the meters that are dark for longer it is most of the feeder."""
+def _held_outage(d: Detection) -> Column:
+    """feeder_outage as INFO: with the meters that are dark for longer it is most of the feeder. It is dated in the
+    middle of the slide, never further from the slide before than the off delay reaches."""
     count, needed = F.size("dark_ts") + F.col("dead"), F.col("most")
+    middle = F.timestamp_millis(F.unix_millis("window_end") - int(d.slide_s * 500))
     is_met = F.col("phase").isNull() & (F.col("dead") > 0) & (count >= needed)
     found = finding(
         "feeder_outage",
@@ -133,7 +135,7 @@ def _held_outage() -> Column:
             "feeder_id", count, "dead", needed,
         ),
     )  # fmt: skip
-    return F.when(is_met, F.struct(F.col("window_end").alias("event_ts"), found.alias("finding")))
+    return F.when(is_met, F.struct(middle.alias("event_ts"), found.alias("finding")))
 
 
 def _place() -> Column:

@@ -70,7 +70,7 @@ CASES: list[tuple[str, Windows, list[tuple[str, str | None, float]]]] = [
      [("feeder_outage", None, -48)]),
     ("dead for longer, and two low", [*fine(6), *dead(2), *low(2)], []),
     ("the dead do not make the others fewer", [*fine(12), *dead(20), *low(3)], [("feeder_undervoltage", None, -48)]),
-    ("an outage that lasts", [*fine(5), *dead(5)], [("INFO", None, 0)]),
+    ("an outage that lasts", [*fine(5), *dead(5)], [("INFO", None, -30)]),
     ("a phase goes dark on a feeder with dead meters",
      [*fine(20, phase="A"), *dead(8, phase="A"), *low(4, volts=2.0, phase="B")],
      [("feeder_outage", "B", -48)]),

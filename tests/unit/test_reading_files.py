@@ -71,7 +71,7 @@ def test_what_is_no_reading_is_one_clear_error(tmp_path: Path, content: str, sai
             "line 3, column voltage_v: 'bad'",
         ),
         ("meter_id,ts,voltage_v\nm,11.05.2026 18:01:04,230\n", "line 2, column ts: '11.05.2026 18:01:04'"),
-        ("meter_id,ts,voltage\nm,2026-03-02T12:00:00Z,230\n", "did you mean voltage as voltage_v"),
+        ("meter_id,ts,voltage\nm,2026-03-02T12:00:00Z,230\n", "did you mean 'voltage' as 'voltage_v'"),
     ],
 )
 def test_every_ordinary_mistake_is_one_line(tmp_path: Path, content: str, said: str) -> None:
@@ -139,3 +139,10 @@ def test_a_truncated_archive_is_one_clear_error(tmp_path: Path) -> None:
     (tmp_path / "in.csv.gz").write_bytes(whole[:20])
     with pytest.raises(SettingsError, match=r"in\.csv\.gz"):
         open_readings(tmp_path / "in.csv.gz")
+
+
+def test_a_time_that_is_none_is_named_with_its_own_line(tmp_path: Path) -> None:
+    lines = ["m,2026-03-02T12:00:00Z,230", "m,yesterday,230", "m,2026-03-02T12:02:00Z,230"]
+    (tmp_path / "in.csv").write_text("meter_id,ts,voltage_v\n" + "\n".join(lines) + "\n")
+    with pytest.raises(SettingsError, match="line 3, column ts: 'yesterday'"):
+        uniform(tmp_path / "in.csv", tmp_path / "out.parquet")
