@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import csv
 import math
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from datetime import UTC, datetime
 from difflib import get_close_matches
 from pathlib import Path
@@ -78,6 +78,23 @@ def time_in(text: str) -> datetime:
     return at if at.tzinfo else at.replace(tzinfo=UTC)
 
 
+def require_commas(said: str, header: list[str]) -> None:
+    """Raises SettingsError when other marks than commas part the columns. `said` names the file."""
+    if len(header) == 1 and (";" in header[0] or "\t" in header[0]):
+        mark = "semicolons" if ";" in header[0] else "tabs"
+        raise SettingsError(f"{said}: its columns are parted by {mark}; save it with commas, decimals with a point")
+
+
+def some(names: Iterable[str]) -> str:
+    """The first five of many names, for a message.
+
+    >>> some("abcdef"), some("ab")
+    ('a, b, c, d, e ...', 'a, b')
+    """
+    few = list(names)
+    return ", ".join(few[:5]) + (" ..." if len(few) > 5 else "")
+
+
 def look_alikes(missing: Collection[str], found: Collection[str]) -> str:
     """Columns of a file that may be meant by those it lacks, as a question before the advice; empty when none is."""
     pairs = [(name, get_close_matches(name, found, n=1, cutoff=_NEAR)) for name in missing]
@@ -94,7 +111,5 @@ def _require_columns(said: str, header: list[str], needed: Collection[str], hint
         return
     if not header:
         raise SettingsError(f"{said} is empty; {hint}")
-    if len(header) == 1 and (";" in header[0] or "\t" in header[0]):
-        mark = "semicolons" if ";" in header[0] else "tabs"
-        raise SettingsError(f"{said}: its columns are parted by {mark}; save it with commas, decimals with a point")
+    require_commas(said, header)
     raise SettingsError(f"{said}: no column {', '.join(missing)}; {look_alikes(missing, header)}{hint}")

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
 import pandas as pd
 
-from pipelines.csv_files import Row, read_rows, time_in
+from pipelines.csv_files import Row, read_rows, some, time_in
 from pipelines.errors import SettingsError
 from pipelines.transforms.rules import FAMILIES
 
@@ -85,7 +84,9 @@ def _label(said: str, row: Row, by_feeder: dict[str, frozenset[str]], by_meter: 
     if not feeder and len(by_feeder) == 1:
         (feeder,) = by_feeder
     if feeder not in by_feeder:
-        raise SettingsError(f"{said}: feeder_id = {feeder!r} names no feeder of the fleet; it has {_some(by_feeder)}")
+        raise SettingsError(
+            f"{said}: feeder_id = {feeder!r} names no feeder of the fleet; it has {some(sorted(by_feeder)) or 'none'}"
+        )
     return Label(kind, True, by_feeder[feeder], feeder, start, end, frozenset(FEEDER_TYPES.split("|")))
 
 
@@ -94,7 +95,9 @@ def _types(said: str, kind: str, expected: str) -> frozenset[str]:
     types = frozenset((expected or EXPECTED.get(kind, "")).split("|"))
     unknown = types - FAMILIES.keys()
     if expected and unknown:
-        raise SettingsError(f"{said}: expected_types names {_some(unknown)}; legal: {', '.join(sorted(FAMILIES))}")
+        raise SettingsError(
+            f"{said}: expected_types names {some(sorted(unknown))}; legal: {', '.join(sorted(FAMILIES))}"
+        )
     if unknown:
         raise SettingsError(
             f"{said}: kind = {kind!r} is not known and expected_types is empty; name there the anomaly types that may"
@@ -108,8 +111,3 @@ def _time(said: str, row: Row, name: str) -> pd.Timestamp:
         return pd.Timestamp(time_in(row[name]))
     except ValueError:
         raise SettingsError(f"{said}: {name} = {row[name]!r} is no ISO time such as 2026-03-02T12:00:00Z") from None
-
-
-def _some(names: Iterable[str]) -> str:
-    few = sorted(names)
-    return ", ".join(few[:5]) + (" ..." if len(few) > 5 else "") if few else "none"

@@ -42,14 +42,13 @@ def detect(
     A reading without meter, time or finite voltage is refused and counted; of several readings of one meter and
     time the first of the file counts. Raises SettingsError for a file that cannot be read or lacks a column.
     """
-    meters = read_fleet(spark, fleet)
+    known = list(read_csv(fleet, METERS, option="--fleet")) if fleet else []
+    meters = spark.createDataFrame(known, METERS.schema)
     out.mkdir(parents=True, exist_ok=True)
     uniform = out / "readings.tmp.parquet"
     try:
         written = write_uniform(open_readings(readings), uniform)
-        for line in mismatches(
-            written, {row[0] for row in read_csv(fleet, METERS, option="--fleet")} if fleet else None
-        ):
+        for line in mismatches(written, {row[0] for row in known} if fleet else None):
             say(f"warning: {line}")
         return _detect(spark, settings, spark.read.parquet(str(uniform)), written.count, meters, out, say)
     finally:
@@ -112,12 +111,6 @@ def as_readings(rows: DataFrame) -> DataFrame:
         F.lit(None).cast("timestamp").alias("kafka_ts"),
         F.col("ts").cast("date").alias("event_date"),
     )
-
-
-def read_fleet(spark: SparkSession, path: Path | None) -> DataFrame:
-    """The meters of a CSV, in the columns of the table; without a file no meter is known."""
-    rows = list(read_csv(path, METERS, option="--fleet")) if path else []
-    return spark.createDataFrame(rows, METERS.schema)
 
 
 def _write_frame(frame: DataFrame, path: Path) -> int:

@@ -16,7 +16,7 @@ import pyarrow.csv as pacsv
 import pyarrow.dataset as ds
 import pyarrow.parquet as pq
 
-from pipelines.csv_files import look_alikes
+from pipelines.csv_files import look_alikes, require_commas
 from pipelines.errors import SettingsError
 
 REQUIRED = ("meter_id", "ts", "voltage_v")
@@ -178,11 +178,7 @@ def _csv_format() -> ds.CsvFileFormat:
 
 def _require_columns(path: Path, schema: pa.Schema) -> None:
     found = [str(name) for name in schema.names]
-    if len(found) == 1 and (";" in found[0] or "\t" in found[0]):
-        raise SettingsError(
-            f"--readings {path}: its columns are parted by {'semicolons' if ';' in found[0] else 'tabs'}; save it with"
-            " commas, decimals with a point"
-        )
+    require_commas(f"--readings {path}", found)
     if not found:
         raise SettingsError(f"--readings {path} is empty; {_HINT}")
     missing = [name for name in REQUIRED if name not in found]

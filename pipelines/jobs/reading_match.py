@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from typing import NamedTuple
 
+from pipelines.csv_files import some
 from pipelines.errors import SettingsError
 from pipelines.jobs.reading_files import Written
 
@@ -28,7 +29,7 @@ def slower(paces: Iterable[Pace], cadence_s: float) -> Iterator[str]:
     paces = list(paces)
     slow = sorted((pace for pace in paces if pace.gap_s > 2 * cadence_s), key=lambda pace: -pace.gap_s)
     if slow:
-        named = _some([f"{pace.meter_id} one in {pace.gap_s:,.0f} s" for pace in slow])
+        named = some([f"{pace.meter_id} one in {pace.gap_s:,.0f} s" for pace in slow])
         yield (
             f"{len(slow):,} of {len(paces):,} meters have fewer than half the readings that one every {cadence_s:g} s"
             f" gives: {named}; a file for each cadence finds more"
@@ -46,13 +47,9 @@ def mismatches(written: Written, known: set[str] | None) -> Iterator[str]:
         unknown = sorted(written.meters - known)
         if len(unknown) == len(written.meters):
             raise SettingsError(
-                f"--fleet knows no meter of the readings ({_some(unknown)}); name the fleet of these readings"
+                f"--fleet knows no meter of the readings ({some(unknown)}); name the fleet of these readings"
             )
         if unknown:
-            yield f"{len(unknown):,} of {len(written.meters):,} meters are unknown to the fleet: {_some(unknown)}"
+            yield f"{len(unknown):,} of {len(written.meters):,} meters are unknown to the fleet: {some(unknown)}"
     if useless := sorted(written.meters - written.usable):
-        yield f"{len(useless):,} of {len(written.meters):,} meters have no valid reading: {_some(useless)}"
-
-
-def _some(names: list[str]) -> str:
-    return ", ".join(names[:5]) + (" ..." if len(names) > 5 else "")
+        yield f"{len(useless):,} of {len(written.meters):,} meters have no valid reading: {some(useless)}"

@@ -39,9 +39,7 @@ def feeder_findings(windows: DataFrame, *, detection: Detection) -> DataFrame:
     said = whole.unionByName(phases).where(F.col("finding").isNotNull())
     by_feeder = Window.partitionBy("feeder_id", "window_end")
     is_whole, is_held = F.col("phase").isNull(), F.col("finding.severity") == "INFO"
-    said_worse = F.count_if(is_whole & ~is_held).over(by_feeder) > 0
-    said_alike = F.count_if(is_whole).over(by_feeder) > 0
-    is_covered = ~is_whole & (said_worse | (is_held & said_alike))
+    is_covered = ~is_whole & (F.count_if(is_whole & ~is_held).over(by_feeder) > 0)
     return said.withColumn("is_covered", is_covered).where(~F.col("is_covered")).drop("is_covered", "window_end")
 
 
@@ -138,12 +136,9 @@ def _held_outage(d: Detection) -> Column:
     return F.when(is_met, F.struct(middle.alias("event_ts"), found.alias("finding")))
 
 
-def _place() -> Column:
-    return F.coalesce(F.concat(F.lit(", phase "), "phase"), F.lit(""))
-
-
 def _said(anomaly_type: str, moments: str, what: str) -> Column:
     count, needed = F.size(moments), F.col("needed")
+    place = F.coalesce(F.concat(F.lit(", phase "), "phase"), F.lit(""))
     is_met = count >= needed
     found = finding(
         anomaly_type,
@@ -154,7 +149,7 @@ def _said(anomaly_type: str, moments: str, what: str) -> Column:
         score=count / needed,
         text=F.format_string(
             f"Feeder %s%s: %d of %d reporting meters are {what} at once; %d make it the feeder's.",
-            "feeder_id", _place(), count, "reporting", needed,
+            "feeder_id", place, count, "reporting", needed,
         ),
     )  # fmt: skip
     moment = F.try_element_at(F.col(moments), needed)
