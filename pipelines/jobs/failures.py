@@ -39,7 +39,14 @@ _UNREACHABLE = (
     "NoBrokersAvailable",
     "InfrastructureUnavailable",
 )
-_PASSING = (*_UNREACHABLE, "No space left on device", "OUT_OF_MEMORY", "OutOfMemoryError")
+_DENIED = (
+    "AccessDenied",
+    "lacked the necessary privileges",
+    "TopicAuthorizationException",
+    "GroupAuthorizationException",
+    "ClusterAuthorizationException",
+)
+_PASSING = (*_UNREACHABLE, *_DENIED, "No space left on device", "OUT_OF_MEMORY", "OutOfMemoryError")
 """Why a state can fail to load though nothing is lost."""
 _STATE = ("STATE_STORE", "STATEFUL_OPERATOR", "CHECKPOINT_FILE_CHECKSUM")
 _PYTHON_ERROR = re.compile(r"Traceback \(most recent call last\):\n(?:[ \t].*\n|\n)*(\S.*)")
@@ -60,6 +67,10 @@ def explain_failure(text: str, what: str) -> GridwatchError:
             else "`gridwatch doctor` names the way out"
         )
         return DataRefused(f"{what} stopped, records it needs are gone or do not fit: {line}; {way}")
+    if any(sign in text for sign in _DENIED):
+        return InfrastructureUnavailable(
+            f"{what} stopped, Kafka or the store refuses access: {line}; `gridwatch check` names what is missing"
+        )
     if any(sign in text for sign in _UNREACHABLE):
         return InfrastructureUnavailable(f"{what} stopped, Kafka or the store does not answer: {line}")
     return GridwatchError(f"{what} stopped: {line}")

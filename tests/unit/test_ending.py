@@ -75,6 +75,9 @@ def test_a_process_started_within_the_block_is_deaf_to_sigterm_and_a_later_one_i
         ("[STREAMING_STATEFUL_OPERATOR_NOT_MATCH_IN_STATE_METADATA] Streaming stateful operator", DataRefused),
         ("Caused by: org.apache.kafka.common.errors.TimeoutException: Topic x not present", InfrastructureUnavailable),
         ("deltalake: Generic S3 error: error sending request for url", InfrastructureUnavailable),
+        ("_internal.DeltaError: The operation lacked the necessary privileges to complete", InfrastructureUnavailable),
+        ("Caused by: java.nio.file.AccessDeniedException: s3a://b/lake", InfrastructureUnavailable),
+        ("Caused by: org.apache.kafka.common.errors.TopicAuthorizationException: x", InfrastructureUnavailable),
         ("Caused by: java.lang.ArithmeticException: / by zero", GridwatchError),
         (
             "[CANNOT_LOAD_STATE_STORE.UNCATEGORIZED] x\nCaused by: ConnectException: y",
