@@ -46,7 +46,8 @@ _DENIED = (
     "GroupAuthorizationException",
     "ClusterAuthorizationException",
 )
-_PASSING = (*_UNREACHABLE, *_DENIED, "No space left on device", "OUT_OF_MEMORY", "OutOfMemoryError")
+_FULL = "No space left on device"
+_PASSING = (*_UNREACHABLE, *_DENIED, _FULL, "OUT_OF_MEMORY", "OutOfMemoryError")
 """Why a state can fail to load though nothing is lost."""
 _STATE = ("STATE_STORE", "STATEFUL_OPERATOR", "CHECKPOINT_FILE_CHECKSUM")
 _PYTHON_ERROR = re.compile(r"Traceback \(most recent call last\):\n(?:[ \t].*\n|\n)*(\S.*)")
@@ -67,6 +68,8 @@ def explain_failure(text: str, what: str) -> GridwatchError:
             else "`gridwatch doctor` names the way out"
         )
         return DataRefused(f"{what} stopped, records it needs are gone or do not fit: {line}; {way}")
+    if _FULL in text:
+        return InfrastructureUnavailable(f"{what} stopped, a disk is full: {line}; make room for checkpoint and tables")
     if any(sign in text for sign in _DENIED):
         return InfrastructureUnavailable(
             f"{what} stopped, Kafka or the store refuses access: {line}; `gridwatch check` names what is missing"

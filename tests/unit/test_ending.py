@@ -83,7 +83,7 @@ def test_a_process_started_within_the_block_is_deaf_to_sigterm_and_a_later_one_i
             "[CANNOT_LOAD_STATE_STORE.UNCATEGORIZED] x\nCaused by: ConnectException: y",
             InfrastructureUnavailable,
         ),
-        ("[CANNOT_LOAD_STATE_STORE.UNCATEGORIZED] x\nCaused by: y: No space left on device", GridwatchError),
+        ("[CANNOT_LOAD_STATE_STORE.UNCATEGORIZED] x\nCaused by: y: No space left on device", InfrastructureUnavailable),
         ("[CANNOT_LOAD_STATE_STORE.UNCATEGORIZED] x\nCaused by: java.io.FileNotFoundException: y", DataRefused),
     ],
 )
