@@ -11,6 +11,7 @@ from urllib.parse import urlsplit
 from pipelines.addresses import is_store
 from pipelines.client_errors import as_ours
 from pipelines.errors import DataRefused, GridwatchError, InfrastructureUnavailable, SettingsError
+from pipelines.heap import heap_bytes
 from pipelines.identity.check import examine
 from pipelines.identity.files import CheckpointFiles
 from pipelines.identity.lock import describe_holder, holder_of
@@ -35,7 +36,7 @@ def look_at_java() -> str:
 def look_at_memory(settings: Settings) -> str:
     """Whether the machine has the memory that the driver may take."""
     text = settings.pipeline.driver_memory
-    wanted = int(text[:-1]) * (1 << 30 if text[-1] == "g" else 1 << 20) + _BESIDE_HEAP_BYTES
+    wanted = heap_bytes(text) + _BESIDE_HEAP_BYTES
     there = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     if wanted > there:
         raise SettingsError(

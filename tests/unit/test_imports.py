@@ -17,7 +17,7 @@ import pytest
 ROOT = Path(__file__).parents[2]
 
 LEVELS: tuple[tuple[str, ...], ...] = (
-    ("pipelines.errors", "pipelines.durations", "pipelines.conf_files", "pipelines.credentials",
+    ("pipelines.errors", "pipelines.durations", "pipelines.heap", "pipelines.conf_files", "pipelines.credentials",
      "pipelines.secret_files", "pipelines.places", "pipelines.write_times", "pipelines.kafka_refusals",
      "pipelines.addresses"),
     ("pipelines.detection_settings", "pipelines.csv_files"),

@@ -43,6 +43,7 @@ def refusal(*assignments: str, file: Path | None = None, **environment: str) -> 
         ("detection.sigma=x", "detection.sigma = 'x'"),
         ("detection.watermark=ten", "a duration is a number with ms, s, min, h or d"),
         ("detection.watermark=-3", "legal: duration ≥ 0; a plain number is seconds"),
+        ("pipeline.driver_memory=120m", "Spark does not start with less than 512m"),
         ("detection.undervoltage_pu=0.9", "detection.undervoltage_pu = 0.9"),
         ("alerts.mode=fast", "legal: realtime, microbatch"),
         ("lake.root=", "legal: text not empty"),
