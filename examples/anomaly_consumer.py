@@ -57,7 +57,7 @@ class RecentIds:
             self._ids.popitem(last=False)
 
 
-class Assigned(ConsumerRebalanceListener):  # type: ignore[misc]
+class Assigned(ConsumerRebalanceListener):
     """Notes which partitions came; asking the broker is left to the loop, as a listener must not block."""
 
     def __init__(self) -> None:
