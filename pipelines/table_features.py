@@ -63,8 +63,8 @@ def foreign_features(settings: Settings, tables: Iterable[Table] = TABLES.values
         if beyond:
             yield (
                 f"table {table.name} of {settings.lake.root} has {', '.join(beyond)}, which not every reader of the"
-                f" lake knows; allowed are {', '.join(sorted(ALLOWED))}: take it off with Spark's ALTER TABLE ... DROP"
-                " FEATURE (docs/downstream.md, table features)"
+                f" lake knows; allowed are {', '.join(sorted(ALLOWED))}: take the table back to the version before it"
+                " (docs/downstream.md, table features)"
             )
 
 

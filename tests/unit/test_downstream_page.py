@@ -9,15 +9,17 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from deltalake import DeltaTable
 
 from examples import anomaly_consumer, incident_state
+from pipelines.errors import DataRefused
 from pipelines.settings import Settings
 from pipelines.sinks import BatchId
-from pipelines.small_tables import append_rows_once, create_tables
-from pipelines.table_features import ALLOWED
-from pipelines.tables import ANOMALIES, TABLES
+from pipelines.small_tables import append_rows_once, create_tables, open_table, read_rows
+from pipelines.table_features import ALLOWED, require_known_features
+from pipelines.tables import ANOMALIES, INCIDENTS, TABLES
 from tests.readers.__main__ import main as readers
-from tests.readers.samples import rows
+from tests.readers.samples import comparable, rows
 from tests.unit.identity.lakes import settings_in
 
 ROOT = Path(__file__).parents[2]
@@ -47,11 +49,31 @@ def test_the_code_runs_over_the_tables(settings: Settings) -> None:
     written = rows(ANOMALIES, 0, 5)
     append_rows_once(written, settings, ANOMALIES, BatchId("g", "incidents", 0))
     severity = written["severity"][0].as_py()
-    (code,) = blocks("python")
+    code, _ = blocks("python")
     names: dict[str, Any] = {"lake": settings.lake.root}
     exec(code.replace('"CRITICAL"', repr(severity)), names)
     assert names["incidents"].column_names == TABLES["incidents"].column_names
     assert names["worst"]["anomalies"].sum() == written["severity"].to_pylist().count(severity) > 0
+
+
+@pytest.mark.parametrize("name", ["delta.enableDeletionVectors", "delta.enableChangeDataFeed"])
+def test_the_way_back_takes_a_feature_off_and_keeps_rows_batches_and_id(
+    settings: Settings, name: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    written, batch = rows(INCIDENTS, 0, 5), BatchId("g", "incidents", 0)
+    append_rows_once(written, settings, INCIDENTS, batch)
+    was = open_table(settings, INCIDENTS)
+    open_table(settings, INCIDENTS).alter.set_table_properties({name: "true"})
+    with pytest.raises(DataRefused, match=r"docs/downstream\.md, table features"):
+        require_known_features(settings)
+    _, code = blocks("python")
+    exec(code, {"DeltaTable": DeltaTable, "lake": settings.lake.root, "before": was.version()})
+    assert capsys.readouterr().out.splitlines()[0] == f"{was.version() + 1} SET TBLPROPERTIES"
+    require_known_features(settings)
+    now = open_table(settings, INCIDENTS)
+    assert (now.metadata().id, now.metadata().configuration) == (was.metadata().id, was.metadata().configuration)
+    assert not append_rows_once(written, settings, INCIDENTS, batch)
+    assert comparable(read_rows(settings, INCIDENTS)) == comparable(written)
 
 
 def test_the_commands_are_accepted_by_what_they_start(capsys: pytest.CaptureFixture[str]) -> None:

@@ -57,7 +57,7 @@ def test_batches_an_owner_and_upkeep_add_no_feature(tmp_path: Path) -> None:
 def test_a_feature_that_was_turned_on_is_refused_by_name(settings: Settings, name: str) -> None:
     require_known_features(settings)
     open_table(settings, INCIDENTS).alter.add_feature(TURNED_ON[name], allow_protocol_versions_increase=True)
-    with pytest.raises(DataRefused, match=rf"^table incidents of .* has {name}, .*: take it off with"):
+    with pytest.raises(DataRefused, match=rf"^table incidents of .* has {name}, .*: take the table back"):
         require_known_features(settings)
     assert len(list(foreign_features(settings))) == 1
 
