@@ -18,6 +18,9 @@ from pipelines.identity.lock import describe_holder, holder_of
 from pipelines.identity.record import read_record
 from pipelines.local.java import java_version, require_java
 from pipelines.settings import Settings
+from pipelines.small_tables import table_is_there
+from pipelines.table_features import ALLOWED, foreign_features
+from pipelines.tables import TABLES
 
 Address = tuple[str, int]
 """Host and port."""
@@ -79,6 +82,15 @@ def _connect(name: str, addresses: Sequence[Address]) -> str:
             f"{name}: {', '.join(refused)}; start the server, look at the address and at firewalls"
         )
     return ", ".join(said)
+
+
+def look_at_tables(settings: Settings) -> str:
+    """Whether all readers know the features of the tables; DataRefused with all that have another."""
+    with as_ours(settings):
+        if found := list(foreign_features(settings)):
+            raise DataRefused("; and ".join(found))
+        there = sum(table_is_there(settings, table) for table in TABLES.values())
+    return f"{there} of {len(TABLES)} tables are there, with no feature beyond {', '.join(sorted(ALLOWED))}"
 
 
 def look_at_checkpoint(settings: Settings) -> str:

@@ -60,7 +60,7 @@ class IncidentsBatch:
         self._operators = OperatorActions(self.run.settings)
 
     def write(self, records: DataFrame, number: int) -> None:
-        """Sink of the stream: anomalies by id, incidents by MERGE, then the incidents topic."""
+        """Sink of the stream: anomalies by id, tombstones, incidents by MERGE, then their records."""
         batch = self.run.batch(QUERY, number)
         topics = self.run.settings.kafka.topics
         decoded = decode_anomalies(records, ticks=topics.ticks, actions=topics.actions).toArrow()
@@ -120,8 +120,12 @@ class IncidentsBatch:
         show_incidents(self.run.metrics, current.values(), settings.metrics.feeders)
         if rows or gone:
             changed = pa.Table.from_pylist(rows, schema=arrow_schema(INCIDENTS))
+            topic = settings.kafka.topics.incidents
+            if gone:  # before the MERGE: after it nobody knows them any more, and a replay could not send them again
+                send(self._as_tombstones(gone), settings, topic)
             merge_rows(changed, gone, settings, INCIDENTS, key="incident_id")
-            send(self._as_records(changed, gone), settings, settings.kafka.topics.incidents)
+            if rows:
+                send(self._as_records(changed), settings, topic)
             open_now = sum(row["status"] == "open" for row in rows)
             self.run.say(f"incidents batch {batch.number}: {len(rows)} incidents touched, {open_now} of them open")
 
@@ -140,13 +144,12 @@ class IncidentsBatch:
             if (key := incident_key(row)) is not None and key in since and row["event_ts"] >= since[key]
         ]
 
-    def _as_records(self, rows: pa.Table, gone: list[str]) -> DataFrame:
+    def _as_records(self, rows: pa.Table) -> DataFrame:
         frame = self.run.spark.createDataFrame(rows)
-        present = frame.select(F.col("incident_id").alias("key"), encode_events(frame, "incident").alias("value"))
-        if not gone:
-            return present
-        tombstones = self.run.spark.createDataFrame([(key, None) for key in gone], "key string, value string")
-        return present.unionByName(tombstones)
+        return frame.select(F.col("incident_id").alias("key"), encode_events(frame, "incident").alias("value"))
+
+    def _as_tombstones(self, gone: list[str]) -> DataFrame:
+        return self.run.spark.createDataFrame([(key, None) for key in gone], "key string, value string")
 
 
 def _first_occurrences(events: pa.Table) -> pa.Table:

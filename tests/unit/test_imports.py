@@ -31,7 +31,7 @@ LEVELS: tuple[tuple[str, ...], ...] = (
      "pipelines.local"),
     ("pipelines.small_tables", "pipelines.session", "pipelines.evaluation"),
     ("pipelines.client_errors",),
-    ("pipelines.fleet", "pipelines.verify", "pipelines.lake_spark", "pipelines.identity",
+    ("pipelines.fleet", "pipelines.verify", "pipelines.table_features", "pipelines.lake_spark", "pipelines.identity",
      "pipelines.dead_letters", "pipelines.upkeep", "pipelines.notify"),
     ("pipelines.jobs", "pipelines.quality"),
     ("pipelines.describe", "pipelines.doctor", "pipelines.sample", "pipelines.console", "pipelines.local.demo",
