@@ -1,7 +1,7 @@
 """What runs in a pod that Spark made: `python -m pipelines.local.pod driver|executor ...`.
 
-Spark on Kubernetes starts a container with the word `driver` or `executor` and leaves it to the image what that means; the
-rest stands in environment variables. Images of Spark bring a script for it, ours is Python's.
+Spark on Kubernetes starts a container with the word `driver` or `executor` and leaves it to the image what that means;
+the rest stands in environment variables. Images of Spark bring a script for it, ours is Python's.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ import os
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import NoReturn
 
 from pipelines.errors import GridwatchError, SettingsError
 from pipelines.local.java import require_java
@@ -61,16 +62,16 @@ def _executor(given: Mapping[str, str], home: Path, java: Path) -> list[str]:
     return [str(java), *options, "-cp", os.pathsep.join(filter(None, parts)), _BACKEND, *arguments]
 
 
-def main() -> int:
+def main() -> NoReturn:
     """Become that program; an error is one line on standard error."""
     try:
         argv = command(sys.argv[1:], os.environ, home=spark_home(), java=require_java())
     except GridwatchError as error:
         sys.stderr.write(f"{error}\n")
-        return error.exit_code
+        sys.exit(error.exit_code)
     os.environ["SPARK_HOME"] = str(spark_home())
     os.execv(argv[0], argv)
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    main()

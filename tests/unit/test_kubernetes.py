@@ -42,9 +42,7 @@ def documents() -> Iterator[dict[str, Any]]:
         yield from yaml.safe_load_all(path.read_text(encoding="utf-8"))
 
 
-OBJECTS: dict[tuple[str, str], dict[str, Any]] = {
-    (one["kind"], one["metadata"]["name"]): one for one in documents()
-}
+OBJECTS: dict[tuple[str, str], dict[str, Any]] = {(one["kind"], one["metadata"]["name"]): one for one in documents()}
 APPS = {name: one["spec"] for (kind, name), one in OBJECTS.items() if kind == "SparkApplication"}
 JOBS = ("gridwatch-pipeline", "gridwatch-alerts")
 DATA: dict[str, str] = OBJECTS["ConfigMap", "gridwatch-settings"]["data"]
@@ -87,7 +85,12 @@ def test_pod_templates_fit_the_schema_of_one(name: str, template: dict[str, Any]
 
 
 def test_the_schemas_would_find_a_misspelt_field() -> None:
-    wrong = {"apiVersion": "v1", "kind": "PodTemplate", "metadata": {"name": "x"}, "template": {"spec": {"container": []}}}
+    wrong = {
+        "apiVersion": "v1",
+        "kind": "PodTemplate",
+        "metadata": {"name": "x"},
+        "template": {"spec": {"container": []}},
+    }
     with pytest.raises(kubernetes_validate.ValidationError):
         kubernetes_validate.validate(wrong, API, strict=True)
 

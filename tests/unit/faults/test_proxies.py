@@ -176,8 +176,9 @@ def test_the_files_of_a_checkpoint_in_the_store_are_told_apart() -> None:
     place, lost = "/gridwatch/checkpoint-34", set[str]()
     requests = [
         ("PUT", f"{place}/archive/offsets/.7.4f.tmp"), ("GET", f"{place}/archive/offsets/7"),
-        ("PUT", "/gridwatch/lake-34/offsets/7"), ("PUT", f"{place}/archive/state/7"), ("PUT", f"{place}/archive/offsets/7"),
-        ("PUT", f"{place}/archive/offsets/8"), ("PUT", f"{place}/windows/commits/3?x-id=CopyObject"),
+        ("PUT", "/gridwatch/lake-34/offsets/7"), ("PUT", f"{place}/archive/state/7"),
+        ("PUT", f"{place}/archive/offsets/7"), ("PUT", f"{place}/archive/offsets/8"),
+        ("PUT", f"{place}/windows/commits/3?x-id=CopyObject"),
     ]  # fmt: skip
     assert [once_a_log(lost, *request) for request in requests] == [False, False, False, False, True, False, True]
     assert lost == {"archive/offsets", "windows/commits"}
