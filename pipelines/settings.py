@@ -69,7 +69,11 @@ class Input(Section):
 
 
 class Pipeline(Section):
-    checkpoint: str = Field("checkpoint", min_length=1, description="Folder of the checkpoints, on a durable volume.")
+    checkpoint: str = Field(
+        "checkpoint",
+        min_length=1,
+        description="Folder of the checkpoints, on a durable volume; s3a://bucket/prefix after docs/adr/0013.",
+    )
     starting: str = Field(
         "earliest",
         description="Where the first start reads from: earliest, latest or an ISO time; part of the run's identity.",
