@@ -8,10 +8,12 @@ from typing import Any
 
 from pyspark.sql import types as T
 
+from pipelines import small_tables
 from pipelines.csv_files import Row, columns_of, look_alikes, number_in, read_rows, time_in
 from pipelines.errors import SettingsError
+from pipelines.identity.tables import missing_columns
 from pipelines.settings import Detection, MeterClass, Settings
-from pipelines.small_tables import as_arrow, read_rows, replace_rows
+from pipelines.small_tables import as_arrow, replace_rows
 from pipelines.tables import LABELS, METERS, Table
 
 RANGES = {"nominal_voltage_v": (50.0, 1_000_000.0, "V"), "rated_current_a": (0.1, 100_000.0, "A")}
@@ -53,8 +55,18 @@ def read_fleet(path: Path, detection: Detection, *, option: str = "lake.fleet") 
 
 
 def require_known_classes(settings: Settings) -> None:
-    """Raises SettingsError when the table `meters` has a class that `detection.classes` does not know."""
-    named = read_rows(settings, METERS, columns=["meter_class"])["meter_class"].unique().to_pylist()
+    """Raises SettingsError when the table `meters` has a class that `detection.classes` does not know, or is of a
+    version without classes while the settings have some."""
+    if settings.detection.classes and missing_columns(settings, METERS):
+        raise SettingsError(
+            f"table meters of {settings.lake.root} is of an earlier version, which had no classes: start"
+            " `gridwatch run` of this version once, with a lake.fleet that has the column meter_class"
+        )
+    named = (
+        small_tables.read_rows(settings, METERS, columns=["meter_id", "meter_class"])["meter_class"]
+        .unique()
+        .to_pylist()
+    )
     for name in sorted(set(named) - {None}):
         _class_of(name, settings.detection, f"table meters of {settings.lake.root}")
 

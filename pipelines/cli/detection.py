@@ -116,12 +116,14 @@ def backtest(args: argparse.Namespace) -> int:
 
 
 def _require_lake(settings: Settings) -> None:
+    from pipelines.fleet import require_known_classes
     from pipelines.lake_sql import no_tables
     from pipelines.small_tables import table_is_there
     from pipelines.tables import METERS
 
     if not table_is_there(settings, METERS):
         raise no_tables(settings.lake.root)
+    require_known_classes(settings)
 
 
 def _moment(text: str) -> datetime:

@@ -37,10 +37,10 @@ SECTIONS = {
 
 _CLASSES = """## detection.classes
 
-What a class of meters has of its own, in place of the value in `detection`; NAME is that of the class, as it stands in the
-column `meter_class` of `lake.fleet`. A class without any setting is written as an empty table. The names are yours, so there
-are no environment variables: set them in the file or by `--set detection.classes.transformer.own_load_ohm=0.02`
-([classes](detection.md#classes-of-meters))."""
+What a class of meters has of its own, in place of the value in `detection`; NAME is that of the class, as it stands
+in the column `meter_class` of `lake.fleet`. A class without any setting is written as an empty table. The names are
+yours, so there are no environment variables: set them in the file or by
+`--set detection.classes.transformer.own_load_ohm=0.02` ([classes](detection.md#classes-of-meters))."""
 
 _OTHER = {
     "GRIDWATCH_SETTINGS": "The settings file, when `--settings` is not given.",

@@ -39,7 +39,7 @@ class RowLimits:
 
 
 def limits_of(detection: Detection) -> RowLimits:
-    """The limits of a row; a meter without a class, or of one that the settings do not know, has those of `detection`."""
+    """The limits of a row; a meter without a class, or of one that is not in the settings, has the common ones."""
 
     def one(value: Callable[[LimitSettings], float]) -> Limit:
         return _by_class(detection, value)

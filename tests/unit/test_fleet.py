@@ -30,8 +30,8 @@ def refusal(path: Path) -> str:
 def test_columns_may_stand_in_any_order_and_be_missing(csv: Path) -> None:
     csv.write_text("nominal_voltage_v,note,meter_id,phase\n230,x,m-1,A\n,y,m-2,\n")
     assert list(read_csv(csv, METERS)) == [
-        ("m-1", None, None, "A", 230.0, None),
-        ("m-2", None, None, None, None, None),
+        ("m-1", None, None, "A", 230.0, None, None, None),
+        ("m-2", None, None, None, None, None, None, None),
     ]
 
 
