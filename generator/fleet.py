@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -65,7 +66,7 @@ def mixed_fleet(meters: int, seed: int, *, meters_per_feeder: int = 50) -> pd.Da
     fleet["meter_class"] = np.array([name for _, name, _ in SITES])[site]
     is_transformer = ~fleet["transformer_id"].duplicated() & (fleet["region"] == SITES[0][0])
     rated = uniform(stream_key(seed, "fleet-transformer"), np.arange(meters)) * len(TRANSFORMER_CURRENTS_A)
-    own = {
+    own: dict[str, Any] = {
         "phase": "",
         "nominal_voltage_v": TRANSFORMER_V,
         "rated_current_a": TRANSFORMER_CURRENTS_A[rated.astype(np.int64)],
