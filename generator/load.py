@@ -106,7 +106,7 @@ def load_current(plan: RunPlan, network: Network, meter: Ints, ts: Ints) -> Floa
 
 
 def _through_transformer(plan: RunPlan, network: Network, meter: Ints, ts: Ints) -> Floats:
-    """Many customers together: no steps, 0.25 to 0.5 of the rated current by the hour and a slow sway of its own."""
+    """Many customers together: no steps, 0.12 to 0.5 of the rated current by the hour, with a slow sway."""
     phase = 2 * np.pi * uniform(stream_key(plan.seed, "transformer-sway"), meter)
     sway = 0.03 * np.sin(phase + 2 * np.pi * (ts % DAY_MS) / (40 * 60_000))
     return network.rated_current_a[meter] * (0.02 + 0.45 * _activity(ts) + sway)
