@@ -216,10 +216,13 @@ class Detection(Limits):
         return max(self.silent_error_s, 2 * self.silent_after_s)
 
     @property
-    def by_class(self) -> dict[str, Limits]:
-        """The limits of each class in full."""
-        own = self.model_dump(include=set(Limits.model_fields))
-        return {name: Limits.model_validate(own | one.limits) for name, one in self.classes.items()}
+    def by_class(self) -> dict[str, Detection]:
+        """These settings as they are for each class."""
+        return {name: self.model_copy(update=one.limits) for name, one in self.classes.items()}
+
+    def of_class(self, name: str | None) -> Detection:
+        """These settings as they are for a meter of a class; the common ones for an unknown class and for none."""
+        return self.by_class.get(name or "", self)
 
     @model_validator(mode="after")
     def _classes_fit(self) -> Self:

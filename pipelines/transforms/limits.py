@@ -9,7 +9,6 @@ from pyspark.sql import Column
 from pyspark.sql import functions as F
 
 from pipelines.settings import Detection
-from pipelines.settings import Limits as LimitSettings
 
 Limit = float | Column
 """A number where all classes agree, so that a plan without classes is as if there were none."""
@@ -41,10 +40,10 @@ class RowLimits:
 def limits_of(detection: Detection) -> RowLimits:
     """The limits of a row; a meter without a class, or of one that is not in the settings, has the common ones."""
 
-    def one(value: Callable[[LimitSettings], float]) -> Limit:
+    def one(value: Callable[[Detection], float]) -> Limit:
         return _by_class(detection, value)
 
-    def three(value: Callable[[LimitSettings], tuple[float, float, float]]) -> Three:
+    def three(value: Callable[[Detection], tuple[float, float, float]]) -> Three:
         return one(lambda x: value(x)[0]), one(lambda x: value(x)[1]), one(lambda x: value(x)[2])
 
     return RowLimits(
@@ -83,7 +82,7 @@ def in_volts(value: Column, *, detection: Detection) -> Column:
     return value * F.col("nominal_voltage_v") if detection.classes else value
 
 
-def _by_class(detection: Detection, value: Callable[[LimitSettings], float]) -> Limit:
+def _by_class(detection: Detection, value: Callable[[Detection], float]) -> Limit:
     common = value(detection)
     own = {name: value(limits) for name, limits in detection.by_class.items() if value(limits) != common}
     if not own:
