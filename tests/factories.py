@@ -33,7 +33,6 @@ TOPOLOGY_FIELDS = [
     T.StructField("phase", T.StringType()),
     T.StructField("nominal_voltage_v", T.DoubleType()),
     T.StructField("rated_current_a", T.DoubleType()),
-    T.StructField("meter_class", T.StringType()),
 ]
 PROFILE_FIELDS = [T.StructField(name, T.DoubleType()) for name in KNOWN]
 READING = {

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 from pyspark.sql import Column
 from pyspark.sql import functions as F
@@ -17,7 +17,7 @@ Three = tuple[Limit, Limit, Limit]
 
 @dataclass(frozen=True)
 class RowLimits:
-    """The settings of `Limits` by their names. Columns among them need meter_class, which `attach_meters` adds."""
+    """The settings of `Limits` by their names."""
 
     spike_pu: Limit
     min_deviation_pu: Limit
@@ -38,35 +38,49 @@ class RowLimits:
 
 
 def limits_of(detection: Detection) -> RowLimits:
-    """The limits of a row; a meter without a class, or of one that is not in the settings, has the common ones."""
+    """The limits of a row, of the columns that `attach_meters` adds where classes differ."""
+    common, apart = _values(detection), class_limits(detection)
 
-    def one(value: Callable[[Detection], float]) -> Limit:
-        return _by_class(detection, value)
+    def one(key: str) -> Limit:
+        return F.col(_column(key)) if _column(key) in apart else common[key]
 
-    def three(value: Callable[[Detection], tuple[float, float, float]]) -> Three:
-        return one(lambda x: value(x)[0]), one(lambda x: value(x)[1]), one(lambda x: value(x)[2])
+    limits: dict[str, Any] = {}
+    for name in RowLimits.__dataclass_fields__:
+        value = getattr(detection, name)
+        is_one = not isinstance(value, tuple)
+        limits[name] = one(name) if is_one else tuple(one(f"{name}_{place}") for place in range(len(value)))
+    return RowLimits(**limits)
 
-    return RowLimits(
-        spike_pu=one(lambda x: x.spike_pu),
-        min_deviation_pu=one(lambda x: x.min_deviation_pu),
-        alone_deviation_pu=one(lambda x: x.alone_deviation_pu),
-        own_load_ohm=one(lambda x: x.own_load_ohm),
-        interruption_pu=one(lambda x: x.interruption_pu),
-        undervoltage_pu=three(lambda x: x.undervoltage_pu),
-        overvoltage_pu=three(lambda x: x.overvoltage_pu),
-        implausible_pu=one(lambda x: x.implausible_pu),
-        plausible_temperature_c=(
-            one(lambda x: x.plausible_temperature_c[0]),
-            one(lambda x: x.plausible_temperature_c[1]),
-        ),
-        over_temperature_c=three(lambda x: x.over_temperature_c),
-        overcurrent_pu=three(lambda x: x.overcurrent_pu),
-        sustained_critical_pu=one(lambda x: x.sustained_critical_pu),
-        noise_pu=one(lambda x: x.noise_pu),
-        step_pu=one(lambda x: x.step_pu),
-        drift_pu=one(lambda x: x.drift_pu),
-        rise_c=one(lambda x: x.rise_c),
-    )
+
+def class_limits(detection: Detection) -> dict[str, tuple[Column, float]]:
+    """For every limit in which classes differ: its column's name, its value by the meter_class of the table meters, and
+    that of a meter without a class.
+
+    Decided on the few rows of meters and not on each reading: the code of the rules, which is one Java method of
+    limited size, must not grow with the number of classes.
+    """
+    found = {}
+    by_class = {name: _values(own) for name, own in detection.by_class.items()}
+    for key, common in _values(detection).items():
+        own = {name: values[key] for name, values in by_class.items() if values[key] != common}
+        if own:
+            chosen = [F.when(F.col("meter_class") == name, F.lit(limit)) for name, limit in own.items()]
+            found[_column(key)] = (F.coalesce(*chosen, F.lit(common)), common)
+    return found
+
+
+def _values(detection: Detection) -> dict[str, float]:
+    """Every limit as a number; of several under one name each with its place."""
+    values: dict[str, float] = {}
+    for name in RowLimits.__dataclass_fields__:
+        value = getattr(detection, name)
+        several = {f"{name}_{place}": one for place, one in enumerate(value)} if isinstance(value, tuple) else None
+        values |= several or {name: value}
+    return values
+
+
+def _column(key: str) -> str:
+    return f"limit_{key}"
 
 
 def per_unit(voltage: Column, *, detection: Detection) -> Column:
@@ -80,13 +94,3 @@ def per_unit(voltage: Column, *, detection: Detection) -> Column:
 def in_volts(value: Column, *, detection: Detection) -> Column:
     """What `per_unit` made, or a median of it, back in volts of the row's meter."""
     return value * F.col("nominal_voltage_v") if detection.classes else value
-
-
-def _by_class(detection: Detection, value: Callable[[Detection], float]) -> Limit:
-    common = value(detection)
-    own = {name: value(limits) for name, limits in detection.by_class.items() if value(limits) != common}
-    if not own:
-        return common
-    return F.coalesce(
-        *(F.when(F.col("meter_class") == name, F.lit(limit)) for name, limit in own.items()), F.lit(common)
-    )

@@ -8,7 +8,7 @@ from pyspark.sql import functions as F
 from pipelines.settings import Detection, InputFields
 from pipelines.tables import READINGS
 from pipelines.transforms.decode import extra_fields
-from pipelines.transforms.limits import limits_of
+from pipelines.transforms.limits import class_limits, limits_of
 
 TOPOLOGY = ("feeder_id", "phase", "nominal_voltage_v", "rated_current_a")
 """What `attach_meters` adds to a reading."""
@@ -48,16 +48,20 @@ def accepted(typed: DataFrame) -> DataFrame:
 
 
 def attach_meters(readings: DataFrame, meters: DataFrame, *, detection: Detection) -> DataFrame:
-    """Adds feeder_id, phase, nominal_voltage_v (V) and rated_current_a (A) of the meter, and meter_class where the
-    settings have classes: without, it costs nothing.
+    """Adds feeder_id, phase, nominal_voltage_v (V) and rated_current_a (A) of the meter, and the limits in which
+    classes differ (`limits_of`): without classes none.
 
-    A meter that `meters` does not know gets the default nominal voltage, no feeder, no phase, no rated current, no
-    class.
+    A meter that `meters` does not know gets the default nominal voltage, no feeder, no phase, no rated current, and
+    the common limits.
     """
-    known = F.broadcast(meters.select("meter_id", *TOPOLOGY, *(["meter_class"] if detection.classes else [])))
+    limits = class_limits(detection)
+    own = (value.alias(name) for name, (value, _) in limits.items())
+    known = F.broadcast(meters.select("meter_id", *TOPOLOGY, *own))
     default = F.lit(detection.nominal_voltage_v)
     joined = readings.join(known, "meter_id", "left")
-    return joined.withColumn("nominal_voltage_v", F.coalesce("nominal_voltage_v", default))
+    placed = joined.withColumn("nominal_voltage_v", F.coalesce("nominal_voltage_v", default))
+    common = {name: F.coalesce(name, F.lit(value)) for name, (_, value) in limits.items()}
+    return placed.withColumns(common) if common else placed
 
 
 def flag_readings(readings: DataFrame, *, detection: Detection) -> DataFrame:
