@@ -118,6 +118,8 @@ def test_stream_and_files_find_the_same(day: Day) -> None:
     filed = {row["anomaly_id"]: row for row in rows if row["event_ts"].replace(tzinfo=UTC) < day.until}
     assert {value["anomalyType"] for value in streamed.values()} >= {"stuck_sensor", "meter_silent", "feeder_outage"}
     assert streamed.keys() == filed.keys()
+    used = {(value["anomalyType"], round(value["thresholdUsed"], 2)) for value in streamed.values()}
+    assert used & {("voltage_step", 4.6), ("noisy_sensor", 1.15), ("sustained_undervoltage", 224.25)}, "the class spoke"
     for key, value in streamed.items():
         assert value["severity"] == filed[key]["severity"]
         assert value["observed"] == pytest.approx(filed[key]["observed"])

@@ -173,7 +173,6 @@ def test_without_classes_the_plan_knows_nothing_of_them(spark: SparkSession) -> 
     assert "rated_current_a" in plan
     assert "meter_class" not in plan
     assert "limit_" not in plan
-    assert "limit_rise_c" not in plan_of(spark, DETECTION, meters), "no reading rule takes it"
     assert "limit_implausible_pu" in plan_of(spark, DETECTION, meters)
 
 
