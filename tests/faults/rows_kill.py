@@ -40,7 +40,7 @@ def kill_at_random(bench: Bench) -> Figures:
             moment = _live_until_killed(scene, rng)
             kills.append(scene.kill())
             bench.say(f"row 1: kill {number} of {bench.kills}, {moment}")
-    figures = scene.settle(300)
+    figures = scene.settle(300 + 10 * bench.kills)  # each life leaves a backlog that the next is not given the time for
     return {"kills": bench.kills, **_spread(recoveries(scene.direct, kills)), **figures}
 
 
