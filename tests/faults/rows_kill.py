@@ -16,7 +16,6 @@ from tests.faults.scene import Scene
 from tests.faults.tables import recoveries
 from tests.faults.traffic import SPIKE, SPIKE_V, Sent
 from tests.integration.rest import Rest
-from tests.integration.support import text_of
 
 _SNAPSHOTS = (
     "-XX:TieredStopAtLevel=1 -Dspark.sql.streaming.stateStore.minDeltasForSnapshot=2"

@@ -67,8 +67,9 @@ def newest_closed(place: Place) -> int | None:
 
 
 def recoveries(place: Place, kills: Sequence[Kill]) -> list[tuple[float, float | None]]:
-    """For each kill that the archive outlived: seconds to its first batch, and to what was sent at the kill; None for the
-    latter when the next kill came before.
+    """For each kill that the archive outlived: seconds to its first batch, and to what was sent at the kill.
+
+    The latter is None when the next kill came before.
 
     By the times of the commits of `audit` in a folder; a kill with no batch before the next one is left out.
     """
