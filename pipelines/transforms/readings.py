@@ -8,7 +8,6 @@ from pyspark.sql import functions as F
 from pipelines.settings import Detection, InputFields
 from pipelines.tables import READINGS
 from pipelines.transforms.decode import extra_fields
-from pipelines.transforms.limits import class_limits, limits_of
 
 TOPOLOGY = ("feeder_id", "phase", "nominal_voltage_v", "rated_current_a")
 """What `attach_meters` adds to a reading."""
@@ -48,20 +47,14 @@ def accepted(typed: DataFrame) -> DataFrame:
 
 
 def attach_meters(readings: DataFrame, meters: DataFrame, *, detection: Detection) -> DataFrame:
-    """Adds feeder_id, phase, nominal_voltage_v (V) and rated_current_a (A) of the meter, and the limits in which
-    classes differ (`limits_of`): without classes none.
+    """Adds feeder_id, phase, nominal_voltage_v (V) and rated_current_a (A) of the meter.
 
-    A meter that `meters` does not know gets the default nominal voltage, no feeder, no phase, no rated current, and
-    the common limits.
+    A meter that `meters` does not know gets the default nominal voltage, no feeder, no phase and no rated current.
     """
-    limits = class_limits(detection)
-    own = (value.alias(name) for name, (value, _) in limits.items())
-    known = F.broadcast(meters.select("meter_id", *TOPOLOGY, *own))
+    known = F.broadcast(meters.select("meter_id", *TOPOLOGY))
     default = F.lit(detection.nominal_voltage_v)
     joined = readings.join(known, "meter_id", "left")
-    placed = joined.withColumn("nominal_voltage_v", F.coalesce("nominal_voltage_v", default))
-    common = {name: F.coalesce(name, F.lit(value)) for name, (_, value) in limits.items()}
-    return placed.withColumns(common) if common else placed
+    return joined.withColumn("nominal_voltage_v", F.coalesce("nominal_voltage_v", default))
 
 
 def flag_readings(readings: DataFrame, *, detection: Detection) -> DataFrame:
@@ -69,8 +62,7 @@ def flag_readings(readings: DataFrame, *, detection: Detection) -> DataFrame:
 
     Needs voltage_v, current_a, temperature_c, nominal_voltage_v. Only in-band readings enter a baseline.
     """
-    limits = limits_of(detection)
-    low, high = limits.undervoltage_pu[0], limits.overvoltage_pu[0]
+    low, high = detection.undervoltage_pu[0], detection.overvoltage_pu[0]
     per_unit = F.col("voltage_v") / F.col("nominal_voltage_v")
     plausible = is_plausible(detection)
     return readings.withColumns(
@@ -84,9 +76,8 @@ def is_plausible(detection: Detection) -> Column:
 
     A current or temperature that a file does not have says nothing against the reading.
     """
-    limits = limits_of(detection)
-    coldest, hottest = limits.plausible_temperature_c
-    highest_v = F.col("nominal_voltage_v") * F.lit(limits.implausible_pu)
+    coldest, hottest = detection.plausible_temperature_c
+    highest_v = F.col("nominal_voltage_v") * F.lit(detection.implausible_pu)
     return (
         F.col("voltage_v").between(lowest_plausible_v(detection), highest_v)
         & F.coalesce(F.col("current_a") >= 0, F.lit(True))
