@@ -12,6 +12,8 @@ from pipelines.detection_settings import AUTO as AUTO
 from pipelines.detection_settings import REFERENCE_VOLTAGE_V as REFERENCE_VOLTAGE_V
 from pipelines.detection_settings import Detection as Detection
 from pipelines.detection_settings import Incidents as Incidents
+from pipelines.detection_settings import Limits as Limits
+from pipelines.detection_settings import MeterClass as MeterClass
 from pipelines.detection_settings import Section as Section
 from pipelines.durations import Seconds, format_seconds
 from pipelines.heap import Heap
