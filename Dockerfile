@@ -14,7 +14,8 @@ COPY pyproject.toml README.md LICENSE ./
 COPY conf conf
 COPY pipelines pipelines
 COPY generator generator
-RUN pip install --no-cache-dir -c conf/constraints.txt .
+RUN pip install --no-cache-dir -c conf/constraints.txt . \
+    && python -m pipelines.package /opt/gridwatch/gridwatch.zip
 
 # The jars of conf/spark-defaults.conf are fetched now, so that a container needs no network beyond its own.
 # A mirror: docker compose build --build-arg DEFAULT_ARTIFACT_REPOSITORY=...

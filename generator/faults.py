@@ -14,7 +14,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from generator.draws import Bools, Floats, Ints, normal, stream_key, uniform
-from generator.load import Network, load_current, normal_voltage
+from generator.load import TRANSFORMER_C, Network, load_current, normal_voltage
 from generator.plan import RunPlan
 from generator.schedule import Fault
 
@@ -62,8 +62,8 @@ class _Case:
     temperature_c: Floats
 
     @property
-    def nominal(self) -> float:
-        return self.plan.nominal_voltage_v
+    def nominal(self) -> Floats:
+        return self.network.nominal_v[self.meter]
 
     @property
     def part(self) -> Floats:
@@ -96,14 +96,18 @@ def apply_faults(plan: RunPlan, network: Network, faults: tuple[Fault, ...], blo
 def settle(plan: RunPlan, network: Network, fault: Fault) -> Fault:
     """Return the fault with the sign or the value that depends on what its meter shows at the start.
 
-    A step or drift moves towards the middle of the band, so that it stays inside; a glitch takes its value.
+    A step or drift moves towards the middle of the band, so that it stays inside; a glitch takes its value, and a
+    transformer, which is warmer, a higher temperature.
     """
+    nominal_v = float(network.nominal_v[fault.meter])
     if fault.kind == "glitch":
         value = GLITCHES_PU[min(int(fault.magnitude * len(GLITCHES_PU)), len(GLITCHES_PU) - 1)]
-        return replace(fault, levels=(round(value * plan.nominal_voltage_v, 1),))
+        return replace(fault, levels=(round(value * nominal_v, 1),))
+    if fault.kind == "over_temperature" and network.is_transformer[fault.meter]:
+        return replace(fault, levels=tuple(level + TRANSFORMER_C for level in fault.levels))
     if fault.kind not in ("step", "drift"):
         return fault
-    down = _normal_at_start(plan, network, fault) > plan.nominal_voltage_v
+    down = _normal_at_start(plan, network, fault) > nominal_v
     return replace(fault, levels=tuple(-level if down else level for level in fault.levels))
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -10,9 +11,17 @@ import pandas as pd
 from generator.draws import stream_key, uniform
 
 FLEET_COLUMNS = ("meter_id", "feeder_id", "transformer_id", "phase", "nominal_voltage_v", "rated_current_a")
+SITE_COLUMNS = ("region", "meter_class")
+"""Columns of a mixed fleet beside them."""
 METERS_PER_TRANSFORMER = 25
 PHASES = np.array(["A", "B", "C"])
 RATED_CURRENTS_A = np.array([60.0, 63.0, 80.0, 100.0])
+TRANSFORMER_CLASS = "transformer"
+SITES = (("europe", "residential-230", 230.0), ("america", "residential-120", 120.0))
+"""Region, class and nominal voltage (V) of a mixed fleet's feeders, one after the other."""
+TRANSFORMER_V = 400.0
+"""Between two phases."""
+TRANSFORMER_CURRENTS_A = np.array([400.0, 630.0])
 
 
 def build_fleet(
@@ -42,6 +51,28 @@ def build_fleet(
         },
         columns=list(FLEET_COLUMNS),
     )
+
+
+def mixed_fleet(meters: int, seed: int, *, meters_per_feeder: int = 50) -> pd.DataFrame:
+    """Return a fleet of `build_fleet` with three classes of meters, and the columns region and meter_class.
+
+    Its feeders are in turn of 230 V in europe and of 120 V in america. The first meter of each transformer in europe
+    is that of the transformer itself: three-phase (phase is empty), 400 V, 400 or 630 A.
+    """
+    fleet = build_fleet(meters, seed, meters_per_feeder=meters_per_feeder)
+    site = fleet["feeder_id"].str[2:].astype(np.int64).to_numpy() % len(SITES) - 1
+    fleet["nominal_voltage_v"] = np.array([volts for _, _, volts in SITES])[site]
+    fleet["region"] = np.array([region for region, _, _ in SITES])[site]
+    fleet["meter_class"] = np.array([name for _, name, _ in SITES])[site]
+    is_transformer = ~fleet["transformer_id"].duplicated() & (fleet["region"] == SITES[0][0])
+    rated = uniform(stream_key(seed, "fleet-transformer"), np.arange(meters)) * len(TRANSFORMER_CURRENTS_A)
+    own: dict[str, Any] = {
+        "phase": "",
+        "nominal_voltage_v": TRANSFORMER_V,
+        "rated_current_a": TRANSFORMER_CURRENTS_A[rated.astype(np.int64)],
+        "meter_class": TRANSFORMER_CLASS,
+    }
+    return fleet.assign(**{name: np.where(is_transformer, value, fleet[name]) for name, value in own.items()})
 
 
 def write_fleet(fleet: pd.DataFrame, path: str | Path) -> None:

@@ -7,11 +7,18 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
-from generator.draws import Floats, Ints, normal, quarters, stream_key, uniform, words
+from generator.draws import Bools, Floats, Ints, normal, quarters, stream_key, uniform, words
 from generator.feeder import DAY_MS, feeder_voltage
+from generator.fleet import TRANSFORMER_CLASS
 from generator.plan import RunPlan
 
 IMPEDANCE_OHM = {"strong": (0.1, 0.4), "mixed": (0.1, 0.9), "weak": (0.4, 0.9)}
+TRANSFORMER_OHM = 0.004
+"""Between a transformer and its own meter there is a bar."""
+TRANSFORMER_C = 20.0
+"""So much warmer (°C) is a transformer's cabinet."""
+MOST_HEAT_A = 100.0
+"""Beyond, the current goes through transducers and not through the meter."""
 DROP_SCALE = {"strong": 0.8, "mixed": 1.0, "weak": 1.5}
 """How far one appliance may pull the voltage, against its limit in the table of appliances."""
 
@@ -49,6 +56,8 @@ class Network:
     phase: tuple[str, ...]
     impedance_ohm: Floats
     rated_current_a: Floats
+    nominal_v: Floats
+    is_transformer: Bools
     temperature_c: Floats
     talks: Ints
 
@@ -59,10 +68,12 @@ class Network:
 
 
 def build_network(plan: RunPlan, fleet: pd.DataFrame) -> Network:
-    """Return the electrical view of a fleet with the columns of `build_fleet`, in its order."""
+    """Return the electrical view of a fleet with the columns of `fleet_of`, in its order."""
     index = np.arange(len(fleet))
     feeder, feeder_id = pd.factorize(fleet["feeder_id"])
     low, high = IMPEDANCE_OHM[plan.grid]
+    is_transformer = (fleet.get("meter_class", fleet["phase"]) == TRANSFORMER_CLASS).to_numpy()
+    impedance = low + (high - low) * uniform(stream_key(plan.seed, "impedance"), index)
     place = normal(stream_key(plan.seed, "meter-temperature"), index)
     hall = normal(stream_key(plan.seed, "feeder-temperature"), feeder)
     talks = uniform(stream_key(plan.seed, "meter-talks"), index) < 0.8
@@ -71,8 +82,10 @@ def build_network(plan: RunPlan, fleet: pd.DataFrame) -> Network:
         feeder_id=tuple(feeder_id),
         feeder=feeder.astype(np.int64),
         phase=tuple(fleet["phase"]),
-        impedance_ohm=low + (high - low) * uniform(stream_key(plan.seed, "impedance"), index),
+        impedance_ohm=np.where(is_transformer, TRANSFORMER_OHM, impedance),
         rated_current_a=fleet["rated_current_a"].to_numpy(np.float64),
+        nominal_v=fleet["nominal_voltage_v"].to_numpy(np.float64),
+        is_transformer=is_transformer,
         temperature_c=22.0 + 1.5 * place + 1.5 * hall,
         talks=talks.astype(np.int64),
     )
@@ -89,19 +102,27 @@ def load_current(plan: RunPlan, network: Network, meter: Ints, ts: Ints) -> Floa
     impedance = network.impedance_ohm[meter]
     for appliance in APPLIANCES:
         amps = amps + _appliance_current(plan, appliance, meter, since, impedance)
-    return amps
+    return np.where(network.is_transformer[meter], _through_transformer(plan, network, meter, ts), amps)
+
+
+def _through_transformer(plan: RunPlan, network: Network, meter: Ints, ts: Ints) -> Floats:
+    """Many customers together: no steps, 0.12 to 0.5 of the rated current by the hour, with a slow sway."""
+    phase = 2 * np.pi * uniform(stream_key(plan.seed, "transformer-sway"), meter)
+    sway = 0.03 * np.sin(phase + 2 * np.pi * (ts % DAY_MS) / (40 * 60_000))
+    return network.rated_current_a[meter] * (0.02 + 0.45 * _activity(ts) + sway)
 
 
 def normal_voltage(plan: RunPlan, network: Network, meter: Ints, ts: Ints, amps: Floats) -> Floats:
     """Return the voltage (V) before noise and rounding: feeder voltage minus the drop of `amps` (A)."""
     at_head = feeder_voltage(plan.seed, network.feeder[meter], ts, plan.start_ms, network.feeders)
-    return (at_head - amps * network.impedance_ohm[meter]) * (plan.nominal_voltage_v / 230.0)
+    return (at_head - amps * network.impedance_ohm[meter]) * (network.nominal_v[meter] / 230.0)
 
 
 def temperature(plan: RunPlan, network: Network, meter: Ints, ts: Ints, amps: Floats) -> Floats:
     """Return the temperature inside the meter (°C): the place, the hour, the heat of the current."""
     daily = 6.0 * np.cos(2 * np.pi * ((ts % DAY_MS) / DAY_MS - 0.6))
-    return network.temperature_c[meter] + daily + 0.05 * amps
+    warmth = np.where(network.is_transformer[meter], TRANSFORMER_C, 0.0)
+    return network.temperature_c[meter] + daily + warmth + 0.05 * np.minimum(amps, MOST_HEAT_A)
 
 
 def measurement_noise(plan: RunPlan, meter: Ints, poll: Ints) -> tuple[Floats, Floats, Floats]:

@@ -12,7 +12,7 @@ from typing import Any, NoReturn
 
 from generator.errors import UsageError
 from generator.kinds import KINDS
-from generator.plan import GRIDS, RunPlan, make_plan, read_plan
+from generator.plan import FLEETS, GRIDS, RunPlan, make_plan, read_plan
 
 DEFAULT_RUN_DIR = "runs/generator"
 PLAN_OPTIONS = frozenset(field.name for field in fields(RunPlan)) | {"end_ms"}
@@ -102,6 +102,7 @@ def _add_shape(group: argparse._ArgumentGroup) -> None:
     add("--meters-per-feeder", int, "size of a feeder (50)")
     add("--grid", str, f"how far loads pull the voltage: {', '.join(GRIDS)} (mixed)")
     add("--nominal-voltage", float, "nominal voltage in V (230)", dest="nominal_voltage_v")
+    add("--fleet", str, f"{' or '.join(FLEETS)}: 230 V, 120 V and transformers of 400 V (uniform)")
     add("--watermark", float, "watermark of the consumer in seconds of event time (10)", dest="watermark_s")
     group.add_argument("--plan", metavar="FILE", help="run the plan.json that --plan-only wrote")
     group.add_argument("--plan-only", action="store_true", help="write fleet, labels, plan.json; no data")

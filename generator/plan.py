@@ -12,6 +12,7 @@ from generator.errors import UsageError
 
 MINUTE_MS = 60_000
 GRIDS = ("strong", "mixed", "weak")
+FLEETS = ("uniform", "mixed")
 EARLIEST_MS = 631_152_000_000
 HIDDEN_BEHIND_S = 120.0
 """The data's clock ends this long before now when the run is faster or slower than real time."""
@@ -43,6 +44,7 @@ class RunPlan:
     meters_per_feeder: int = 50
     grid: str = "mixed"
     nominal_voltage_v: float = 230.0
+    fleet: str = "uniform"
 
     @property
     def speed(self) -> float:
@@ -129,6 +131,11 @@ def check_plan(plan: RunPlan) -> None:
     _check("--meters-per-feeder", per_feeder, "1 or more", "give a whole number", per_feeder >= 1)
     nominal = plan.nominal_voltage_v
     _check("--nominal-voltage", nominal, "50 to 1000 V", "give volts in it", 50 <= nominal <= 1000)
+    _check("--fleet", plan.fleet, ", ".join(FLEETS), "choose one of them", plan.fleet in FLEETS)
+    _check(
+        "--nominal-voltage", f"{nominal:g} V with --fleet mixed", "230 V there", "leave one of both out",
+        plan.fleet == "uniform" or nominal == RunPlan.nominal_voltage_v,
+    )  # fmt: skip
     daily = plan.faults_per_meter_day
     _check("--faults-per-meter-day", daily, "above 0 to 24", "leave it out", daily is None or 0 < daily <= 24)
     late_enough = plan.start_ms > EARLIEST_MS

@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 
 from generator.faults import Block, apply_faults, settle
-from generator.fleet import build_fleet
+from generator.fleet import build_fleet, mixed_fleet
 from generator.labels import label_frame
 from generator.load import (
     Network,
@@ -41,20 +41,25 @@ class Scenario:
 
 def build_scenario(plan: RunPlan) -> Scenario:
     """Return the scenario of a plan, equal for equal plans. Raises UsageError for unknown faults."""
-    fleet = build_fleet(
-        plan.meters, plan.seed,
-        nominal_voltage_v=plan.nominal_voltage_v, meters_per_feeder=plan.meters_per_feeder,
-    )  # fmt: skip
+    fleet = fleet_of(plan)
     network = build_network(plan, fleet)
     schedule = schedule_faults(plan, network)
     faults = tuple(settle(plan, network, fault) for fault in schedule.faults)
     return Scenario(plan, fleet, network, faults, schedule.dropped)
 
 
+def fleet_of(plan: RunPlan) -> pd.DataFrame:
+    """Return the fleet of a plan, in the columns of `build_fleet` or of `mixed_fleet`."""
+    size = {"meters_per_feeder": plan.meters_per_feeder}
+    if plan.fleet == "mixed":
+        return mixed_fleet(plan.meters, plan.seed, **size)
+    return build_fleet(plan.meters, plan.seed, nominal_voltage_v=plan.nominal_voltage_v, **size)
+
+
 def plan_run(plan: RunPlan) -> tuple[pd.DataFrame, pd.DataFrame]:
     """Return (fleet, labels) of a run, known before its first record.
 
-    fleet: columns of `build_fleet`; labels: columns of `label_frame`.
+    fleet: columns of `fleet_of`; labels: columns of `label_frame`.
     """
     scenario = build_scenario(plan)
     return scenario.fleet, scenario.labels()

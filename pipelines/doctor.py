@@ -11,12 +11,16 @@ from urllib.parse import urlsplit
 from pipelines.addresses import is_store
 from pipelines.client_errors import as_ours
 from pipelines.errors import DataRefused, GridwatchError, InfrastructureUnavailable, SettingsError
+from pipelines.heap import heap_bytes
 from pipelines.identity.check import examine
 from pipelines.identity.files import CheckpointFiles
 from pipelines.identity.lock import describe_holder, holder_of
 from pipelines.identity.record import read_record
 from pipelines.local.java import java_version, require_java
 from pipelines.settings import Settings
+from pipelines.small_tables import table_is_there
+from pipelines.table_features import ALLOWED, foreign_features
+from pipelines.tables import TABLES
 
 Address = tuple[str, int]
 """Host and port."""
@@ -35,7 +39,7 @@ def look_at_java() -> str:
 def look_at_memory(settings: Settings) -> str:
     """Whether the machine has the memory that the driver may take."""
     text = settings.pipeline.driver_memory
-    wanted = int(text[:-1]) * (1 << 30 if text[-1] == "g" else 1 << 20) + _BESIDE_HEAP_BYTES
+    wanted = heap_bytes(text) + _BESIDE_HEAP_BYTES
     there = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     if wanted > there:
         raise SettingsError(
@@ -78,6 +82,15 @@ def _connect(name: str, addresses: Sequence[Address]) -> str:
             f"{name}: {', '.join(refused)}; start the server, look at the address and at firewalls"
         )
     return ", ".join(said)
+
+
+def look_at_tables(settings: Settings) -> str:
+    """Whether all readers know the features of the tables; DataRefused with all that have another."""
+    with as_ours(settings):
+        if found := list(foreign_features(settings)):
+            raise DataRefused("; and ".join(found))
+        there = sum(table_is_there(settings, table) for table in TABLES.values())
+    return f"{there} of {len(TABLES)} tables are there, with no feature beyond {', '.join(sorted(ALLOWED))}"
 
 
 def look_at_checkpoint(settings: Settings) -> str:

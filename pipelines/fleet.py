@@ -8,9 +8,11 @@ from typing import Any
 
 from pyspark.sql import types as T
 
+from pipelines import small_tables
 from pipelines.csv_files import Row, columns_of, look_alikes, number_in, read_rows, time_in
 from pipelines.errors import SettingsError
-from pipelines.settings import Settings
+from pipelines.identity.tables import missing_columns
+from pipelines.settings import Detection, MeterClass, Settings
 from pipelines.small_tables import as_arrow, replace_rows
 from pipelines.tables import LABELS, METERS, Table
 
@@ -26,14 +28,54 @@ SILENT_WITHOUT = {
 def load_reference_tables(settings: Settings) -> None:
     """Overwrite `meters` by `lake.fleet` and `labels` by `lake.labels`, where these are set.
 
-    Raises SettingsError as `read_csv` does.
+    Raises SettingsError as `read_fleet`, `read_csv` and, without `lake.fleet`, `require_known_classes` do.
     """
-    for table, path, option in (
-        (METERS, settings.lake.fleet, "lake.fleet"),
-        (LABELS, settings.lake.labels, "lake.labels"),
-    ):
-        if path:
-            replace_rows(as_arrow(list(read_csv(Path(path), table, option=option)), table), settings, table)
+    lake = settings.lake
+    if lake.fleet:
+        rows = read_fleet(Path(lake.fleet), settings.detection)
+        replace_rows(as_arrow(rows, METERS), settings, METERS)
+    else:
+        require_known_classes(settings)
+    if lake.labels:
+        faults = list(read_csv(Path(lake.labels), LABELS, option="lake.labels"))
+        replace_rows(as_arrow(faults, LABELS), settings, LABELS)
+
+
+def read_fleet(path: Path, detection: Detection, *, option: str = "lake.fleet") -> list[tuple[Any, ...]]:
+    """The rows of `read_csv` with the nominal voltage and rated current of the meter's class where the file has none.
+
+    Raises SettingsError as it does, and for a class that `detection.classes` does not know.
+    """
+    rows = []
+    for row in read_csv(path, METERS, option=option):
+        meter = dict(zip(METERS.column_names, row, strict=True))
+        own = _class_of(meter["meter_class"], detection, f"{option} {path}, meter {meter['meter_id']}")
+        rows.append(tuple(getattr(own, name, None) if value is None else value for name, value in meter.items()))
+    return rows
+
+
+def require_known_classes(settings: Settings) -> None:
+    """Raises SettingsError when the table `meters` has a class that `detection.classes` does not know, or is of a
+    version without classes while the settings have some."""
+    if settings.detection.classes and missing_columns(settings, METERS):
+        raise SettingsError(
+            f"table meters of {settings.lake.root} is of an earlier version, which had no classes: start"
+            " `gridwatch run` of this version once, with a lake.fleet that has the column meter_class"
+        )
+    named = (
+        small_tables.read_rows(settings, METERS, columns=["meter_id", "meter_class"])["meter_class"]
+        .unique()
+        .to_pylist()
+    )
+    for name in sorted(set(named) - {None}):
+        _class_of(name, settings.detection, f"table meters of {settings.lake.root}")
+
+
+def _class_of(name: str | None, detection: Detection, said: str) -> MeterClass | None:
+    if name is None or name in detection.classes:
+        return detection.classes.get(name or "")
+    known = f"one of {', '.join(detection.classes)}" if detection.classes else "empty, as there are no classes"
+    raise SettingsError(f"{said}: meter_class = {name!r} must be {known}; correct it, or set detection.classes.{name}")
 
 
 def read_csv(path: Path, table: Table, *, option: str = "lake.fleet") -> Iterable[tuple[Any, ...]]:

@@ -120,7 +120,7 @@ class Lake(Section):
     fleet: str | None = Field(
         None,
         description="CSV of the meters loaded into the table meters at start (meter_id, feeder_id, transformer_id,"
-        " phase, nominal_voltage_v, rated_current_a); null keeps the table as it is.",
+        " phase, nominal_voltage_v, rated_current_a, region, meter_class); null keeps the table as it is.",
     )
     retention_days: int | None = Field(
         None,

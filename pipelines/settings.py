@@ -12,8 +12,11 @@ from pipelines.detection_settings import AUTO as AUTO
 from pipelines.detection_settings import REFERENCE_VOLTAGE_V as REFERENCE_VOLTAGE_V
 from pipelines.detection_settings import Detection as Detection
 from pipelines.detection_settings import Incidents as Incidents
+from pipelines.detection_settings import Limits as Limits
+from pipelines.detection_settings import MeterClass as MeterClass
 from pipelines.detection_settings import Section as Section
 from pipelines.durations import Seconds, format_seconds
+from pipelines.heap import Heap
 from pipelines.place_settings import Kafka as Kafka
 from pipelines.place_settings import Lake as Lake
 from pipelines.place_settings import Store as Store
@@ -68,7 +71,11 @@ class Input(Section):
 
 
 class Pipeline(Section):
-    checkpoint: str = Field("checkpoint", min_length=1, description="Folder of the checkpoints, on a durable volume.")
+    checkpoint: str = Field(
+        "checkpoint",
+        min_length=1,
+        description="Folder of the checkpoints, on a durable volume; s3a://bucket/prefix after docs/adr/0013.",
+    )
     starting: str = Field(
         "earliest",
         description="Where the first start reads from: earliest, latest or an ISO time; part of the run's identity.",
@@ -104,11 +111,11 @@ class Pipeline(Section):
         description="Lower the pipeline's priority by this when plain python starts it: an alerts job on the same"
         " machine then goes first.",
     )
-    driver_memory: str = Field(
+    driver_memory: Heap = Field(
         "2g",
         pattern=r"^\d+[mg]$",
         examples=["512m", "2g"],
-        description="Heap of the driver when plain python starts it.",
+        description="Heap of the driver when plain python starts it; 512m or more.",
     )
 
     @model_validator(mode="after")
@@ -146,11 +153,11 @@ class Alerts(Section):
         " partitions. auto = local[partitions + 2].",
     )
     jvm_options: str = Field("", description="Further options of its driver's JVM when plain python starts it.")
-    driver_memory: str = Field(
+    driver_memory: Heap = Field(
         "1g",
         pattern=r"^\d+[mg]$",
         examples=["512m", "2g"],
-        description="Heap of its driver when plain python starts it.",
+        description="Heap of its driver when plain python starts it; 512m or more.",
     )
     heartbeat_every: int = Field(
         100, ge=1, le=100_000, description="Every so many offsets of a partition one heartbeat says how far the job is."

@@ -17,9 +17,11 @@ from pipelines.conf_files import conf_path
 from pipelines.errors import SettingsError
 from pipelines.secret_files import SUFFIX, with_secret_files
 from pipelines.setting_facts import is_duration, legal
-from pipelines.settings import Section, Settings
+from pipelines.settings import MeterClass, Section, Settings
 
 PREFIX = "GRIDWATCH_"
+CLASSES = "detection.classes"
+"""The section whose members the user names; only a file and --set can."""
 _NEAR = 0.75
 """So alike, from 0 to 1, must a misspelt name and the one that is proposed be."""
 NOT_SETTINGS = frozenset({"GRIDWATCH_CACHE", "GRIDWATCH_CONF_DIR", "GRIDWATCH_SETTINGS", "GRIDWATCH_ALLOWED_SKIPS"})
@@ -39,12 +41,18 @@ class Loaded:
 
 
 def setting_fields(model: type[BaseModel] = Settings, prefix: str = "") -> Iterator[tuple[str, Any]]:
-    """Dotted name and pydantic field of every single setting."""
+    """Dotted name and pydantic field of every single setting but those of the classes (`class_fields`)."""
     for name, field in model.model_fields.items():
         if isinstance(field.annotation, type) and issubclass(field.annotation, Section):
             yield from setting_fields(field.annotation, f"{prefix}{name}.")
-        else:
+        elif prefix + name != CLASSES:
             yield prefix + name, field
+
+
+def class_fields() -> Iterator[tuple[str, Any]]:
+    """Dotted name, with NAME for that of the class, and pydantic field of every setting of a class of meters."""
+    for name, field in MeterClass.model_fields.items():
+        yield f"{CLASSES}.NAME.{name}", field
 
 
 def is_secret(field: Any) -> bool:
@@ -154,7 +162,8 @@ def _refuse_secrets(values: Mapping[str, Any], where: str) -> None:
 
 def _flatten(tree: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
     for name, value in tree.items():
-        if isinstance(value, Mapping):
+        # An empty class says that there is such a class.
+        if isinstance(value, Mapping) and value:
             yield from _flatten(value, f"{prefix}{name}.")
         else:
             yield prefix + name, value
@@ -166,7 +175,8 @@ def _place(tree: dict[str, Any], dotted: str, value: Any) -> None:
         tree = tree.setdefault(name, {})
         if not isinstance(tree, dict):
             raise _no_setting(dotted)
-    tree[last] = value
+    if not (value == {} and isinstance(tree.get(last), dict)):
+        tree[last] = value
 
 
 def _first_problem(error: ValidationError, sources: Mapping[str, str]) -> str:
@@ -179,7 +189,7 @@ def _first_problem(error: ValidationError, sources: Mapping[str, str]) -> str:
     message = problem["msg"].removeprefix("Value error, ")
     if problem["type"] == "value_error" and dotted not in sources:
         return message
-    fields = dict(setting_fields())
+    fields = dict(setting_fields()) | _of_class(dotted)
     if problem["type"] != "value_error":
         message = _legal(dotted, fields)
     value = "" if dotted in fields and is_secret(fields[dotted]) else f" = {problem['input']!r}"
@@ -195,7 +205,18 @@ def _legal(dotted: str, fields: Mapping[str, Any]) -> str:
     return f"{dotted} is a section; its settings are {', '.join(inside[:3])}{' ...' if inside[3:] else ''}"
 
 
+def _of_class(dotted: str) -> dict[str, Any]:
+    """The settings of the class that a dotted name is about; none for another name."""
+    name = dotted.removeprefix(f"{CLASSES}.").partition(".")[0]
+    if name == dotted or not dotted.startswith(f"{CLASSES}."):
+        return {}
+    return {template.replace("NAME", name): field for template, field in class_fields()}
+
+
 def _no_setting(dotted: str) -> SettingsError:
+    if _of_class(dotted):
+        allowed = ", ".join(name.rpartition(".")[2] for name, _ in class_fields())
+        return SettingsError(f"{dotted} is no setting of a class of meters; these are {allowed}")
     meant = _meant(dotted, {name for name, _ in setting_fields()})
     return SettingsError(f"{dotted} is no setting; {meant}docs/configuration.md lists them all")
 

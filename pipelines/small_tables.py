@@ -187,12 +187,15 @@ def read_rows(
 ) -> pa.Table:
     """Rows of a table, in Arrow. `where` is an SQL predicate of numbers, times (`moment`) and names of ours.
 
-    Text that came with the data never goes into a predicate.
+    Text that came with the data never goes into a predicate. A column that an older table has not yet got is null.
     """
-    names = list(columns or table.column_names)
-    schema = arrow_schema(table)
-    found = pa.table(open_table(settings, table).scan(columns=names, predicate=where))
-    return found.cast(pa.schema([schema.field(name) for name in names]))
+    names, schema, target = list(columns or table.column_names), arrow_schema(table), open_table(settings, table)
+    wanted = pa.schema([schema.field(name) for name in names])
+    stored = {field.name for field in target.schema().fields}
+    found = pa.table(target.scan(columns=[name for name in names if name in stored], predicate=where))
+    for name in (name for name in names if name not in stored):
+        found = found.append_column(wanted.field(name), pa.nulls(found.num_rows, wanted.field(name).type))
+    return found.select(names).cast(wanted)
 
 
 def moment(at: datetime) -> str:

@@ -241,6 +241,8 @@ METERS = Table(
         Column("phase", _STRING, None, "Phase A, B or C; null when not known."),
         Column("nominal_voltage_v", _DOUBLE, "V", "Nominal voltage Un."),
         Column("rated_current_a", _DOUBLE, "A", "Rated current of the connection."),
+        Column("region", _STRING, None, "Region, site or tenant the meter belongs to; null when not given."),
+        Column("meter_class", _STRING, None, "Class whose limits apply (detection.classes); null for the common ones."),
     ),
 )
 

@@ -152,14 +152,15 @@ def _lake(settings: Settings) -> str:
 
 
 def _meters(settings: Settings) -> str:
-    from pipelines.fleet import read_csv
+    from pipelines.fleet import read_fleet
     from pipelines.tables import METERS
 
     if not settings.lake.fleet:
         raise Warned(
             "lake.fleet is not set: without feeders and rated currents, feeder rules and overcurrent are silent"
         )
-    rows = [dict(zip(METERS.column_names, row, strict=True)) for row in read_csv(Path(settings.lake.fleet), METERS)]
+    known = read_fleet(Path(settings.lake.fleet), settings.detection)
+    rows = [dict(zip(METERS.column_names, row, strict=True)) for row in known]
     feeders = {row["feeder_id"] for row in rows} - {None}
     lacking = [name for name in ("feeder_id", "phase", "rated_current_a") if any(row[name] is None for row in rows)]
     said = f"{len(rows):,} meters on {len(feeders):,} feeders in {settings.lake.fleet}"

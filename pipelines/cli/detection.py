@@ -39,7 +39,8 @@ def register(commands: Commands) -> None:
     )  # fmt: skip
     parser.add_argument(
         "--fleet", metavar="FILE", type=Path,
-        help="csv: meter_id[, feeder_id, phase, transformer_id, nominal_voltage_v, rated_current_a]",
+        help="csv: meter_id[, feeder_id, phase, transformer_id, nominal_voltage_v, rated_current_a,"
+        " region, meter_class]",
     )  # fmt: skip
     parser.add_argument("--out", metavar="DIR", type=Path, required=True, help="folder for the results")
     scored = add_command(
@@ -113,25 +114,27 @@ def backtest(args: argparse.Namespace) -> int:
 
 
 def _require_lake(settings: Settings) -> None:
+    from pipelines.fleet import require_known_classes
     from pipelines.lake_sql import no_tables
     from pipelines.small_tables import table_is_there
     from pipelines.tables import METERS
 
     if not table_is_there(settings, METERS):
         raise no_tables(settings.lake.root)
+    require_known_classes(settings)
 
 
 def detect(args: argparse.Namespace) -> int:
     """Detect, and print what was found by type."""
-    from pipelines.fleet import gaps, read_csv
+    from pipelines.fleet import gaps, read_fleet
     from pipelines.jobs.detect import detect as run
     from pipelines.jobs.reading_files import blocks, open_readings
     from pipelines.session import build_session, end_jvm
-    from pipelines.tables import METERS
 
     require_writable_folder("--out", args.out)
     if args.fleet:
-        for line in gaps(args.fleet, list(read_csv(args.fleet, METERS, option="--fleet")), option="--fleet"):
+        known = read_fleet(args.fleet, settings_of(args).settings.detection, option="--fleet")
+        for line in gaps(args.fleet, known, option="--fleet"):
             say(f"warning: {line}")
     settings = with_measured_cadence(settings_of(args), args.readings)
     is_short = sum(block.num_rows for block in blocks(open_readings(args.readings), ("meter_id",))) < FEW_READINGS

@@ -8,7 +8,7 @@ from typing import Any
 
 from pipelines.cli.markdown import code, table
 from pipelines.setting_facts import legal, written
-from pipelines.settings_load import NOT_SETTINGS, environment_name, is_secret, setting_fields
+from pipelines.settings_load import CLASSES, NOT_SETTINGS, class_fields, environment_name, is_secret, setting_fields
 
 PUBLISHED_NAMES = {
     "ANOMALY_THRESHOLD": ("detection.sigma", "Standard deviations that make a voltage deviation."),
@@ -34,6 +34,13 @@ SECTIONS = {
     "quality": "Limits of the data quality gate ([quality](quality.md)).",
 }
 """Every section of the settings, in the order in which they are shown, with what it is about."""
+
+_CLASSES = """## detection.classes
+
+What a class of meters has of its own, in place of the value in `detection`; NAME is that of the class, as it stands
+in the column `meter_class` of `lake.fleet`. A class without any setting is written as an empty table. The names are
+yours, so there are no environment variables: set them in the file or by
+`--set detection.classes.transformer.own_load_ohm=0.02` ([classes](detection.md#classes-of-meters))."""
 
 _OTHER = {
     "GRIDWATCH_SETTINGS": "The settings file, when `--settings` is not given.",
@@ -79,6 +86,14 @@ def _sections() -> Iterator[str]:
         yield f"## {section}\n\n{SECTIONS[section]}"
         names = ["setting", "environment variable", "default", "legal", "meaning"]
         yield table(names, [_row(name, field) for name, field in members])
+        if CLASSES.startswith(f"{section}."):
+            yield from _classes()
+
+
+def _classes() -> Iterator[str]:
+    yield _CLASSES
+    rows = [[code(name), legal(field), field.description] for name, field in class_fields()]
+    yield table(["setting", "legal", "meaning"], rows)
 
 
 def _row(name: str, field: Any) -> list[str]:

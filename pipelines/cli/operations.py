@@ -24,7 +24,7 @@ def register(commands: Commands) -> None:
     doctor_parser = add_command(
         commands,
         "doctor",
-        "Look at Java, memory, ports, broker, topics, store, clock, checkpoint and whether they belong together.",
+        "Look at Java, memory, ports, broker, topics, store, clock, tables, checkpoint and whether they fit together.",
         doctor,
     )
     doctor_parser.add_argument("--json", action="store_true", help="print the findings as JSON")
@@ -101,6 +101,7 @@ def diagnose(settings: Settings) -> list[Check]:
     look("broker clock", lambda: look_at_broker_clock(settings), "topics")
     if is_store(settings.lake.root):
         look("store clock", lambda: look_at_store_clock(settings), "store port")
+    look("tables", lambda: parts.look_at_tables(settings), "store")
     look("checkpoint", lambda: parts.look_at_checkpoint(settings))
     look("identity", lambda: parts.look_at_identity(settings), "topics", "store", "checkpoint")
     return list(done.values())

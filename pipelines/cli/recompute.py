@@ -32,7 +32,7 @@ def register(commands: Commands) -> None:
         "the one that came last counts. Every row that changes stands in the table recomputations, before and after.\n"
         "A run that died is simply run again.\n\n"
         "exit codes: 0 done, also when nothing changes, 2 settings or usage, 3 another process holds the checkpoint,\n"
-        "or checkpoint, tables and settings do not belong together, 4 Kafka or the store not reachable, 130 interrupted."
+        "or checkpoint, tables and settings do not belong together, 4 Kafka or the store not reachable, 130 interrupted"
     )
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -16,7 +17,7 @@ from pipelines.cli.render import as_table
 from pipelines.durations import format_seconds
 from pipelines.setting_facts import written
 from pipelines.settings import AUTO, Settings
-from pipelines.settings_load import Loaded, known_environment_names, setting_fields
+from pipelines.settings_load import CLASSES, Loaded, class_fields, known_environment_names, setting_fields
 
 MASK = "********"
 _COLOURS = {"ok": "green", "warning": "yellow", "failed": "red", "skipped": "dim"}
@@ -76,7 +77,21 @@ def check(args: argparse.Namespace) -> int:
 
 def values_of(loaded: Loaded) -> list[Value]:
     """Every setting with its value and source; secrets masked, `auto` with what it comes to."""
-    return [_value(loaded, name, field) for name, field in setting_fields()]
+    common = [_value(loaded, name, field) for name, field in setting_fields()]
+    return [*common, *_values_of_classes(loaded)]
+
+
+def _values_of_classes(loaded: Loaded) -> Iterator[Value]:
+    """What each class has of its own; a class that has nothing is named all the same."""
+    for name, own in loaded.settings.detection.classes.items():
+        section = f"{CLASSES}.{name}"
+        if not own.model_fields_set:
+            yield Value(section, {}, "as detection", loaded.sources.get(section, "default"))
+        for template, field in class_fields():
+            dotted = template.replace("NAME", name)
+            value = getattr(own, dotted.rpartition(".")[2])
+            if value is not None:
+                yield Value(dotted, value, written(field, value), loaded.sources.get(dotted, "default"))
 
 
 def describe(args: argparse.Namespace) -> int:

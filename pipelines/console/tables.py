@@ -93,7 +93,8 @@ class Tables:
             raise SettingsError("no readings yet")
         span = _span(until - timedelta(minutes=minutes), until)
         known = self._ask("SELECT * FROM meters WHERE meter_id = $meter", meter=meter)
-        un = (known[0]["nominalVoltageV"] if known else None) or self._rules.nominal_voltage_v
+        rules = self._rules.of_class(known[0].get("meterClass") if known else None)
+        un = (known[0]["nominalVoltageV"] if known else None) or rules.nominal_voltage_v
         points = self._ask(_READINGS, meter=meter, **span)
         return {
             "meter": meter,
@@ -101,10 +102,10 @@ class Tables:
             "start": _ms(span["start"]),
             "end": _ms(until),
             "un": un,
-            "limits": limits(self._rules, un),
+            "limits": limits(rules, un),
             "readings": thin([(point["t"], point["v"]) for point in points], MOST_POINTS),
             "count": len(points),
-            "expected": [expected(row, self._rules, un) for row in self._ask(_WINDOWS, meter=meter, **span)],
+            "expected": [expected(row, rules, un) for row in self._ask(_WINDOWS, meter=meter, **span)],
             "anomalies": self._ask(_FOUND.format(who="meter_id = $meter"), meter=meter, **span),
         }
 

@@ -14,8 +14,10 @@ from pathlib import Path
 from types import TracebackType
 from typing import IO, Any, Self
 
-from pipelines.errors import DataRefused, InfrastructureUnavailable
+from pipelines.errors import DataRefused, GridwatchError, InfrastructureUnavailable
 from pipelines.identity.files import CheckpointFiles
+from pipelines.identity.store_lease import StoreLease
+from pipelines.identity.store_objects import StoreObject
 from pipelines.places import make_folder, remove_empty
 from pipelines.settings import Settings
 
@@ -28,7 +30,8 @@ class CheckpointLock:
 
     A lock of the file `<pipeline.checkpoint>/<name>`; the file tells who holds it, and stays, unless the folder was
     made for it and holds nothing else at the end. For a checkpoint in an object store the file lies in this machine's
-    temporary folder, so it keeps out processes of this machine only.
+    temporary folder and keeps out this machine's processes; those of others are kept out by a lease in the store, if
+    the store's keys are given and it knows conditional writes.
     """
 
     def __init__(self, settings: Settings, command: str, *, name: str = LOCK_NAME) -> None:
@@ -37,6 +40,7 @@ class CheckpointLock:
         self._path = lock_path(settings, name)
         self._file: IO[str] | None = None
         self._made: list[Path] = []
+        self._lease = _lease(settings, command, name)
 
     def acquire(self) -> Self:
         """Take the lock. Raises DataRefused, naming the holder, when another process has it, InfrastructureUnavailable
@@ -48,6 +52,12 @@ class CheckpointLock:
         try:
             _wait_for_jvm(_read(file))
         except InfrastructureUnavailable:
+            file.close()
+            raise
+        try:
+            if self._lease is not None:
+                self._lease.acquire()
+        except GridwatchError:
             file.close()
             raise
         self._file = file
@@ -81,6 +91,8 @@ class CheckpointLock:
     def release(self) -> None:
         """Give the lock back; done by the kernel too when the process dies."""
         if self._file is not None:
+            if self._lease is not None:
+                self._lease.release()
             self._file.truncate(0)
             if self._made and list(self._path.parent.iterdir()) == [self._path]:
                 self._path.unlink()
@@ -115,6 +127,17 @@ def lock_path(settings: Settings, name: str = LOCK_NAME) -> Path:
         return files.folder / name
     key = hashlib.sha256(files.root.encode()).hexdigest()[:16]
     return Path(tempfile.gettempdir()) / f"gridwatch-{os.getuid()}-{key}-{name}"
+
+
+def _lease(settings: Settings, command: str, name: str) -> StoreLease | None:
+    """What other machines see of the lock; None for a folder, and without keys of our own to sign with."""
+    files, store = CheckpointFiles(settings), settings.store
+    if files.is_folder or not (store.access_key and store.secret_key):
+        return None
+    bucket, _, prefix = files.root.partition("://")[2].partition("/")
+    place = StoreObject(store, bucket, f"{prefix}/{name}".lstrip("/"))
+    about = {"pid": os.getpid(), "command": command}
+    return StoreLease(place, about, patience_s=settings.kafka.connect_timeout)
 
 
 def holder_of(settings: Settings, name: str = LOCK_NAME) -> dict[str, Any] | None:

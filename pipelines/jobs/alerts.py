@@ -20,6 +20,7 @@ from pyspark.sql import functions as F
 from pyspark.sql.streaming.query import StreamingQuery
 
 from pipelines.errors import DataRefused, GridwatchError, InfrastructureUnavailable, SettingsError
+from pipelines.fleet import require_known_classes
 from pipelines.jobs import archive
 from pipelines.jobs.alerts_mode import Change, alerts_checkpoint, latest_change
 from pipelines.jobs.alerts_offsets import Offsets, committed_offsets, first_offsets, positions
@@ -141,6 +142,7 @@ class AlertsJob:
     metering: AlertsMetering
 
     def __post_init__(self) -> None:
+        require_known_classes(self.settings)
         self._meters, self._baselines = (LiveTable(self.spark, self.settings, t) for t in (METERS, BASELINES))
         self._topic = self.settings.kafka.topics.readings
         self._checkpoint = alerts_checkpoint(self.settings, self.change)
@@ -231,7 +233,10 @@ class AlertsJob:
         """A store that does not answer is no reason to stop: a baseline that is too old is not used."""
         try:
             self._baselines.refresh()
-            self._meters.refresh()
+            if self._meters.refresh():
+                require_known_classes(self.settings)
+        except SettingsError as problem:
+            self.say(f"{problem}; until then its meters have the common limits")
         except STORE_ERRORS as problem:
             self.say(f"baselines not read again: {str(problem).splitlines()[0]}")
 

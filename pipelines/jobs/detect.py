@@ -11,7 +11,7 @@ import pyarrow.parquet as pq
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 
-from pipelines.fleet import read_csv
+from pipelines.fleet import read_fleet
 from pipelines.jobs.context import Say
 from pipelines.jobs.detection import build, incidents_of
 from pipelines.jobs.reading_files import open_readings, write_uniform
@@ -42,7 +42,7 @@ def detect(
     A reading without meter, time or finite voltage is refused and counted; of several readings of one meter and
     time the first of the file counts. Raises SettingsError for a file that cannot be read or lacks a column.
     """
-    known = list(read_csv(fleet, METERS, option="--fleet")) if fleet else []
+    known = read_fleet(fleet, settings.detection, option="--fleet") if fleet else []
     meters = spark.createDataFrame(known, METERS.schema)
     out.mkdir(parents=True, exist_ok=True)
     uniform = out / "readings.tmp.parquet"

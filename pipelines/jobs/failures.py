@@ -39,11 +39,23 @@ _UNREACHABLE = (
     "NoBrokersAvailable",
     "InfrastructureUnavailable",
 )
-_PASSING = (*_UNREACHABLE, "No space left on device", "OUT_OF_MEMORY", "OutOfMemoryError")
+_DENIED = (
+    "AccessDenied",
+    "lacked the necessary privileges",
+    "TopicAuthorizationException",
+    "GroupAuthorizationException",
+    "ClusterAuthorizationException",
+)
+_FULL = "No space left on device"
+_PASSING = (*_UNREACHABLE, *_DENIED, _FULL, "OUT_OF_MEMORY", "OutOfMemoryError")
 """Why a state can fail to load though nothing is lost."""
 _STATE = ("STATE_STORE", "STATEFUL_OPERATOR", "CHECKPOINT_FILE_CHECKSUM")
 _PYTHON_ERROR = re.compile(r"Traceback \(most recent call last\):\n(?:[ \t].*\n|\n)*(\S.*)")
 _SECRET = re.compile(r"(password=\"?)[^\";\s]+", re.IGNORECASE)
+
+
+class OutOfMemory(InfrastructureUnavailable):
+    """Java has too little heap. What it does afterwards is anybody's guess, so it must not go on."""
 
 
 def explain_failure(text: str, what: str) -> GridwatchError:
@@ -60,6 +72,17 @@ def explain_failure(text: str, what: str) -> GridwatchError:
             else "`gridwatch doctor` names the way out"
         )
         return DataRefused(f"{what} stopped, records it needs are gone or do not fit: {line}; {way}")
+    if "OutOfMemoryError" in text:
+        return OutOfMemory(
+            f"{what} stopped, Java ran out of memory: {line}; raise pipeline.driver_memory, or lower"
+            " pipeline.max_offsets_per_trigger"
+        )
+    if _FULL in text:
+        return InfrastructureUnavailable(f"{what} stopped, a disk is full: {line}; make room for checkpoint and tables")
+    if any(sign in text for sign in _DENIED):
+        return InfrastructureUnavailable(
+            f"{what} stopped, Kafka or the store refuses access: {line}; `gridwatch check` names what is missing"
+        )
     if any(sign in text for sign in _UNREACHABLE):
         return InfrastructureUnavailable(f"{what} stopped, Kafka or the store does not answer: {line}")
     return GridwatchError(f"{what} stopped: {line}")

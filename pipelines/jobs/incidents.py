@@ -67,7 +67,7 @@ class IncidentsBatch:
         return read_rows(self.run.settings, RECOMPUTATIONS, columns=["key"], where=where)["key"]
 
     def write(self, records: DataFrame, number: int) -> None:
-        """Sink of the stream: anomalies by id, incidents by MERGE, then the incidents topic."""
+        """Sink of the stream: anomalies by id, tombstones, incidents by MERGE, then their records."""
         batch = self.run.batch(QUERY, number)
         topics = self.run.settings.kafka.topics
         decoded = decode_anomalies(records, ticks=topics.ticks, actions=topics.actions).toArrow()
@@ -130,20 +130,25 @@ class IncidentsBatch:
         show_incidents(self.run.metrics, current.values(), settings.metrics.feeders)
         if rows or gone:
             changed = pa.Table.from_pylist(rows, schema=arrow_schema(INCIDENTS))
+            topic = settings.kafka.topics.incidents
+            if gone:  # before the MERGE: after it nobody knows them any more, and a replay could not send them again
+                send(as_tombstones(self.run.spark, gone), settings, topic)
             merge_rows(changed, gone, settings, INCIDENTS, key="incident_id")
-            send(as_records(self.run.spark, changed, gone), settings, settings.kafka.topics.incidents)
+            if rows:
+                send(as_records(self.run.spark, changed), settings, topic)
             open_now = sum(row["status"] == "open" for row in rows)
             self.run.say(f"incidents batch {batch.number}: {len(rows)} incidents touched, {open_now} of them open")
 
 
-def as_records(spark: SparkSession, rows: pa.Table, gone: Sequence[str]) -> DataFrame:
-    """Kafka records of incidents, and a tombstone for each id that is gone."""
+def as_records(spark: SparkSession, rows: pa.Table) -> DataFrame:
+    """Kafka records of incidents."""
     frame = spark.createDataFrame(rows)
-    present = frame.select(F.col("incident_id").alias("key"), encode_events(frame, "incident").alias("value"))
-    if not gone:
-        return present
-    tombstones = spark.createDataFrame([(key, None) for key in gone], "key string, value string")
-    return present.unionByName(tombstones)
+    return frame.select(F.col("incident_id").alias("key"), encode_events(frame, "incident").alias("value"))
+
+
+def as_tombstones(spark: SparkSession, gone: Sequence[str]) -> DataFrame:
+    """Kafka records that say that incidents are gone, by id."""
+    return spark.createDataFrame([(key, None) for key in gone], "key string, value string")
 
 
 def _first_occurrences(events: pa.Table) -> pa.Table:

@@ -23,6 +23,7 @@ from pipelines.local.priority import lower_priority
 from pipelines.session import build_session
 from pipelines.settings import Settings
 from pipelines.small_tables import create_tables, wait_for_lake
+from pipelines.table_features import require_known_features
 from pipelines.topics import check_topics, wait_for_kafka
 
 READY = "gridwatch is reading"
@@ -62,6 +63,7 @@ def prepare(settings: Settings, say: Say) -> RunRecord:
     with as_ours(settings):
         check_topics(settings)
         wait_for_lake(settings, say)
+        require_known_features(settings)
         refuse_vanished(settings)
         create_tables(settings)
         if added := add_columns(settings):

@@ -19,7 +19,7 @@ from pipelines.errors import DataRefused, GridwatchError, InfrastructureUnavaila
 from pipelines.identity.check import examine, settle_identity
 from pipelines.jobs.context import Say
 from pipelines.jobs.ending import JVM_ENDS, Ending, end_in_order, stop_quietly
-from pipelines.jobs.failures import explain_failure
+from pipelines.jobs.failures import OutOfMemory, explain_failure
 from pipelines.jobs.jvm import answers, kill_jvm
 from pipelines.jobs.liveness import Liveness
 from pipelines.jobs.queries import StartQueries
@@ -64,7 +64,8 @@ class Supervisor:
 
         An outage of Kafka or the store is waited for up to `pipeline.max_outage`, and does not count. Raises
         DataRefused at once when records are gone or checkpoint and tables do not fit, the last failure when there were
-        too many, and InfrastructureUnavailable when Kafka or the store stay away or a batch is stuck.
+        too many, and InfrastructureUnavailable when Kafka or the store stay away, a batch is stuck or Java is out
+        of memory.
         """
         failures = 0
         while not self.ending.asked.is_set():
@@ -77,7 +78,7 @@ class Supervisor:
                 if self.ending.asked.is_set():
                     return
                 self.metrics.up.set(0)
-                if isinstance(problem, Stuck) or not answers(self.spark):
+                if isinstance(problem, Stuck | OutOfMemory) or not answers(self.spark):
                     raise
                 self._stop_all()
                 failures = 1 if time.monotonic() - began > _HEALTHY_S else failures + 1

@@ -70,6 +70,15 @@ class DemoOptions:
         """2 s of the wall clock, in event time, and at least 10 s."""
         return max(10.0, 2 * self.speed)
 
+    def traffic(self) -> list[str]:
+        """The generator's arguments: fleet, rate, faults."""
+        late_by_s = 4 * self.watermark_s + 5 * self.speed
+        values = {
+            "--meters": self.meters, "--rate": self.rate, "--seconds": self.seconds, "--cadence": CADENCE_S,
+            "--seed": self.seed, "--watermark": self.watermark_s, "--late-by": late_by_s, "--faults": "demo",
+        }  # fmt: skip
+        return [word for name, value in values.items() for word in (name, str(value))]
+
 
 class Demo:
     """One demo. Whatever it starts is stopped at the end, after Ctrl-C and after an error; logs are kept."""
@@ -93,7 +102,7 @@ class Demo:
         with LocalParts() as parts, ThreadPoolExecutor(max_workers=1) as beside:
             kit = beside.submit(spark_kit, self._say)
             self._start_servers(parts)
-            self._generate("--plan-only", *self._shape())
+            self._generate("--plan-only", *self.options.traffic())
             kit.result()
             settings = self.settings()
             create_topics(settings)
@@ -144,15 +153,6 @@ class Demo:
         page = start_console(parts, self._child_environment(), log)
         self._say(f"the console is at {page}" if page else f"the console did not come up: {_last_line(log)}")
         return page
-
-    def _shape(self) -> list[str]:
-        options = self.options
-        late_by_s = 4 * options.watermark_s + 5 * options.speed
-        values = {
-            "--meters": options.meters, "--rate": options.rate, "--seconds": options.seconds, "--cadence": CADENCE_S,
-            "--seed": options.seed, "--watermark": options.watermark_s, "--late-by": late_by_s, "--faults": "demo",
-        }  # fmt: skip
-        return [word for name, value in values.items() for word in (name, str(value))]
 
     def _generate(self, *arguments: str) -> None:
         command = [sys.executable, "-m", "generator", *arguments, "--run-dir", str(self._dir)]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from functools import reduce
 from operator import and_
 
@@ -42,7 +43,7 @@ def finding(
     return F.when(severity.isNotNull(), said)
 
 
-def graded(value: Column, limits: tuple[float, float, float] | tuple[Column, ...], *, above: bool) -> Column:
+def graded(value: Column, limits: Iterable[float | Column], *, above: bool) -> Column:
     """Severity of a value against limits for WARNING, ERROR and CRITICAL; null when none is crossed."""
     warning, error, critical = (value > F.lit(limit) if above else value < F.lit(limit) for limit in limits)
     return F.when(critical, "CRITICAL").when(error, "ERROR").when(warning, "WARNING")

@@ -7,6 +7,7 @@ from pyspark.sql import functions as F
 
 from pipelines.settings import Detection
 from pipelines.tables import PROFILES
+from pipelines.transforms.limits import limits_of
 from pipelines.transforms.window_rules.sensor import stuck_sensor
 from pipelines.transforms.window_rules.shift import voltage_step
 
@@ -25,9 +26,10 @@ def daily_profiles(measured: DataFrame, *, detection: Detection) -> DataFrame:
     leaves out those of a stuck sensor and of a step however many they are: the day after, a meter that has come back
     must not look as if it had left. It is null when fewer than half of the day's windows are left.
     """
+    limits = limits_of(detection)
     d = detection
     deviation = F.when(~F.col("is_feeders"), F.abs("deviation_v"))
-    noise_limit = F.col("nominal_voltage_v") * d.noise_pu
+    noise_limit = F.col("nominal_voltage_v") * limits.noise_pu
     is_elsewhere = stuck_sensor(d).isNotNull() | voltage_step(d).isNotNull()
     judged = measured.where(F.col("n") > 0).withColumn("is_elsewhere", is_elsewhere)
     by_day = judged.groupBy("meter_id", F.col("window_date").alias("profile_date"))

@@ -11,6 +11,7 @@ from pyspark.sql import functions as F
 from pipelines.contract import BASELINE_STRUCT, COORDINATES_STRUCT, READING_STRUCT
 from pipelines.settings import Detection
 from pipelines.transforms.anomalies import finding, identify
+from pipelines.transforms.limits import Limit, limits_of
 from pipelines.transforms.window_rules.measures import awake_part
 
 DAY_MS = 86_400_000
@@ -57,6 +58,7 @@ def feeder_anomalies(findings: DataFrame) -> DataFrame:
 def _states(windows: DataFrame, d: Detection) -> DataFrame:
     """One row a meter: is_reporting, low_ts, high_ts, dark_ts (when it left the band that way, else null), is_dead
     (dark, and nothing in band in a window of more than `DARK_SLIDES`: none of these)."""
+    limits = limits_of(d)
     un, low_v, high_v = F.col("nominal_voltage_v"), F.col("tested_min_v"), F.col("tested_max_v")
     silence_ms = F.unix_millis("window_end") - F.unix_millis("last_event_ts")
     is_silent = (silence_ms >= d.silent_after_s * 1000) & (silence_ms <= DAY_MS)
@@ -66,7 +68,7 @@ def _states(windows: DataFrame, d: Detection) -> DataFrame:
     many = F.count_if(is_silent).over(together) >= d.feeder_meters
     fell_silent = is_silent & many & (awake_part(d) >= d.min_reporting)
     out_ts = F.col("tested_out_ts")
-    is_dark = F.coalesce(low_v < un * d.interruption_pu, F.lit(False))
+    is_dark = F.coalesce(low_v < un * limits.interruption_pu, F.lit(False))
     was_never_in_band = F.coalesce("base_n", F.lit(0)) + F.coalesce("tested_n", F.lit(0)) == 0
     read_s = F.coalesce("plausible_n", F.lit(0)) * d.cadence_s
     is_dead = is_dark & was_never_in_band & (read_s > DARK_SLIDES * d.slide_s)
@@ -77,14 +79,15 @@ def _states(windows: DataFrame, d: Detection) -> DataFrame:
         "window_end",
         ((low_v.isNotNull() & ~is_dead) | fell_silent).alias("is_reporting"),
         is_dead.alias("is_dead"),
-        F.when(low_v < un * d.undervoltage_pu[0], out_ts).alias("low_ts"),
-        F.when(high_v > un * d.overvoltage_pu[0], out_ts).alias("high_ts"),
+        F.when(low_v < un * limits.undervoltage_pu[0], out_ts).alias("low_ts"),
+        F.when(high_v > un * limits.overvoltage_pu[0], out_ts).alias("high_ts"),
         dark.alias("dark_ts"),
     ).withColumns({name: F.when(~F.col("is_dead"), F.col(name)) for name in MOMENTS})
 
 
 def _counted(states: DataFrame, d: Detection) -> DataFrame:
     """One row a feeder, phase and window end, with the worst that can be said of it."""
+    limits = limits_of(d)
     moments = {name: F.sort_array(F.collect_list(name)) for name in MOMENTS}
     grouped = states.groupBy("feeder_id", "phase", "window_end").agg(
         F.count_if("is_reporting").alias("reporting"),
@@ -97,17 +100,20 @@ def _counted(states: DataFrame, d: Detection) -> DataFrame:
             "most": _share(F.col("reporting") + F.col("dead"), MOST, d),
         }
     )
-    low, high = d.undervoltage_pu[0], d.overvoltage_pu[0]
     said = F.coalesce(
         _said("feeder_outage", "dark_ts", "without voltage, or silent since the same moment,"),
-        _said("feeder_undervoltage", "low_ts", f"below {low:.2f} Un"),
-        _said("feeder_overvoltage", "high_ts", f"above {high:.2f} Un"),
+        _said("feeder_undervoltage", "low_ts", f"below {_in_words(limits.undervoltage_pu[0])}"),
+        _said("feeder_overvoltage", "high_ts", f"above {_in_words(limits.overvoltage_pu[0])}"),
         _held_outage(d),
     )
     return counted.withColumn("said", said).select(
         "feeder_id", "phase", "window_end", F.col("said")["event_ts"].alias("event_ts"),
         F.col("said")["finding"].alias("finding"),
     )  # fmt: skip
+
+
+def _in_words(limit: Limit) -> str:
+    return f"{limit:.2f} Un" if isinstance(limit, float) else "the band of their class"
 
 
 def _share(meters: Column, part: float, d: Detection) -> Column:

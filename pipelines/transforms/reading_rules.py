@@ -12,6 +12,7 @@ from pyspark.sql import functions as F
 
 from pipelines.settings import Detection
 from pipelines.transforms.anomalies import finding, graded, identify, original_event, source_coordinates
+from pipelines.transforms.limits import limits_of
 from pipelines.transforms.readings import is_plausible, lowest_plausible_v
 
 
@@ -79,37 +80,46 @@ def _findings(detection: Detection) -> list[Column]:
 
 def voltage_spike(d: Detection) -> Column:
     """v > fixed_voltage_v (at Un 230 V, in proportion elsewhere): INFO up to the overvoltage limit, WARNING above."""
-    limit = _un() * F.lit(d.spike_pu)
-    severity = F.when(_v() > _un() * d.overvoltage_pu[0], "WARNING").when(_v() > limit, "INFO")
+    limits = limits_of(d)
+    limit = _un() * F.lit(limits.spike_pu)
+    severity = F.when(_v() > _un() * limits.overvoltage_pu[0], "WARNING").when(_v() > limit, "INFO")
     return _voltage_finding("voltage_spike", severity, F.round(limit, 6), "above the fixed limit of")
 
 
 def interruption(d: Detection) -> Column:
     """0 <= v < 0.10 Un: CRITICAL (EN 50160 supply interruption); also slightly below 0, the noise of a dead line."""
-    limit = _un() * d.interruption_pu
+    limits = limits_of(d)
+    limit = _un() * limits.interruption_pu
     severity = F.when((_v() >= lowest_plausible_v(d)) & (_v() < limit), "CRITICAL")
     return _voltage_finding("interruption", severity, limit, "below the interruption limit of")
 
 
 def undervoltage(d: Detection) -> Column:
     """0.10 Un <= v < 0.90 Un: WARNING, below 0.85 ERROR, below 0.70 CRITICAL (EN 50160 band)."""
-    graded_severity = graded(_v(), tuple(_un() * pu for pu in d.undervoltage_pu), above=False)
-    severity = F.when(_v() >= _un() * d.interruption_pu, graded_severity)
-    return _voltage_finding("undervoltage", severity, _un() * d.undervoltage_pu[0], "below the band's lower limit of")
+    limits = limits_of(d)
+    graded_severity = graded(_v(), tuple(_un() * pu for pu in limits.undervoltage_pu), above=False)
+    severity = F.when(_v() >= _un() * limits.interruption_pu, graded_severity)
+    return _voltage_finding(
+        "undervoltage", severity, _un() * limits.undervoltage_pu[0], "below the band's lower limit of"
+    )
 
 
 def overvoltage(d: Detection) -> Column:
     """1.10 Un < v <= 1.50 Un: WARNING, above 1.15 ERROR, above 1.20 CRITICAL (EN 50160 band)."""
-    severity = graded(_v(), tuple(_un() * pu for pu in d.overvoltage_pu), above=True)
-    return _voltage_finding("overvoltage", severity, _un() * d.overvoltage_pu[0], "above the band's upper limit of")
+    limits = limits_of(d)
+    severity = graded(_v(), tuple(_un() * pu for pu in limits.overvoltage_pu), above=True)
+    return _voltage_finding(
+        "overvoltage", severity, _un() * limits.overvoltage_pu[0], "above the band's upper limit of"
+    )
 
 
 def over_temperature(d: Detection) -> Column:
     """Temperature above 75, 90, 110 °C: WARNING, ERROR, CRITICAL."""
-    value, limit = F.col("temperature_c"), F.lit(d.over_temperature_c[0])
+    limits = limits_of(d)
+    value, limit = F.col("temperature_c"), F.lit(limits.over_temperature_c[0])
     return finding(
         "over_temperature",
-        severity=graded(value, d.over_temperature_c, above=True),
+        severity=graded(value, limits.over_temperature_c, above=True),
         observed=value,
         threshold=limit,
         deviation=value - limit,
@@ -120,14 +130,15 @@ def over_temperature(d: Detection) -> Column:
 
 def overcurrent(d: Detection) -> Column:
     """Current above 1.0, 1.2, 1.5 times the rated current; silent where the rated current is not known."""
+    limits = limits_of(d)
     value, rated = F.col("current_a"), F.col("rated_current_a")
     return finding(
         "overcurrent",
-        severity=graded(value, tuple(rated * pu for pu in d.overcurrent_pu), above=True),
+        severity=graded(value, tuple(rated * pu for pu in limits.overcurrent_pu), above=True),
         observed=value,
-        threshold=rated * d.overcurrent_pu[0],
-        deviation=value - rated * d.overcurrent_pu[0],
-        score=F.try_divide(value, rated * d.overcurrent_pu[0]),
+        threshold=rated * limits.overcurrent_pu[0],
+        deviation=value - rated * limits.overcurrent_pu[0],
+        score=F.try_divide(value, rated * limits.overcurrent_pu[0]),
         text=F.format_string("Meter %s: %.1f A is above the rated current of %.1f A.", "meter_id", value, rated),
     )
 
@@ -148,8 +159,9 @@ def implausible_value(d: Detection) -> Column:
 
     No other limit rule speaks of the reading.
     """
-    highest_v = _un() * d.implausible_pu
-    coldest, hottest = (F.lit(limit) for limit in d.plausible_temperature_c)
+    limits = limits_of(d)
+    highest_v = _un() * limits.implausible_pu
+    coldest, hottest = (F.lit(limit) for limit in limits.plausible_temperature_c)
     zero, current, temperature = F.lit(0.0), F.col("current_a"), F.col("temperature_c")
     crossed = (
         F.when(_v() > highest_v, _crossed(_v(), highest_v, "V"))
@@ -179,11 +191,12 @@ def voltage_deviation(d: Detection) -> Column:
 
     Silent ("no baseline") without a closed window of at least `min_history` readings that is fresh enough.
     """
+    limits = limits_of(d)
     baseline = F.col("baseline")
     deviation = _v() - baseline["mean"]
     floor = _un() * d.std_floor_pu
     own_p99 = F.lit(d.profile_factor) * F.col("p99_deviation_v")
-    allowed = F.greatest(F.lit(d.sigma) * F.greatest(baseline["std"], floor), _un() * d.min_deviation_pu, own_p99)
+    allowed = F.greatest(F.lit(d.sigma) * F.greatest(baseline["std"], floor), _un() * limits.min_deviation_pu, own_p99)
     judged = (baseline["n"] >= d.min_history) & (F.abs(deviation) >= allowed)
     return finding(
         "voltage_deviation",

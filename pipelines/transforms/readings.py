@@ -8,6 +8,7 @@ from pyspark.sql import functions as F
 from pipelines.settings import Detection, InputFields
 from pipelines.tables import READINGS
 from pipelines.transforms.decode import extra_fields
+from pipelines.transforms.limits import class_limits, limits_of
 
 TOPOLOGY = ("feeder_id", "phase", "nominal_voltage_v", "rated_current_a")
 """What `attach_meters` adds to a reading."""
@@ -47,14 +48,20 @@ def accepted(typed: DataFrame) -> DataFrame:
 
 
 def attach_meters(readings: DataFrame, meters: DataFrame, *, detection: Detection) -> DataFrame:
-    """Adds feeder_id, phase, nominal_voltage_v (V) and rated_current_a (A) of the meter.
+    """Adds feeder_id, phase, nominal_voltage_v (V) and rated_current_a (A) of the meter, and the limits in which
+    classes differ (`limits_of`): without classes none.
 
-    A meter that `meters` does not know gets the default nominal voltage, no feeder, no phase and no rated current.
+    A meter that `meters` does not know gets the default nominal voltage, no feeder, no phase, no rated current, and
+    the common limits.
     """
-    known = F.broadcast(meters.select("meter_id", *TOPOLOGY))
+    limits = class_limits(detection)
+    own = (value.alias(name) for name, (value, _) in limits.items())
+    known = F.broadcast(meters.select("meter_id", *TOPOLOGY, *own))
     default = F.lit(detection.nominal_voltage_v)
     joined = readings.join(known, "meter_id", "left")
-    return joined.withColumn("nominal_voltage_v", F.coalesce("nominal_voltage_v", default))
+    placed = joined.withColumn("nominal_voltage_v", F.coalesce("nominal_voltage_v", default))
+    common = {name: F.coalesce(name, F.lit(value)) for name, (_, value) in limits.items()}
+    return placed.withColumns(common) if common else placed
 
 
 def flag_readings(readings: DataFrame, *, detection: Detection) -> DataFrame:
@@ -62,7 +69,8 @@ def flag_readings(readings: DataFrame, *, detection: Detection) -> DataFrame:
 
     Needs voltage_v, current_a, temperature_c, nominal_voltage_v. Only in-band readings enter a baseline.
     """
-    low, high = detection.undervoltage_pu[0], detection.overvoltage_pu[0]
+    limits = limits_of(detection)
+    low, high = limits.undervoltage_pu[0], limits.overvoltage_pu[0]
     per_unit = F.col("voltage_v") / F.col("nominal_voltage_v")
     plausible = is_plausible(detection)
     return readings.withColumns(
@@ -76,8 +84,9 @@ def is_plausible(detection: Detection) -> Column:
 
     A current or temperature that a file does not have says nothing against the reading.
     """
-    coldest, hottest = detection.plausible_temperature_c
-    highest_v = F.col("nominal_voltage_v") * F.lit(detection.implausible_pu)
+    limits = limits_of(detection)
+    coldest, hottest = limits.plausible_temperature_c
+    highest_v = F.col("nominal_voltage_v") * F.lit(limits.implausible_pu)
     return (
         F.col("voltage_v").between(lowest_plausible_v(detection), highest_v)
         & F.coalesce(F.col("current_a") >= 0, F.lit(True))

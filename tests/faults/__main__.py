@@ -41,7 +41,9 @@ def main(argv: Sequence[str] | None = None) -> int:
                 _tell(results[-1])
                 report = {"seed": seed, **_circumstances(args, began), "rows": results}
                 if args.report:
-                    Path(args.report).write_text(json.dumps(report, indent=1, default=str) + "\n", encoding="utf-8")
+                    # Whose disk it was says nothing: what the jobs printed names files of the run's folder.
+                    text = json.dumps(report, indent=1, default=str).replace(f"{folder}/", "")
+                    Path(args.report).write_text(text + "\n", encoding="utf-8")
     finally:
         if args.keep:
             _say(f"logs, tables and checkpoints are in {folder}")

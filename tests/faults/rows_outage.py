@@ -161,7 +161,9 @@ def store_refuses(bench: Bench) -> Figures:
         loud = wait_until(partial(_says, child.log, before, signs), 180, poll_s=0.2)
         require(loud, f"silent about a store that refuses ({name}): {last_words(child)}")
         ended = child.wait(180)
-        figures[name] = f"ended with {child.kill()}: {last_words(child)}" if ended else "went on trying"
+        code = child.kill() if ended else None
+        require(code in (None, 4), f"ended with {code} instead of 4: {last_words(child)}")
+        figures[name] = f"ended with {code}: {last_words(child)}" if ended else "went on trying"
         proxy.heal()
         figures[f"after_{name}"] = scene.settle(300)
     return figures

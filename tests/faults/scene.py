@@ -138,7 +138,7 @@ class Scene:
         """
         began, starts = time.monotonic(), 0
         first_output: float | None = None
-        before = self._audited()
+        before = self.audited()
         steps = [self._is_archived, lambda: self._has_ended("archive")]
         steps += [self._has_windows, self._has_anomalies] if whole else []
         child = self.running()
@@ -150,7 +150,7 @@ class Scene:
                     raise Ended(f"ended with {code}: {last_words(child)}")
                 starts += 1
                 child, told = self.running(), 0
-            if first_output is None and self._audited() != before:
+            if first_output is None and self.audited() != before:
                 first_output = time.monotonic() - began
             if self._holds(steps[0]):
                 steps.pop(0)
@@ -257,7 +257,8 @@ class Scene:
         except _READ_ERRORS:
             return False  # a broker or store that is being restarted
 
-    def _audited(self) -> int:
+    def audited(self) -> int:
+        """Version of the table `audit`: it grows with every archived batch."""
         try:
             return table_version(self.direct.settings, AUDIT)
         except _READ_ERRORS:

@@ -29,6 +29,8 @@ class StoreFaults:
     """Wait before each request is passed on."""
     busy_share: float = 0.0
     """Share of the requests answered with 503 SlowDown instead of being passed on."""
+    busy_for: Callable[[str, str], bool] = lambda method, path: True
+    """(method, path) of the requests that `busy_share` is meant for."""
     lose_reply_to: Callable[[str, str], bool] = lambda method, path: False
     """(method, path) of requests that are passed on and done, and whose reply is lost."""
     deny: Callable[[str, str], bool] = lambda method, path: False
@@ -122,7 +124,7 @@ class _Handler(BaseHTTPRequestHandler):
             return self._reply(403, [], b"<?xml version='1.0'?><Error><Code>AccessDenied</Code></Error>")
         if faults.full and writes:
             return self._reply(507, [], b"<?xml version='1.0'?><Error><Code>XMinioStorageFull</Code></Error>")
-        if faults.busy_share and self.server.draw() < faults.busy_share:
+        if faults.busy_share and faults.busy_for(self.command, self.path) and self.server.draw() < faults.busy_share:
             proxy.answered.busy += 1
             return self._reply(503, [], _BUSY)
         return self._pass_on(body)

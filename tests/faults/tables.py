@@ -66,8 +66,10 @@ def newest_closed(place: Place) -> int | None:
     return max((end * slide_s for end in ends if end * slide_s <= limit), default=None)
 
 
-def recoveries(place: Place, kills: Sequence[Kill]) -> list[tuple[float, float]]:
+def recoveries(place: Place, kills: Sequence[Kill]) -> list[tuple[float, float | None]]:
     """For each kill that the archive outlived: seconds to its first batch, and to what was sent at the kill.
+
+    The latter is None when the next kill came before.
 
     By the times of the commits of `audit` in a folder; a kill with no batch before the next one is left out.
     """
@@ -77,8 +79,8 @@ def recoveries(place: Place, kills: Sequence[Kill]) -> list[tuple[float, float]]
         limit = following.at if following else float("inf")
         after = [(at, ends) for at, ends in commits if kill.at < at < limit]
         caught_up = [at for at, ends in after if all(ends.get(p, 0) >= end for p, end in kill.ends.items())]
-        if caught_up:
-            found.append((after[0][0] - kill.at, caught_up[0] - kill.at))
+        if after:
+            found.append((after[0][0] - kill.at, caught_up[0] - kill.at if caught_up else None))
     return found
 
 

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import time
 from dataclasses import dataclass, field
-from pathlib import Path
 
+from pipelines.identity.batches import Batches as LoggedBatches
+from pipelines.identity.files import CheckpointFiles
+from pipelines.identity.record import read_record
 from pipelines.local.processes import Child
-from tests.faults.expect import newest
 from tests.integration.support import Place, wait_for
 
 QUIET_S = 12.0
@@ -38,10 +39,12 @@ def wait_for_rest(place: Place, pipeline: Child, timeout_s: float = 300) -> None
 
 
 def newest_batches(place: Place) -> Batches:
-    """Newest batch of each query that was begun, and that was done."""
-    root = Path(place.settings.pipeline.checkpoint)
+    """Newest batch of each query that was begun, and that was done; -1 for none. Also of a checkpoint in the store."""
+    files = CheckpointFiles(place.settings)
+    record = read_record(files)
     found: Batches = {}
     for query in ("archive", "windows", "incidents"):
-        folder = max(root.glob(f"**/{query}"), key=lambda path: path.stat().st_ctime)
-        found[query] = newest(folder / "offsets"), newest(folder / "commits")
+        folder = record.folder(query) if record else query
+        batches = LoggedBatches.read(files, folder)
+        found[query] = max(batches.planned, default=-1), max(batches.done, default=-1)
     return found

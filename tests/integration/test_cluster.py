@@ -1,38 +1,91 @@
-"""The pipeline on a real Spark cluster: driver and executor are two processes, the code is the zip's."""
+"""The pipeline as it is shipped to a cluster: two workers, the code a zip, tables and checkpoint in an object store."""
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from pipelines.local.cluster import RunningCluster, start_cluster
-from tests.integration.submit import DATA, submit
-from tests.integration.support import Place, explain, stopped, text_of, wait_for, wait_until_reading
+from pipelines.local.demo import CADENCE_S, DemoOptions
+from pipelines.local.minio_build import why_no_minio
+from pipelines.local.objectstore import RunningObjectStore, start_objectstore
+from pipelines.local.processes import Child
+from tests.integration.submit import submit
+from tests.integration.support import Place, explain, stopped, wait_for, wait_for_end, wait_until_reading
 
-pytestmark = pytest.mark.cluster
+NO_MINIO = why_no_minio()
+pytestmark = [
+    pytest.mark.cluster,
+    pytest.mark.minio,
+    pytest.mark.skipif(NO_MINIO is not None, reason=str(NO_MINIO)),
+]
+LOAD = DemoOptions(seconds=60, rate=2000, meters=500, store="minio", seed=7, run_dir=Path())
+"""What `gridwatch demo` sends by default: 120,000 readings with faults."""
+EXECUTORS = ("--executor-memory", "1g", "--executor-cores", "1", "--total-executor-cores", "2")
 
 
 @pytest.fixture
 def cluster(tmp_path: Path) -> Iterator[RunningCluster]:
-    with start_cluster(tmp_path / "cluster", workers=1, cores=2, memory="1g") as running:
+    with start_cluster(tmp_path / "cluster", workers=2, cores=1, memory="1g") as running:
         yield running
 
 
-def test_a_cluster_archives_the_topic_and_closes_windows(place: Place, package: Path, cluster: RunningCluster) -> None:
-    here = place.with_settings(detection__watermark="60 s")
+@pytest.fixture
+def store(tmp_path: Path) -> Iterator[RunningObjectStore]:
+    with start_objectstore(tmp_path / "objectstore") as running:
+        running.create_bucket("gridwatch")
+        yield running
+
+
+def in_store(place: Place, store: RunningObjectStore) -> Place:
+    """The place with tables and checkpoint in the store: nothing is shared by driver and workers but that."""
+    return place.with_settings(
+        detection__watermark=f"{LOAD.watermark_s:g} s", detection__cadence_s=CADENCE_S,
+        lake__root="s3a://gridwatch/lake", lake__fleet=place.run_dir / "fleet.csv",
+        pipeline__checkpoint="s3a://gridwatch/checkpoint", store__endpoint=store.endpoint,
+        store__access_key=store.access_key, store__secret_key=store.secret_key,
+    )  # fmt: skip
+
+
+def planned(here: Place) -> Path:
+    """The plan of the load; the fleet lies beside it."""
+    with stopped(here.generator("--plan-only", *LOAD.traffic())) as planner:
+        wait_for_end(planner, 60, code=0)
+    return here.run_dir / "plan.json"
+
+
+def worked_on(cluster: RunningCluster) -> list[int]:
+    """How many executors ran on each worker."""
+    folder = cluster.master.log.parent
+    return [len(list((folder / f"worker-{n}").glob("app-*/[0-9]*"))) for n, _ in enumerate(cluster.workers, 1)]
+
+
+def wait_for_the_results(here: Place, job: Child, data_end_ms: int) -> None:
+    """Until the load is archived and its last window, anomalies and incidents are stored."""
+    closed = f"SELECT coalesce(epoch_ms(max(window_end)), 0) >= {data_end_ms} FROM meter_windows"
+    wait_for(job, "the archive at the broker's end", here.archived, 180)
+    wait_for(job, "the windows of the load", lambda: here.ask(closed) == [(True,)], 120)
+    wait_for(job, "incidents", lambda: here.ask("SELECT count(*) > 0 FROM incidents") == [(True,)], 60)
+
+
+def test_two_workers_take_the_load_of_the_demo_and_lose_nothing(
+    place: Place, package: Path, cluster: RunningCluster, store: RunningObjectStore
+) -> None:
+    here = in_store(place, store)
     here.create_topics()
-    summary = here.generate(*DATA)
-    fleet = here.run_dir / "fleet.csv"
-    options = ("--master", cluster.master_url, "--executor-memory", "1g")
-    with stopped(submit(here, package, *options, sets=(f"lake.fleet={fleet}",))) as job:
+    plan = planned(here)
+    with (
+        stopped(submit(here, package, "--master", cluster.master_url, *EXECUTORS)) as job,
+        stopped(here.generator("--plan", str(plan))) as meters,  # while Spark starts: the archive begins behind
+    ):
         wait_until_reading(job)
-        wait_for(job, "the archive at the broker's end", here.archived, 120)
-        wait_for(job, "a batch of windows", lambda: "windows batch" in text_of(job.log), 120)
-        executors = list((cluster.workers[0].log.parent / "worker-1").glob("app-*/*"))
-        assert executors, explain(job, "ran without an executor on the worker")
-    report = here.verify()
+        wait_for_end(meters, 120, code=0)
+        wait_for_the_results(here, job, json.loads(plan.read_text(encoding="utf-8"))["data_end"])
+        assert worked_on(cluster) == [1, 1], explain(job, "did not run on both workers")
+    report, sent = here.verify(), here.summary()["produced"]
     assert report.ok, report.verdict
-    assert (report.archived + report.rejected, report.lag) == (summary["produced"], 0)
-    assert here.ask("SELECT count(*) > 0 FROM meter_windows") == [(True,)]
+    assert (report.archived + report.rejected, report.lag) == (sent, 0)
+    assert not (here.folder / "checkpoint").exists(), "the checkpoint lies in the store"

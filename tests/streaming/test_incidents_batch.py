@@ -128,6 +128,23 @@ def test_broker_that_is_gone_while_an_incident_closes_loses_no_record(run: Run, 
     assert [document["status"] for _, document in outbox.take(TOPIC)] == ["closed"]
 
 
+@pytest.mark.parametrize("sent", [0, 1], ids=["before the MERGE", "after the MERGE"])
+def test_broker_that_is_gone_while_an_incident_vanishes_loses_no_tombstone(run: Run, outbox: Outbox, sent: int) -> None:
+    """Two incidents become one, a send of the batch fails, the batch comes again: topic and table hold the same."""
+    IncidentsBatch(run).write(records(run, [a(0), a(560)]), 0)
+    topic = dict(outbox.take(TOPIC))
+    assert len(topic) == 2
+    joining = records(run, [a(280)])
+    outbox.fail_on, outbox.let_through = TOPIC, sent
+    with pytest.raises(ConnectionError):
+        IncidentsBatch(run).write(joining, 1)
+    IncidentsBatch(run).write(joining, 1)
+    topic |= dict(outbox.take(TOPIC))
+    (left,) = table(run, "incidents", "opened_at")
+    assert {key for key, document in topic.items() if document is not None} == {left["incident_id"]}
+    assert topic[left["incident_id"]]["lastAnomalyAt"] == ms(560)
+
+
 def test_anomaly_known_by_id_is_stored_once(run: Run, outbox: Outbox) -> None:
     """Twice in one batch, again in the next, and again under another offset: the first occurrence stands."""
     batch = IncidentsBatch(run)

@@ -30,6 +30,8 @@ from tests.streaming.conftest import Outbox
 DAY_MS = 86_400_000
 START = datetime(2026, 3, 2, tzinfo=UTC)
 PARTS = 3
+CLOSE = "close"
+CLASSES = {CLOSE: {"undervoltage_pu": [0.975, 0.85, 0.70], "step_pu": 0.02, "noise_pu": 0.005, "own_load_ohm": 0.3}}
 
 
 def scenario() -> Scenario:
@@ -60,8 +62,10 @@ def part(spark: SparkSession, made: Scenario, number: int, settings: Settings) -
 
 
 def fleet(made: Scenario) -> list[tuple[object, ...]]:
-    """Rows of the table meters."""
-    return [tuple(row[name] for name in METERS.column_names) for row in made.fleet.to_dict("records")]
+    """Rows of the table meters; every third is of the class whose limits are closer."""
+    classes = [CLOSE if number % 3 == 0 else None for number in range(len(made.fleet))]
+    rows = made.fleet.assign(region="north", meter_class=classes).to_dict("records")
+    return [tuple(row[name] for name in METERS.column_names) for row in rows]
 
 
 @dataclass(frozen=True)
@@ -83,7 +87,7 @@ def day(spark: SparkSession, tmp_path_factory: pytest.TempPathFactory) -> Day:
         {
             "lake": {"root": str(folder / "lake")},
             "pipeline": {"checkpoint": str(folder / "checkpoint")},
-            "detection": {"cadence_s": 60},
+            "detection": {"cadence_s": 60, "classes": CLASSES},
         }
     )
     create_tables(settings)
@@ -114,6 +118,8 @@ def test_stream_and_files_find_the_same(day: Day) -> None:
     filed = {row["anomaly_id"]: row for row in rows if row["event_ts"].replace(tzinfo=UTC) < day.until}
     assert {value["anomalyType"] for value in streamed.values()} >= {"stuck_sensor", "meter_silent", "feeder_outage"}
     assert streamed.keys() == filed.keys()
+    used = {(value["anomalyType"], round(value["thresholdUsed"], 2)) for value in streamed.values()}
+    assert used & {("voltage_step", 4.6), ("noisy_sensor", 1.15), ("sustained_undervoltage", 224.25)}, "the class spoke"
     for key, value in streamed.items():
         assert value["severity"] == filed[key]["severity"]
         assert value["observed"] == pytest.approx(filed[key]["observed"])

@@ -15,7 +15,7 @@ from tests.factories import KAFKA_SCHEMA, NOON, at
 
 def alerts_over(spark: SparkSession, records: DataFrame) -> DataFrame:
     """The plan of the alerts job."""
-    meters = as_arrow([("m", "f", "t", "A", 230.0, 60.0)], METERS)
+    meters = as_arrow([("m", "f", "t", "A", 230.0, 60.0, None, None)], METERS)
     baselines = as_arrow([("m", at(0), at(300), 9, 230.0, 1.0, None)], BASELINES)
     return alerts.build(
         records,

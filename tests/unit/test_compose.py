@@ -39,6 +39,10 @@ def compose() -> dict[str, Any]:
 SERVICES: dict[str, dict[str, Any]] = compose()["services"]
 
 
+CLUSTER = {name for name, service in SERVICES.items() if "cluster" in service.get("profiles", [])}
+"""What is started with `--profile cluster` only."""
+
+
 def environments() -> Iterator[tuple[str, dict[str, str]]]:
     for name, service in SERVICES.items():
         yield name, service.get("environment", {})
@@ -51,7 +55,7 @@ def published_ports() -> list[str]:
 def test_every_part_of_the_pipeline_is_there() -> None:
     assert set(SERVICES) == {
         "kafka", "object-store", "bucket", "topics", "fleet", "pipeline", "alerts", "generator", "notify", "prometheus",
-        "alertmanager", "grafana", "kafka-exporter", "console",
+        "alertmanager", "grafana", "kafka-exporter", "console", *CLUSTER,
     }  # fmt: skip
 
 

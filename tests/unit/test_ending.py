@@ -12,7 +12,7 @@ import pytest
 
 from pipelines.errors import DataRefused, GridwatchError, InfrastructureUnavailable
 from pipelines.jobs.ending import Ending, SparedJvm
-from pipelines.jobs.failures import explain_failure
+from pipelines.jobs.failures import OutOfMemory, explain_failure
 
 
 @pytest.fixture(autouse=True)
@@ -75,12 +75,16 @@ def test_a_process_started_within_the_block_is_deaf_to_sigterm_and_a_later_one_i
         ("[STREAMING_STATEFUL_OPERATOR_NOT_MATCH_IN_STATE_METADATA] Streaming stateful operator", DataRefused),
         ("Caused by: org.apache.kafka.common.errors.TimeoutException: Topic x not present", InfrastructureUnavailable),
         ("deltalake: Generic S3 error: error sending request for url", InfrastructureUnavailable),
+        ("_internal.DeltaError: The operation lacked the necessary privileges to complete", InfrastructureUnavailable),
+        ("Caused by: java.nio.file.AccessDeniedException: s3a://b/lake", InfrastructureUnavailable),
+        ("Caused by: org.apache.kafka.common.errors.TopicAuthorizationException: x", InfrastructureUnavailable),
+        ("x\nCaused by: java.lang.OutOfMemoryError: Java heap space", OutOfMemory),
         ("Caused by: java.lang.ArithmeticException: / by zero", GridwatchError),
         (
             "[CANNOT_LOAD_STATE_STORE.UNCATEGORIZED] x\nCaused by: ConnectException: y",
             InfrastructureUnavailable,
         ),
-        ("[CANNOT_LOAD_STATE_STORE.UNCATEGORIZED] x\nCaused by: y: No space left on device", GridwatchError),
+        ("[CANNOT_LOAD_STATE_STORE.UNCATEGORIZED] x\nCaused by: y: No space left on device", InfrastructureUnavailable),
         ("[CANNOT_LOAD_STATE_STORE.UNCATEGORIZED] x\nCaused by: java.io.FileNotFoundException: y", DataRefused),
     ],
 )

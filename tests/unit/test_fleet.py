@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
 
+from pipelines import small_tables
 from pipelines.errors import SettingsError
-from pipelines.fleet import load_reference_tables, read_csv
+from pipelines.fleet import load_reference_tables, read_csv, read_fleet, require_known_classes
+from pipelines.identity.tables import add_columns
 from pipelines.lake_sql import open_lake
-from pipelines.settings import Settings
-from pipelines.small_tables import create_tables
+from pipelines.settings import Detection, MeterClass, Settings
+from pipelines.small_tables import as_arrow, create_tables, read_rows
 from pipelines.tables import LABELS, METERS
 
 
@@ -30,8 +33,8 @@ def refusal(path: Path) -> str:
 def test_columns_may_stand_in_any_order_and_be_missing(csv: Path) -> None:
     csv.write_text("nominal_voltage_v,note,meter_id,phase\n230,x,m-1,A\n,y,m-2,\n")
     assert list(read_csv(csv, METERS)) == [
-        ("m-1", None, None, "A", 230.0, None),
-        ("m-2", None, None, None, None, None),
+        ("m-1", None, None, "A", 230.0, None, None, None),
+        ("m-2", None, None, None, None, None, None, None),
     ]
 
 
@@ -96,3 +99,76 @@ def test_every_ordinary_mistake_is_one_line(csv: Path, content: bytes, said: str
 def test_a_byte_order_mark_is_read_over(csv: Path) -> None:
     csv.write_bytes(b"\xef\xbb\xbfmeter_id\nm-1\n")
     assert [row[0] for row in read_csv(csv, METERS)] == ["m-1"]
+
+
+CLASSES = {"transformer": {"nominal_voltage_v": 400, "rated_current_a": 630}, "residential": {}}
+
+
+def with_classes(tmp_path: Path, fleet: Path | None, classes: dict[str, dict[str, float]] = CLASSES) -> Settings:
+    lake = {"root": str(tmp_path / "lake"), "fleet": str(fleet) if fleet else None}
+    return Settings.model_validate({"lake": lake, "detection": {"classes": classes}})
+
+
+def test_region_and_class_are_carried_and_the_class_fills_what_the_file_leaves_empty(csv: Path, tmp_path: Path) -> None:
+    csv.write_text(
+        "meter_id,region,meter_class,nominal_voltage_v,rated_current_a\n"
+        "m-1,north,transformer,,\nm-2,south,transformer,410,400\nm-3,,residential,,\nm-4,,,,\n"
+    )
+    settings = with_classes(tmp_path, csv)
+    create_tables(settings)
+    load_reference_tables(settings)
+    names = ["meter_id", "region", "meter_class", "nominal_voltage_v", "rated_current_a"]
+    rows = [tuple(row[name] for name in names) for row in read_rows(settings, METERS).to_pylist()]
+    assert rows == [
+        ("m-1", "north", "transformer", 400.0, 630.0),
+        ("m-2", "south", "transformer", 410.0, 400.0),
+        ("m-3", None, "residential", None, None),
+        ("m-4", None, None, None, None),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("classes", "allowed"),
+    [(CLASSES, "must be one of transformer, residential"), ({}, "must be empty, as there are no classes")],
+)
+def test_a_class_that_the_settings_do_not_know_is_refused_with_those_they_know(
+    csv: Path, tmp_path: Path, classes: dict[str, dict[str, float]], allowed: str
+) -> None:
+    csv.write_text("meter_id,meter_class\nm-1,\nm-2,transfomer\n")
+    with pytest.raises(SettingsError) as caught:
+        read_fleet(csv, with_classes(tmp_path, csv, classes).detection)
+    assert "meter m-2: meter_class = 'transfomer' " + allowed in str(caught.value)
+    assert str(caught.value).endswith("correct it, or set detection.classes.transfomer")
+
+
+def test_a_class_of_the_stored_meters_that_the_settings_have_lost_is_refused(csv: Path, tmp_path: Path) -> None:
+    csv.write_text("meter_id,meter_class\nm-1,transformer\n")
+    settings = with_classes(tmp_path, csv)
+    create_tables(settings)
+    load_reference_tables(settings)
+    load_reference_tables(with_classes(tmp_path, None))
+    with pytest.raises(SettingsError, match=r"table meters of .*'transformer' must be one of residential"):
+        load_reference_tables(with_classes(tmp_path, None, {"residential": {}}))
+
+
+class TestMetersOfAnEarlierVersion:
+    @pytest.fixture
+    def settings(self, tmp_path: Path) -> Settings:
+        settings = with_classes(tmp_path, None, {})
+        names = {"region", "meter_class"}
+        older = replace(METERS, columns=tuple(column for column in METERS.columns if column.name not in names))
+        small_tables._create(settings, older)
+        row = ("m-1", "f-1", "t-1", "A", 230.0, 63.0)
+        small_tables.replace_rows(as_arrow([row], older), settings, older)
+        return settings
+
+    def test_they_open_with_the_new_columns_null(self, settings: Settings) -> None:
+        load_reference_tables(settings)
+        (row,) = read_rows(settings, METERS).to_pylist()
+        assert (row["rated_current_a"], row["region"], row["meter_class"]) == (63.0, None, None)
+        assert add_columns(settings) == ["meters.region", "meters.meter_class"]
+        assert read_rows(settings, METERS).to_pylist() == [row]
+
+    def test_classes_want_the_columns_first(self, settings: Settings) -> None:
+        with pytest.raises(SettingsError, match="start `gridwatch run` of this version once"):
+            require_known_classes(settings.model_copy(update={"detection": Detection(classes={"a": MeterClass()})}))

@@ -17,7 +17,7 @@ import pytest
 ROOT = Path(__file__).parents[2]
 
 LEVELS: tuple[tuple[str, ...], ...] = (
-    ("pipelines.errors", "pipelines.durations", "pipelines.conf_files", "pipelines.credentials",
+    ("pipelines.errors", "pipelines.durations", "pipelines.heap", "pipelines.conf_files", "pipelines.credentials",
      "pipelines.secret_files", "pipelines.places", "pipelines.write_times", "pipelines.kafka_refusals",
      "pipelines.addresses"),
     ("pipelines.detection_settings", "pipelines.csv_files"),
@@ -31,7 +31,7 @@ LEVELS: tuple[tuple[str, ...], ...] = (
      "pipelines.local"),
     ("pipelines.small_tables", "pipelines.session", "pipelines.evaluation"),
     ("pipelines.client_errors",),
-    ("pipelines.fleet", "pipelines.verify", "pipelines.lake_spark", "pipelines.identity",
+    ("pipelines.fleet", "pipelines.verify", "pipelines.table_features", "pipelines.lake_spark", "pipelines.identity",
      "pipelines.dead_letters", "pipelines.upkeep", "pipelines.notify"),
     ("pipelines.jobs", "pipelines.quality"),
     ("pipelines.describe", "pipelines.doctor", "pipelines.sample", "pipelines.console", "pipelines.local.demo",

@@ -28,7 +28,7 @@ def lake(tmp_path: Path) -> Iterator[DuckDBPyConnection]:
     """All tables, empty but for two meters."""
     settings = settings_at(tmp_path / "lake's folder")
     create_tables(settings)
-    rows = [(name, "f-1", "t-1", "A", 230.0, 60.0) for name in ("m-1", "m-2")]
+    rows = [(name, "f-1", "t-1", "A", 230.0, 60.0, None, None) for name in ("m-1", "m-2")]
     replace_rows(as_arrow(rows, METERS), settings, METERS)
     with open_lake(settings) as connection:
         yield connection
@@ -152,7 +152,7 @@ def test_where_no_table_can_be_read_the_first_is_named(tmp_path: Path) -> None:
 def test_a_file_of_a_table_that_is_gone_is_a_damage_and_not_a_slip_of_the_query(tmp_path: Path) -> None:
     settings = settings_at(tmp_path)
     create_tables(settings)
-    replace_rows(as_arrow([("m-1", "f-1", "t-1", "A", 230.0, 60.0)], METERS), settings, METERS)
+    replace_rows(as_arrow([("m-1", "f-1", "t-1", "A", 230.0, 60.0, None, None)], METERS), settings, METERS)
     for file in (tmp_path / "meters").glob("*.parquet"):
         file.unlink()
     with pytest.raises(DataRefused, match="restore the folder together with the checkpoint") as caught:

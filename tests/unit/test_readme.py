@@ -24,13 +24,13 @@ from pipelines.small_tables import create_tables
 ROOT = Path(__file__).parents[2]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 PAGES: tuple[str, ...] = ("README.md", "CONTRIBUTING.md", "CHANGELOG.md", "docs/architecture.md", "docs/api.md")
-PAGES += ("docs/operations.md", "docs/runbook.md")
+PAGES += ("docs/operations.md", "docs/runbook.md", "docs/downstream.md")
 PAGES += tuple(f"docs/adr/{path.name}" for path in sorted((ROOT / "docs" / "adr").glob("*.md")))
 
 BLOCK = re.compile(r"^```(\w+)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 INLINE = re.compile(r"`([^`\n]+)`")
 LINK = re.compile(r"\]\((?!https?://)([^)#]+)\)")
-OURS = re.compile(r"(pipelines|generator|conf|docs|tests|scripts|\.ci)/[\w./-]*")
+OURS = re.compile(r"(pipelines|generator|conf|docs|examples|tests|scripts|\.ci)/[\w./-]*")
 SHELL_WORDS = {"|", "&&", ";", ">"}
 SECRETS = {
     "GRIDWATCH_KAFKA__SASL_PASSWORD": "of-its-own",

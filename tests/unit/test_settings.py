@@ -7,7 +7,9 @@ from pathlib import Path
 import pytest
 
 from pipelines.errors import SettingsError
+from pipelines.identity.record import shape_of
 from pipelines.setting_facts import is_duration, legal, written
+from pipelines.settings import Limits, Settings
 from pipelines.settings_load import (
     environment_name,
     is_secret,
@@ -43,6 +45,7 @@ def refusal(*assignments: str, file: Path | None = None, **environment: str) -> 
         ("detection.sigma=x", "detection.sigma = 'x'"),
         ("detection.watermark=ten", "a duration is a number with ms, s, min, h or d"),
         ("detection.watermark=-3", "legal: duration ≥ 0; a plain number is seconds"),
+        ("pipeline.driver_memory=120m", "Spark does not start with less than 512m"),
         ("detection.undervoltage_pu=0.9", "detection.undervoltage_pu = 0.9"),
         ("alerts.mode=fast", "legal: realtime, microbatch"),
         ("lake.root=", "legal: text not empty"),
@@ -286,3 +289,56 @@ def test_durations_are_written_with_their_unit() -> None:
     assert not is_duration(FIELDS["kafka.partitions"])
     assert written(FIELDS["kafka.retention"], 604800) == "7 d"
     assert written(FIELDS["detection.window"], "auto") == "auto"
+
+
+class TestClassesOfMeters:
+    FILE = """[detection.classes.transformer]
+nominal_voltage_v = 400
+overcurrent_pu = [1.1, 1.3, 1.5]
+[detection.classes.residential]
+"""
+
+    def test_a_class_has_its_own_limits_and_the_others_of_detection(self, tmp_path: Path) -> None:
+        path = tmp_path / "sites.toml"
+        path.write_text("[detection]\nstep_pu = 0.04\n" + self.FILE)
+        more = ["detection.classes.transformer.own_load_ohm=0.02"]
+        loaded = load_settings(path, more, {"GRIDWATCH_DETECTION__RISE_C": "25"})
+        limits = loaded.settings.detection.by_class["transformer"]
+        assert (limits.overcurrent_pu, limits.own_load_ohm) == ((1.1, 1.3, 1.5), 0.02)
+        assert (limits.step_pu, limits.rise_c, limits.undervoltage_pu) == (0.04, 25.0, (0.90, 0.85, 0.70))
+        assert loaded.sources["detection.classes.transformer.own_load_ohm"] == "--set"
+
+    def test_a_class_may_have_nothing_of_its_own(self, tmp_path: Path) -> None:
+        path = tmp_path / "sites.toml"
+        path.write_text(self.FILE)
+        detection = load_settings(path, (), {}).settings.detection
+        assert list(detection.classes) == ["transformer", "residential"]
+        common = detection.model_dump(include=set(Limits.model_fields))
+        assert detection.by_class["residential"].model_dump(include=set(Limits.model_fields)) == common
+
+    def test_an_empty_class_takes_nothing_from_a_layer_before(self, tmp_path: Path) -> None:
+        path = tmp_path / "sites.toml"
+        path.write_text(self.FILE)
+        loaded = load_settings(path, ["detection.classes.transformer={}"], {})
+        assert loaded.settings.detection.classes["transformer"].nominal_voltage_v == 400
+
+    @pytest.mark.parametrize(
+        ("assignment", "words"),
+        [
+            ("detection.classes.a.own_load_ohm=9", "detection.classes.a.own_load_ohm = 9 (from --set): legal: number"),
+            ("detection.classes.a.sigma=3", "no setting of a class of meters; these are nominal_voltage_v, rated"),
+            ("detection.classes.a.rise_c=x", "detection.classes.a.rise_c = 'x' (from --set): legal: number > 0"),
+            ("detection.classes.a=3", "detection.classes.a = 3 (from --set): detection.classes.a is a section"),
+            ("detection.classes.A={}", "detection.classes.A: a class is named by up to 40 small letters"),
+            ("detection.classes.a.overcurrent_pu=[2,1,3]", "detection.classes.a.overcurrent_pu = (2.0, 1.0, 3.0)"),
+            ("detection.classes.a.implausible_pu=1.2", "detection.classes.a.implausible_pu = 1.2 (from --set): legal"),
+            ("detection.classes.a.undervoltage_pu=[0.9,0.8,0.05]", "detection.classes.a.*_pu: interruption <"),
+        ],
+    )
+    def test_what_a_class_cannot_have_is_refused(self, assignment: str, words: str, empty: Path) -> None:
+        assert words in refusal(assignment, file=empty)
+
+    def test_they_are_no_part_of_a_checkpoint_as_no_limit_is(self) -> None:
+        plain = Settings()
+        own = Settings.model_validate({"detection": {"rise_c": 30, "classes": {"a": {"rise_c": 40}}}})
+        assert shape_of(own) == shape_of(plain)

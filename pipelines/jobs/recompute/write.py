@@ -11,7 +11,7 @@ from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 
 from pipelines.jobs.context import Say
-from pipelines.jobs.incidents import as_records
+from pipelines.jobs.incidents import as_records, as_tombstones
 from pipelines.jobs.recompute.changes import Change, as_json
 from pipelines.jobs.recompute.plan import Plan
 from pipelines.settings import Settings
@@ -57,8 +57,10 @@ def send_changes(spark: SparkSession, settings: Settings, since: datetime, until
     if anomalies.num_rows:
         send(encode_anomalies(spark.createDataFrame(anomalies)), settings, topics.anomalies)
     incidents, gone = _as_now(noted, settings, INCIDENTS, "incident_id")
-    if incidents.num_rows or gone:
-        send(as_records(spark, incidents, gone), settings, topics.incidents)
+    if incidents.num_rows:
+        send(as_records(spark, incidents), settings, topics.incidents)
+    if gone:
+        send(as_tombstones(spark, gone), settings, topics.incidents)
     return {topics.anomalies: anomalies.num_rows, topics.incidents: incidents.num_rows + len(gone)}
 
 

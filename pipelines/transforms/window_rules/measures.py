@@ -8,6 +8,7 @@ from pyspark.sql import Column, DataFrame, Window
 from pyspark.sql import functions as F
 
 from pipelines.settings import Detection
+from pipelines.transforms.limits import in_volts, limits_of, per_unit
 from pipelines.transforms.topology import LEAST_METERS, group_of, less_own_load
 
 BY_WINDOW = ("plausible_n", "mean_v", "min_v", "max_v", "min_temperature_c")
@@ -98,6 +99,7 @@ def look_around(windows: DataFrame, *, detection: Detection) -> DataFrame:
     `peer_share` of it), feeder_moved_v (median of tested mean minus baseline mean), feeder_meters; is_feeders (the
     deviation is the feeder's); noise_v.
     """
+    limits = limits_of(detection)
     d, mean, un = detection, F.col("base_mean_v"), F.col("nominal_voltage_v")
     above, below = F.col("tested_max_v") - mean, F.col("tested_min_v") - mean
     deviation = F.when(F.abs(above) >= F.abs(below), above).otherwise(below)
@@ -117,13 +119,13 @@ def look_around(windows: DataFrame, *, detection: Detection) -> DataFrame:
     feeder = Window.partitionBy(group_of("feeder_id"), "window_end")
     around = measured.withColumns(
         {
-            "all_deviations": F.collect_list("raw_deviation_v").over(feeder),
-            "feeder_moved_v": F.median("moved_v").over(feeder),
+            "all_deviations": F.collect_list(per_unit(F.col("raw_deviation_v"), detection=d)).over(feeder),
+            "feeder_moved_v": in_volts(F.median(per_unit(F.col("moved_v"), detection=d)).over(feeder), detection=d),
             "feeder_meters": F.count("moved_v").over(feeder),
         }
     )
     is_alone = F.col("feeder_meters") < LEAST_METERS
-    least = un * F.when(is_alone, F.lit(d.alone_deviation_pu)).otherwise(F.lit(d.min_deviation_pu))
+    least = un * F.when(is_alone, F.lit(limits.alone_deviation_pu)).otherwise(F.lit(limits.min_deviation_pu))
     around = around.withColumn("allowed_v", F.greatest(F.lit(d.sigma) * spread, least))
     around = around.withColumn("deviates", F.coalesce(F.abs("deviation_v") > F.col("allowed_v"), F.lit(False)))
     counted = around.withColumn("peers_alike", F.when(F.col("deviates"), _alike(d))).drop("all_deviations")
@@ -131,7 +133,7 @@ def look_around(windows: DataFrame, *, detection: Detection) -> DataFrame:
 
 
 def _alike(d: Detection) -> Column:
-    own = F.col("raw_deviation_v")
+    own = per_unit(F.col("raw_deviation_v"), detection=d)
     signed = F.signum(own)
     return F.size(F.filter("all_deviations", lambda v: v * signed >= F.abs(own) * d.peer_share)) - 1
 

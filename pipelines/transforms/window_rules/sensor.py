@@ -9,6 +9,7 @@ from pyspark.sql import functions as F
 
 from pipelines.settings import Detection
 from pipelines.transforms.anomalies import finding
+from pipelines.transforms.limits import limits_of
 from pipelines.transforms.window_rules.measures import NOISE_SLIDES, total, windows_in
 
 
@@ -17,12 +18,13 @@ def stuck_sensor(d: Detection) -> Column:
 
     A window without plausible readings, or a missing one, makes the comparison null: silent.
     """
+    limits = limits_of(d)
     count = windows_in(d.stuck_s, d)
     value, readings = F.col("min_v_0"), total("plausible_n", count)
     unchanged = reduce(
         Column.__and__, [F.greatest(f"max_v_{k}", f"min_v_{k}") == value for k in range(count)]
     ) & reduce(Column.__and__, [F.least(f"max_v_{k}", f"min_v_{k}") == value for k in range(count)])
-    energised = value > F.col("nominal_voltage_v") * d.interruption_pu
+    energised = value > F.col("nominal_voltage_v") * limits.interruption_pu
     minutes = int(count * d.window_s // 60)
     return finding(
         "stuck_sensor",
@@ -45,9 +47,10 @@ def noisy_sensor(d: Detection) -> Column:
     all meters of a feeder: four times the feeder's median variance is taken off. Silent when a part is missing or
     has fewer than two in-band readings.
     """
+    limits = limits_of(d)
     value = F.col("noise_v")
     own_p99 = F.coalesce("p99_noise_v", F.lit(0.0))
-    limit = F.greatest(F.col("nominal_voltage_v") * d.noise_pu, F.lit(d.noise_factor) * own_p99)
+    limit = F.greatest(F.col("nominal_voltage_v") * limits.noise_pu, F.lit(d.noise_factor) * own_p99)
     minutes = int(NOISE_SLIDES * d.slide_s // 60)
     return finding(
         "noisy_sensor",

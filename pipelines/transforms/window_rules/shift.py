@@ -9,6 +9,7 @@ from pyspark.sql import functions as F
 
 from pipelines.settings import Detection
 from pipelines.transforms.anomalies import finding
+from pipelines.transforms.limits import limits_of
 from pipelines.transforms.window_rules.measures import slides_in
 from pipelines.transforms.window_rules.sensor import stuck_sensor
 
@@ -19,8 +20,9 @@ def voltage_step(d: Detection) -> Column:
     All tested parts of the span must lie beyond, less what the meter's own current explains. Silent without three
     meters to compare with, and while a part of the span has no in-band reading.
     """
+    limits = limits_of(d)
     parts = [F.col(f"residual_v_s{k}") for k in range(slides_in(d.step_s, d))]
-    limit = F.col("nominal_voltage_v") * d.step_pu
+    limit = F.col("nominal_voltage_v") * limits.step_pu
     complete = reduce(Column.__and__, [part.isNotNull() for part in parts])
     above = reduce(Column.__and__, [part > limit for part in parts])
     below = reduce(Column.__and__, [part < -limit for part in parts])
@@ -48,10 +50,11 @@ def voltage_drift(d: Detection) -> Column:
     than half of the span's tested parts have a distance, while stuck_sensor speaks (the feeder moves, the value does
     not), and when the last tested part is back by half: then it is the past that speaks.
     """
+    limits = limits_of(d)
     expected = F.col("residual_offset_v")
     value = F.col("residual_median_v") - expected
     enough = F.col("residual_n") * 2 >= slides_in(d.drift_s, d)
-    limit = F.col("nominal_voltage_v") * d.drift_pu
+    limit = F.col("nominal_voltage_v") * limits.drift_pu
     is_away = F.coalesce(F.abs(F.col("residual_v_s0") - expected) > limit / 2, F.lit(True))
     is_moving = stuck_sensor(d).isNull()
     minutes = int(max(d.drift_s, d.slide_s) // 60)

@@ -9,6 +9,7 @@ from pyspark.sql import functions as F
 
 from pipelines.settings import Detection
 from pipelines.transforms.anomalies import finding
+from pipelines.transforms.limits import limits_of
 from pipelines.transforms.window_rules.measures import total, windows_in
 
 
@@ -18,12 +19,13 @@ def sustained_voltage(d: Detection) -> Column:
     EN 50160 judges 10-min means. Implausible readings stay out; silent when a window of the span is missing, and
     when every reading of the tested part is back in the band by `hysteresis_pu` Un: then it is the past that speaks.
     """
+    limits = limits_of(d)
     count = windows_in(d.sustained_s, d)
     readings = total("plausible_n", count)
     weighted = reduce(Column.__add__, [F.col(f"mean_v_{k}") * F.col(f"plausible_n_{k}") for k in range(count)])
     value = F.when(readings >= d.min_history, F.try_divide(weighted, readings))
     un = F.col("nominal_voltage_v")
-    low, high = un * d.undervoltage_pu[0], un * d.overvoltage_pu[0]
+    low, high = un * limits.undervoltage_pu[0], un * limits.overvoltage_pu[0]
     minutes = int(count * d.window_s // 60)
     margin = un * d.hysteresis_pu
     still_low = ~F.coalesce(F.col("tested_min_v") >= low + margin, F.lit(False))
@@ -43,7 +45,7 @@ def sustained_voltage(d: Detection) -> Column:
             ),
         )  # fmt: skip
 
-    under = F.when(value < un * d.sustained_critical_pu, "CRITICAL").when(value < low, "ERROR")
+    under = F.when(value < un * limits.sustained_critical_pu, "CRITICAL").when(value < low, "ERROR")
     over = F.when(value > high, "ERROR")
     return F.coalesce(
         said("sustained_undervoltage", F.when(still_low, under), low, "below"),
@@ -57,8 +59,9 @@ def held_voltage(d: Detection) -> Column:
     The voltage was out of band earlier in the window and is back in it by less than `hysteresis_pu` Un: the incident
     stays open, but none opens. Silent while readings are out of band: their own anomalies keep it open.
     """
+    limits = limits_of(d)
     un = F.col("nominal_voltage_v")
-    low, high = un * d.undervoltage_pu[0], un * d.overvoltage_pu[0]
+    low, high = un * limits.undervoltage_pu[0], un * limits.overvoltage_pu[0]
     margin = un * d.hysteresis_pu
     least, largest = F.col("tested_min_v"), F.col("tested_max_v")
     under = (F.col("min_v") < low) & (least >= low) & (least < low + margin)

@@ -7,6 +7,7 @@ from pyspark.sql import functions as F
 
 from pipelines.settings import Detection
 from pipelines.transforms.anomalies import finding
+from pipelines.transforms.limits import limits_of
 from pipelines.transforms.window_rules.measures import windows_in
 
 
@@ -15,6 +16,7 @@ def temperature_rise(d: Detection) -> Column:
 
     Silent without temperatures; a fall says nothing, since the tested part is the last.
     """
+    limits = limits_of(d)
     count = windows_in(d.rise_s, d)
     # greatest and least skip nulls, so a missing earlier window only shortens the span.
     coldest = F.least(*(F.col(f"min_temperature_c_{k}") for k in range(count)), F.col("min_temperature_c"))
@@ -23,13 +25,13 @@ def temperature_rise(d: Detection) -> Column:
     minutes = int(count * d.window_s // 60)
     return finding(
         "temperature_rise",
-        severity=F.when(value >= d.rise_c, "WARNING"),
+        severity=F.when(value >= limits.rise_c, "WARNING"),
         observed=hottest,
-        threshold=F.lit(d.rise_c),
+        threshold=F.lit(limits.rise_c),
         deviation=value,
-        score=value / d.rise_c,
+        score=value / limits.rise_c,
         text=F.format_string(
             f"Meter %s: %.1f °C is %+.1f °C within {minutes} minutes; %.1f °C are allowed.",
-            "meter_id", hottest, value, F.lit(float(d.rise_c)),
+            "meter_id", hottest, value, F.lit(limits.rise_c),
         ),
     )  # fmt: skip

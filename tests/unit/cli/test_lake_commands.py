@@ -25,7 +25,7 @@ def root(tmp_path: Path) -> str:
     """A lake with two meters and one record that is no text."""
     settings = Settings.model_validate({"lake": {"root": str(tmp_path / "lake")}})
     create_tables(settings)
-    meters = [("m-1", None, None, "A", 230.0, 62.5), ("m-2", None, None, None, 230.0, 60.0)]
+    meters = [("m-1", None, None, "A", 230.0, 62.5, None, None), ("m-2", None, None, None, 230.0, 60.0, None, None)]
     replace_rows(as_arrow(meters, METERS), settings, METERS)
     record = dict.fromkeys(REJECTED.column_names) | {"reason": "not_utf8", "value": b"\xffa\n"}
     replace_rows(as_arrow([tuple(record.values())], REJECTED), settings, REJECTED)

@@ -13,6 +13,7 @@ import pytest
 
 from pipelines.local.ports import LOOPBACK, free_ports
 from tests.faults.kafka_proxy import PRODUCE, KafkaProxy
+from tests.faults.rows_store_checkpoint import once_a_log
 from tests.faults.store_proxy import StoreProxy
 
 FETCH = 1
@@ -161,3 +162,23 @@ def test_busy_denied_and_full_are_not_done(store: tuple[StoreProxy, list[tuple[s
     with pytest.raises((http.client.HTTPException, ConnectionError)):
         put(proxy, "/a")
     assert seen == []
+
+
+def test_only_what_is_named_is_busy(store: tuple[StoreProxy, list[tuple[str, str, bytes]]]) -> None:
+    proxy, _ = store
+    proxy.faults.busy_share = 1.0
+    proxy.faults.busy_for = lambda method, path: path.startswith("/checkpoint")
+    assert [put(proxy, path)[0] for path in ("/checkpoint/offsets/1", "/lake/part-0")] == [503, 200]
+
+
+def test_the_files_of_a_checkpoint_in_the_store_are_told_apart() -> None:
+    """What row 34 loses replies to: the batch's own file, once in each log, and nothing of the tables."""
+    place, lost = "/gridwatch/checkpoint-34", set[str]()
+    requests = [
+        ("PUT", f"{place}/archive/offsets/.7.4f.tmp"), ("GET", f"{place}/archive/offsets/7"),
+        ("PUT", "/gridwatch/lake-34/offsets/7"), ("PUT", f"{place}/archive/state/7"),
+        ("PUT", f"{place}/archive/offsets/7"), ("PUT", f"{place}/archive/offsets/8"),
+        ("PUT", f"{place}/windows/commits/3?x-id=CopyObject"),
+    ]  # fmt: skip
+    assert [once_a_log(lost, *request) for request in requests] == [False, False, False, False, True, False, True]
+    assert lost == {"archive/offsets", "windows/commits"}

@@ -1,0 +1,191 @@
+"""Limits by class of meter: every rule takes those of the row's meter, and without classes nothing is different."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+import pytest
+from pyspark.sql import DataFrame, Row, SparkSession
+from pyspark.sql import functions as F
+from pyspark.sql import types as T
+
+from pipelines.jobs import archive
+from pipelines.settings import Detection, Limits, MeterClass
+from pipelines.tables import BASELINES, METERS
+from pipelines.transforms.feeder_rules import feeder_findings
+from pipelines.transforms.limits import RowLimits, class_limits, limits_of
+from pipelines.transforms.reading_rules import attach_baseline, judge_readings, reading_anomalies
+from pipelines.transforms.readings import attach_meters, flag_readings
+from pipelines.transforms.topology import compare_with_feeder
+from pipelines.transforms.window_rules import window_findings
+from tests.factories import at, by, frame, kafka_frame, meters_frame, placed_frame, settings, windows_frame
+
+OWN: dict[str, Any] = {
+    "undervoltage_pu": [0.95, 0.85, 0.70], "overvoltage_pu": [1.05, 1.15, 1.20], "interruption_pu": 0.2,
+    "implausible_pu": 1.3, "plausible_temperature_c": [-10, 140], "over_temperature_c": [95, 110, 130],
+    "overcurrent_pu": [0.8, 1.2, 1.5], "fixed_voltage_v": 240.0, "sustained_critical_pu": 0.88,
+    "rise_c": 40.0, "noise_pu": 0.05, "min_deviation_pu": 0.06, "alone_deviation_pu": 0.08, "own_load_ohm": 0.0,
+}  # fmt: skip
+SETTINGS = settings(detection={"classes": {"own": OWN, "same": {}}})
+DETECTION = SETTINGS.detection
+COMMON = Detection()
+
+Case = tuple[str, dict[str, Any], set[str], set[str]]
+CASES: list[Case] = [
+    # name, the reading, what is said of a meter of the class, what of one without
+    ("its own upper limit", {"voltage_v": 243.0}, {"overvoltage WARNING", "voltage_spike WARNING"}, set()),
+    ("its own fixed limit", {"voltage_v": 240.5}, {"voltage_spike INFO"}, set()),
+    ("its own lower limit", {"voltage_v": 210.0}, {"undervoltage WARNING"}, set()),
+    ("its own interruption", {"voltage_v": 40.0}, {"interruption CRITICAL"}, {"undervoltage CRITICAL"}),
+    ("not possible for it", {"voltage_v": 300.0}, {"implausible_value WARNING"},
+     {"overvoltage CRITICAL", "voltage_spike WARNING"}),
+    ("warmer is usual for it", {"temperature_c": 92.0}, set(), {"over_temperature ERROR"}),
+    ("colder is not possible for it", {"temperature_c": -11.0}, {"implausible_value WARNING"}, set()),
+    ("its own part of the rated current", {"current_a": 33.0}, {"overcurrent WARNING"}, set()),
+    ("its own least deviation", {"voltage_v": 221.0}, set(), {"voltage_deviation INFO"}),
+]  # fmt: skip
+NAMES = ("own", "same", "unheard-of", None)
+
+
+def of_class(rows: DataFrame) -> DataFrame:
+    """Rows with the limits of the class that their meter's id begins with, as `attach_meters` adds them."""
+    own = {name: value for name, (value, _) in class_limits(DETECTION).items()}
+    return rows.withColumn("meter_class", F.split_part("meter_id", F.lit("|"), F.lit(1))).withColumns(own)
+
+
+@pytest.fixture(scope="module")
+def said(spark: SparkSession) -> dict[tuple[str | None, int], set[str]]:
+    """What the reading rules say, by class and number of the case."""
+    rows = [
+        {**values, "meter_id": f"{name}", "kafka_offset": number}
+        for number, (_, values, *_) in enumerate(CASES)
+        for name in NAMES
+    ]
+    window = {"window_start": at(-310), "window_end": at(-10), "n": 30, "mean_v": 230.0, "std_v": 1.0}
+    known = frame(spark, BASELINES.schema, [{"meter_id": f"{name}"} for name in NAMES], window)
+    compared = attach_baseline(of_class(placed_frame(spark, rows)), known, max_age_s=600)
+    found: dict[tuple[str | None, int], set[str]] = {(name, i): set() for name in NAMES for i in range(len(CASES))}
+    for row in reading_anomalies(judge_readings(compared, detection=DETECTION)).collect():
+        name = None if row["meter_id"] == "None" else row["meter_id"]
+        if not (row["anomaly_type"] == "voltage_deviation" and "deviation" not in CASES[row["source"]["offset"]][0]):
+            found[name, row["source"]["offset"]].add(f"{row['anomaly_type']} {row['severity']}")
+    return found
+
+
+@pytest.mark.parametrize("case", range(len(CASES)), ids=[case[0] for case in CASES])
+def test_a_reading_is_judged_by_the_limits_of_its_class(said: dict[Any, set[str]], case: int) -> None:
+    _, _, own, common = CASES[case]
+    assert said["own", case] == own
+    assert [said[name, case] for name in NAMES[1:]] == [common] * 3
+
+
+def test_what_is_possible_and_in_band_goes_by_the_class(spark: SparkSession) -> None:
+    rows = [{"meter_id": f"{name}|{v}", "voltage_v": v} for name in NAMES for v in (215.0, 300.0)]
+    plain = placed_frame(spark, rows).drop("is_plausible", "is_in_band")
+    flagged = flag_readings(of_class(plain), detection=DETECTION)
+    found = {row["meter_id"]: (row["is_plausible"], row["is_in_band"]) for row in flagged.collect()}
+    assert (found["own|215.0"], found["own|300.0"]) == ((True, False), (False, False))
+    assert all(found[f"{name}|215.0"] == (True, True) for name in NAMES[1:])
+    assert all(found[f"{name}|300.0"] == (True, False) for name in NAMES[1:])
+
+
+def test_the_class_comes_from_the_table_of_meters(spark: SparkSession) -> None:
+    meters = meters_frame(spark, [{"meter_id": "m1", "meter_class": "own"}, {"meter_id": "m2"}])
+    readings = placed_frame(spark, [{"meter_id": name} for name in ("m1", "m2", "m3")]).drop(
+        "feeder_id", "phase", "nominal_voltage_v", "rated_current_a"
+    )
+    rows = attach_meters(readings, meters, detection=DETECTION).collect()
+    assert {row["meter_id"]: row["limit_rise_c"] for row in rows} == {"m1": 40.0, "m2": 20.0, "m3": 20.0}
+
+
+WINDOWS: list[tuple[str, dict[str, Any], set[str], set[str]]] = [
+    ("sustained", {"mean_v": 200.0, "min_v": 199.0, "tested_min_v": 199.0, "tested_out_ts": at(-30)},
+     {"sustained_undervoltage CRITICAL"},
+     {"sustained_undervoltage ERROR"}),
+    ("rise", {"min_temperature_c": 20.0, "tested_max_temperature_c": 50.0}, set(), {"temperature_rise WARNING"}),
+    ("deviation", {"tested_max_v": 245.0, "max_v": 245.0}, set(), {"voltage_deviation WARNING"}),
+]  # fmt: skip
+
+
+def test_a_window_is_judged_by_the_limits_of_its_class(spark: SparkSession) -> None:
+    slides = [
+        {**values, "meter_id": f"{name}|{case}", "feeder_id": None, "end": end}
+        for case, values, *_ in WINDOWS
+        for name in NAMES
+        for end in (0, 300)
+    ]
+    rows = of_class(windows_frame(spark, slides))
+    found = window_findings(rows, rows.limit(0), detection=DETECTION, incidents=SETTINGS.incidents)
+    said: dict[str, set[str]] = {f"{name}|{case}": set() for case, *_ in WINDOWS for name in NAMES}
+    for row in found.where(F.col("event_ts") == F.lit(at(300))).collect():
+        if row["finding"]["severity"] != "INFO":
+            said[row["meter_id"]].add(f"{row['finding']['anomaly_type']} {row['finding']['severity']}")
+    for case, _, own, common in WINDOWS:
+        assert said[f"own|{case}"] == own, case
+        assert [said[f"{name}|{case}"] for name in NAMES[1:]] == [common] * 3, case
+
+
+def test_a_feeder_counts_each_meter_by_the_limits_of_its_class(spark: SparkSession) -> None:
+    low = {"tested_min_v": 215.0, "tested_out_ts": at(-30), "end": 0}
+    rows = [{**low, "meter_id": f"{name}|{i}", "feeder_id": f"f-{name}"} for name in ("own", "same") for i in range(4)]
+    found = feeder_findings(of_class(windows_frame(spark, rows)), detection=DETECTION).collect()
+    assert [(row["feeder_id"], row["finding"]["anomaly_type"]) for row in found] == [("f-own", "feeder_undervoltage")]
+    assert "4 of 4 reporting meters are below the band of their class at once" in found[0]["finding"]["message"]
+
+
+def residuals(spark: SparkSession, rows: list[dict[str, Any]]) -> dict[Any, Row]:
+    windows = windows_frame(spark, [{"end": 0, **row} for row in rows])
+    return by(compare_with_feeder(of_class(windows), detection=DETECTION).collect(), "meter_id")
+
+
+def test_a_transformer_is_compared_with_the_residential_meters_behind_it(spark: SparkSession) -> None:
+    homes = [{"meter_id": f"m{i}", "tested_mean_v": 230.0, "tested_std_v": 0.46} for i in range(3)]
+    large = {"meter_id": "own|t", "nominal_voltage_v": 400.0, "tested_mean_v": 420.0}
+    found = residuals(spark, [*homes, {**large, "tested_std_v": 0.8}])
+    assert found["own|t"]["residual_v"] == pytest.approx(20.0)
+    assert found["own|t"]["feeder_std_v"] == pytest.approx(0.8)
+    assert found["m0"]["residual_v"] == pytest.approx(0.0)
+
+
+def plan_of(spark: SparkSession, detection: Detection, meters: DataFrame) -> str:
+    """The optimised plan of a record up to its findings, without the numbers that Spark gives to columns, and without
+    the line of each table, which names all its columns."""
+    chosen = settings(detection=detection.model_dump())
+    baselines = spark.createDataFrame([], BASELINES.schema)
+    flagged = archive.build(kafka_frame(spark, []), meters=meters, settings=chosen)
+    judged = archive.judge(flagged, baselines, settings=chosen)
+    # Else Spark leaves out what comes after 25 columns.
+    spark.conf.set("spark.sql.debug.maxToStringFields", "100000")
+    try:
+        plan = re.sub(r"#\d+L?", "", judged._jdf.queryExecution().optimizedPlan().toString())
+    finally:
+        spark.conf.unset("spark.sql.debug.maxToStringFields")
+    return "\n".join(line for line in plan.splitlines() if not re.search(r"LocalRelation|LogicalRDD", line))
+
+
+def test_without_classes_the_plan_knows_nothing_of_them(spark: SparkSession) -> None:
+    """The latency of the alerts job is that of its plan: the same as for a table without the columns of classes."""
+    meters = spark.createDataFrame([], METERS.schema)
+    older = [column for column in METERS.schema if column.name not in ("region", "meter_class")]
+    plan = plan_of(spark, COMMON, meters)
+    assert plan == plan_of(spark, COMMON, spark.createDataFrame([], T.StructType(older)))
+    assert "rated_current_a" in plan
+    assert "meter_class" not in plan
+    assert "limit_" not in plan
+    assert "limit_implausible_pu" in plan_of(spark, DETECTION, meters)
+
+
+def test_without_classes_every_limit_is_a_number() -> None:
+    limits = limits_of(COMMON)
+    for name in RowLimits.__dataclass_fields__:
+        value = getattr(limits, name)
+        assert all(isinstance(one, float) for one in (value if isinstance(value, tuple) else (value,))), name
+
+
+def test_every_setting_of_a_class_reaches_the_rules() -> None:
+    """A limit that a class may have and no rule takes from it would be a promise that nobody keeps."""
+    by_hand = {"fixed_voltage_v": "spike_pu", "nominal_voltage_v": None}
+    wanted = {by_hand.get(name, name) for name in Limits.model_fields} - {None}
+    assert wanted == set(RowLimits.__dataclass_fields__)
+    assert set(MeterClass.model_fields) == {*Limits.model_fields, "rated_current_a"}
