@@ -66,8 +66,10 @@ def _remarks(outcome: Outcome) -> list[str]:
         remarks.append(f"{plan.left_out:,} readings lie before the first day of meter_windows and are left out")
     if plan.not_closed:
         remarks.append(f"{plan.not_closed:,} readings lie in windows that are still open: run it again later for them")
-    if outcome.run_id is None:
-        remarks.append("nothing was written" + ("" if plan.is_empty else ": run it without --dry-run to do so"))
+    if plan.is_empty:
+        remarks.append("all is as a batch over the archive has it: nothing was written")
+    elif outcome.run_id is None:
+        remarks.append("nothing was written: run it without --dry-run to do so")
     else:
         remarks.append(
             f"written as run {outcome.run_id} of the table recomputations; profiles of past days stay as they are:"

@@ -22,7 +22,7 @@ from pipelines.jobs.context import Say
 from pipelines.jobs.jvm import jvm_pid
 from pipelines.jobs.recompute.changes import count, count_by
 from pipelines.jobs.recompute.plan import Plan, make_plan
-from pipelines.jobs.recompute.write import send_changes, write_plan
+from pipelines.jobs.recompute.write import note_run, send_changes, write_plan
 from pipelines.session import build_session
 from pipelines.settings import Settings
 from pipelines.small_tables import create_table, wait_for_lake
@@ -38,7 +38,7 @@ class Outcome:
 
     plan: Plan
     run_id: str | None
-    """Of the rows of recomputations; None when nothing was written."""
+    """Of the rows of recomputations; None when nothing was written or sent."""
     sent: dict[str, int] | None
     """Records by topic; None when nothing was to be sent."""
 
@@ -51,7 +51,7 @@ class Outcome:
             "spans": [{"first": span.first.isoformat(), "last": span.last.isoformat()} for span in plan.spans],
             "meter_windows": plan.window_counts, "anomalies": count(plan.anomalies),
             "anomalies_by_type": count_by(plan.anomalies, "anomaly_type"), "incidents": count(plan.incidents),
-            "written": self.run_id is not None, "run_id": self.run_id, "sent": self.sent,
+            "written": self.run_id is not None and not plan.is_empty, "run_id": self.run_id, "sent": self.sent,
         }  # fmt: skip
 
 
@@ -84,11 +84,13 @@ def carry_out(spark: SparkSession, settings: Settings, plan: Plan, *, notify: bo
     """Write a plan, and send what this and earlier runs of its range have changed when asked. The caller holds the
     lock."""
     create_table(settings, RECOMPUTATIONS)
-    run_id = None if plan.is_empty else uuid.uuid4().hex
-    if run_id:
-        write_plan(spark, settings, plan, run_id=run_id, say=say)
+    run_id = uuid.uuid4().hex
+    write_plan(spark, settings, plan, run_id=run_id, say=say)
     sent = send_changes(spark, settings, plan.since, plan.until) if notify else None
-    return Outcome(plan, run_id, sent)
+    outcome = Outcome(plan, None if plan.is_empty and not notify else run_id, sent)
+    if outcome.run_id:
+        note_run(settings, plan, run_id=run_id, figures=outcome.to_json())
+    return outcome
 
 
 @contextmanager

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import json
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 
 import pyarrow as pa
@@ -16,12 +17,14 @@ from pipelines.jobs.recompute.changes import Change, as_json
 from pipelines.jobs.recompute.plan import Plan
 from pipelines.settings import Settings
 from pipelines.sinks import BatchId, append_once, send
-from pipelines.small_tables import arrow_schema, merge_rows, moment, read_rows
+from pipelines.small_tables import append_rows, arrow_schema, merge_rows, moment, read_rows
 from pipelines.sources import table
 from pipelines.tables import ANOMALIES, INCIDENTS, METER_WINDOWS, RECOMPUTATIONS, Table, table_path
 from pipelines.transforms.anomalies import encode_anomalies
 from pipelines.write_times import timed
 
+RUN = "run"
+"""What recomputations calls the row of a run itself."""
 _SAID = ("change", "before", "after")
 
 
@@ -45,6 +48,16 @@ def write_plan(spark: SparkSession, settings: Settings, plan: Plan, *, run_id: s
     if plan.windows is not None and any(plan.window_counts.values()):
         _merge_windows(plan.windows, settings)
     say(f"meter_windows written: {sum(plan.window_counts.values()):,}")
+
+
+def note_run(settings: Settings, plan: Plan, *, run_id: str, figures: Mapping[str, object]) -> None:
+    """The last row of a run: that it came to its end, how much it changed, and what it sent."""
+    row = {
+        "run_id": run_id, "at": datetime.now(UTC), "since": plan.since, "until": plan.until, "table_name": RUN,
+        "key": run_id, "event_ts": plan.since, "after": json.dumps(figures),
+    }  # fmt: skip
+    rows = pa.Table.from_pylist([row], schema=arrow_schema(RECOMPUTATIONS))
+    append_rows(rows, settings, RECOMPUTATIONS)
 
 
 def send_changes(spark: SparkSession, settings: Settings, since: datetime, until: datetime) -> dict[str, int]:
