@@ -23,10 +23,11 @@ from pipelines.transforms.topology import compare_with_feeder
 from pipelines.transforms.windows import complete_fleet, countable, summarise_windows
 
 DAY, MINUTES, AFFECTED = "2026-03-02", 1440, 100
-"""Every so many-th meter was late from 06:00 to 07:00, and corrected from 08:00 to 09:00."""
+"""Every so many-th meter was late from 06:00 to 07:00 (or in one minute of each hour), and corrected from 08:00 on for
+an hour."""
 
 
-def readings(spark: SparkSession, meters: int) -> DataFrame:
+def readings(spark: SparkSession, meters: int, *, all_day: bool) -> DataFrame:
     """A day of readings about 230 V."""
     minute, meter = F.col("id") % MINUTES, (F.col("id") / MINUTES).cast("long")
     is_affected = meter % AFFECTED == 0
@@ -35,7 +36,8 @@ def readings(spark: SparkSession, meters: int) -> DataFrame:
         "meter_id": F.format_string("m%06d", meter),
         "event_ts": F.timestamp_seconds(F.unix_timestamp(F.lit(f"{DAY} 00:00:00").cast("timestamp")) + minute * 60),
         "voltage_v": F.lit(230.0) + noise, "current_a": F.lit(5.0), "temperature_c": F.lit(20.0), "status": F.lit("OK"),
-        "is_late": is_affected & minute.between(360, 419), "is_resent": F.lit(False),
+        "is_late": is_affected & (minute % 60 == 30 if all_day else minute.between(360, 419)),
+        "is_resent": F.lit(False),
         "kafka_topic": F.lit("sensor-readings"), "kafka_partition": F.lit(0), "kafka_offset": F.col("id"),
     }  # fmt: skip
     first = spark.range(meters * MINUTES).select(*(value.alias(name) for name, value in known.items()))
@@ -48,13 +50,13 @@ def readings(spark: SparkSession, meters: int) -> DataFrame:
     )
 
 
-def build_lake(settings: Settings, meters: int) -> None:
+def build_lake(settings: Settings, meters: int, *, all_day: bool) -> None:
     """The tables as the stream would have left them, but for anomalies of its own."""
     create_tables(settings)
     spark = build_session(settings, app_name="benchmark")
     try:
         detection, known = settings.detection, table(spark, settings, "meters")
-        placed = attach_meters(readings(spark, meters), known, detection=detection)
+        placed = attach_meters(readings(spark, meters, all_day=all_day), known, detection=detection)
         flagged = flag_readings(placed, detection=detection)
         names = [F.col(n) if n in flagged.columns else F.lit(None).alias(n) for n in READINGS.column_names]
         flagged.select(*names).write.format("delta").mode("append").save(table_path(settings.lake.root, READINGS.name))
@@ -72,7 +74,8 @@ def main() -> int:
     """Print one JSON line a run: dry, written, and written again."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--meters", type=int, default=1000)
-    meters = parser.parse_args().meters
+    parser.add_argument("--all-day", action="store_true", help="late in every hour: all windows of the day again")
+    args = parser.parse_args()
     with tempfile.TemporaryDirectory(prefix="gridwatch-bench-") as folder:
         here = Path(folder)
         values = {"lake.root": here / "lake", "pipeline.checkpoint": here / "checkpoint", "detection.cadence_s": 60}
@@ -82,7 +85,7 @@ def main() -> int:
                 "detection": {"cadence_s": 60},
             }
         )  # fmt: skip
-        build_lake(settings, meters)
+        build_lake(settings, args.meters, all_day=args.all_day)
         words = [sys.executable, "-m", "pipelines", "recompute", "--from", DAY, "--to", "2026-03-03", "--json"]
         words += [part for name, value in values.items() for part in ("--set", f"{name}={value}")]
         for more in (["--dry-run"], [], []):
@@ -90,7 +93,7 @@ def main() -> int:
             done = subprocess.run([*words, *more], stdout=subprocess.PIPE, check=True, text=True)
             found = json.loads(done.stdout)
             figures = {name: found[name] for name in ("readings", "meter_windows", "anomalies", "incidents", "written")}
-            print(json.dumps({"meters": meters, "seconds": round(time.monotonic() - began, 1), **figures}))
+            print(json.dumps({"meters": args.meters, "seconds": round(time.monotonic() - began, 1), **figures}))
     return 0
 
 
