@@ -145,8 +145,13 @@ def replace_rows(rows: pa.Table, settings: Settings, table: Table) -> None:
     _whatever_was_done(lambda: write_deltalake(open_table(settings, table), rows, mode="overwrite"))
 
 
-def merge_rows(rows: pa.Table, gone: Sequence[str], settings: Settings, table: Table, *, key: str) -> None:
-    """Insert or update rows by a text key, and delete the keys in `gone`; repeating it changes nothing."""
+def merge_rows(
+    rows: pa.Table, gone: Sequence[str], settings: Settings, table: Table, *, key: str, among: str | None = None
+) -> None:
+    """Insert or update rows by a text key, and delete the keys in `gone`; repeating it changes nothing.
+
+    `among`: predicate that all stored rows of these keys meet, so that files without one are not read; columns `old.`.
+    """
     names = table.column_names
     changes = rows.select(names).append_column("is_gone", pa.array([False] * rows.num_rows, pa.bool_()))
     if gone:
@@ -157,7 +162,8 @@ def merge_rows(rows: pa.Table, gone: Sequence[str], settings: Settings, table: T
 
     def merge() -> None:
         target = open_table(settings, table)
-        merger = target.merge(changes, f"old.{key} = new.{key}", source_alias="new", target_alias="old")
+        alike = f"old.{key} = new.{key}" + (f" AND {among}" if among else "")
+        merger = target.merge(changes, alike, source_alias="new", target_alias="old")
         merger = merger.when_matched_delete("new.is_gone").when_matched_update(values)
         merger.when_not_matched_insert(values, "not new.is_gone").execute()
 

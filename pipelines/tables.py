@@ -305,6 +305,38 @@ OPERATOR_ACTIONS = Table(
     ),
 )
 
+RECOMPUTATIONS = Table(
+    "recomputations",
+    "one row that one run of recompute changed, and one for the run",
+    "the command recompute",
+    (
+        Column("run_id", _STRING, None, "The run of the command."),
+        Column("at", _TIME, "UTC", "When it wrote; the row stands here before the table is changed."),
+        Column("since", _TIME, "UTC", "--from of the run: inclusive start of the event times."),
+        Column("until", _TIME, "UTC", "--to of the run: exclusive end of the event times."),
+        Column(
+            "table_name",
+            _STRING,
+            None,
+            "The table: meter_windows, anomalies or incidents; run: the last row of a run that came to its end.",
+        ),
+        Column("key", _STRING, None, "meter_id|window_end (epoch ms), anomaly_id, incident_id, or run_id."),
+        Column(
+            "change",
+            _STRING,
+            None,
+            "new, changed or gone; null of the run. An anomaly that is gone is never stored from Kafka again.",
+        ),
+        Column("meter_id", _STRING, None, "Meter concerned; null for a feeder."),
+        Column("feeder_id", _STRING, None, "Feeder concerned; null where the row names none."),
+        Column("event_ts", _TIME, "UTC", "Window end, event time, or opening of the incident; since of the run."),
+        Column("before", _STRING, "JSON", "The row before, times as epoch ms, without nulls; null when it is new."),
+        Column("after", _STRING, "JSON", "The row after; null when it is gone; figures of the run, and what it sent."),
+    ),
+    (),
+    ("event_ts",),
+)
+
 QUALITY_RESULTS = Table(
     "quality_results",
     "one expectation of one run of the quality gate",
@@ -330,7 +362,7 @@ TABLES = {
     table.name: table
     for table in (
         READINGS, REJECTED, AUDIT, METER_WINDOWS, BASELINES, ANOMALIES, INCIDENTS, METERS, PROFILES, LABELS,
-        REPLAYS, OPERATOR_ACTIONS, QUALITY_RESULTS,
+        REPLAYS, OPERATOR_ACTIONS, QUALITY_RESULTS, RECOMPUTATIONS,
     )
 }  # fmt: skip
 

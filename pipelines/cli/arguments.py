@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import argparse
+from datetime import datetime
 from typing import Any
 
+from pipelines.csv_files import time_in
 from pipelines.settings_load import Loaded, load_settings
 
 Commands = Any
@@ -29,3 +31,16 @@ def add_command(commands: Commands, name: str, text: str, run: Any, *, with_sett
 def settings_of(args: argparse.Namespace) -> Loaded:
     """The settings a command was given. Raises SettingsError, one line."""
     return load_settings(args.settings, args.assignments)
+
+
+def add_time_range(parser: Any) -> None:
+    """--from and --to, as aware times `from_ts` and `to_ts`."""
+    for name, text in (("--from", "first event time, ISO, UTC"), ("--to", "end of the event times")):
+        parser.add_argument(name, metavar="TIME", type=_moment, required=True, dest=name.strip("-") + "_ts", help=text)
+
+
+def _moment(text: str) -> datetime:
+    try:
+        return time_in(text)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{text!r} is no ISO time such as 2026-03-01T12:00") from None

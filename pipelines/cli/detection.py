@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import argparse
 import json
-from datetime import date, datetime
+from datetime import date
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from pipelines.cli.arguments import Commands, add_command, settings_of
+from pipelines.cli.arguments import Commands, add_command, add_time_range, settings_of
 from pipelines.cli.output import say, say_timed, show
 from pipelines.cli.render import as_table
-from pipelines.csv_files import time_in
 from pipelines.places import require_writable_file, require_writable_folder
 
 if TYPE_CHECKING:
@@ -76,8 +75,7 @@ def register(commands: Commands) -> None:
         "Detection over the archive with these settings, against what was found live: same, new, gone.",
         backtest,
     )
-    for name, text in (("--from", "first event time, ISO, UTC"), ("--to", "end of the event times")):
-        again.add_argument(name, metavar="TIME", type=_moment, required=True, dest=name.strip("-") + "_ts", help=text)
+    add_time_range(again)
 
 
 def profiles(args: argparse.Namespace) -> int:
@@ -124,13 +122,6 @@ def _require_lake(settings: Settings) -> None:
     if not table_is_there(settings, METERS):
         raise no_tables(settings.lake.root)
     require_known_classes(settings)
-
-
-def _moment(text: str) -> datetime:
-    try:
-        return time_in(text)
-    except ValueError:
-        raise argparse.ArgumentTypeError(f"{text!r} is no ISO time such as 2026-03-01T12:00") from None
 
 
 def detect(args: argparse.Namespace) -> int:

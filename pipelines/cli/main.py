@@ -6,7 +6,20 @@ import argparse
 import sys
 from collections.abc import Sequence
 
-from pipelines.cli import console, dead_letters, demo, detection, init, jobs, lake, operations, parts, quality, settings
+from pipelines.cli import (
+    console,
+    dead_letters,
+    demo,
+    detection,
+    init,
+    jobs,
+    lake,
+    operations,
+    parts,
+    quality,
+    recompute,
+    settings,
+)
 from pipelines.cli.manual import add_manual
 from pipelines.cli.output import has_colours, say
 from pipelines.errors import GridwatchError
@@ -30,7 +43,9 @@ def build_parser() -> argparse.ArgumentParser:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     commands = parser.add_subparsers(metavar="COMMAND", required=True)
-    for group in (demo, init, jobs, parts, settings, lake, quality, console, operations, dead_letters, detection):
+    for group in (
+        demo, init, jobs, parts, settings, lake, quality, console, operations, dead_letters, recompute, detection,
+    ):  # fmt: skip
         group.register(commands)
     add_manual(parser)
     return parser

@@ -53,6 +53,10 @@ _EXAMPLES: dict[str, tuple[str, ...]] = {
         "gridwatch dlq show --partition 0 --offset 4711 --out record.bin",
     ),
     "dlq replay": ("gridwatch dlq replay --reason future_timestamp --dry-run",),
+    "recompute": (
+        "gridwatch recompute --from 2026-03-01T12:00 --to 2026-03-01T14:00 --dry-run",
+        "gridwatch recompute --from 2026-03-01 --to 2026-03-02 --settings my.toml --notify",
+    ),
     "detect": ("gridwatch detect --readings readings.parquet --fleet conf/fleet.csv --out results",),
     "evaluate": (
         "gridwatch evaluate --results results --readings readings.parquet --fleet conf/fleet.csv --labels labels.csv",

@@ -2,25 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
+from functools import cached_property
 
 import pyarrow as pa
 import pyarrow.compute as pc
-from pyspark.sql import DataFrame
+from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 from pyspark.sql.streaming.query import StreamingQuery
 
 from pipelines.jobs.context import Run
-from pipelines.jobs.known_incidents import KnownIncidents
+from pipelines.jobs.known_incidents import KnownIncidents, stored_anomalies
 from pipelines.jobs.operator_actions import OperatorActions
 from pipelines.observe.batches import count_anomalies
 from pipelines.observe.grid import show_incidents
 from pipelines.sinks import BatchId, send
 from pipelines.small_tables import append_rows_once, arrow_schema, merge_rows, moment, read_rows
 from pipelines.sources import kafka_stream
-from pipelines.tables import ANOMALIES, INCIDENTS, OPERATOR_ACTIONS
+from pipelines.tables import ANOMALIES, INCIDENTS, OPERATOR_ACTIONS, RECOMPUTATIONS
 from pipelines.transforms.anomalies import decode_anomalies, encode_events
 from pipelines.transforms.incident_relations import Key, key_of, relate
 from pipelines.transforms.incidents import NEEDED, Anomaly, incident_key, sessions
@@ -59,6 +60,12 @@ class IncidentsBatch:
     def __post_init__(self) -> None:
         self._operators = OperatorActions(self.run.settings)
 
+    @cached_property
+    def _withdrawn(self) -> pa.ChunkedArray:
+        """Ids of anomalies that `gridwatch recompute` took back: read once, since it needs the pipeline stopped."""
+        where = f"table_name = '{ANOMALIES.name}' AND change = 'gone'"
+        return read_rows(self.run.settings, RECOMPUTATIONS, columns=["key"], where=where)["key"]
+
     def write(self, records: DataFrame, number: int) -> None:
         """Sink of the stream: anomalies by id, tombstones, incidents by MERGE, then their records."""
         batch = self.run.batch(QUERY, number)
@@ -77,14 +84,17 @@ class IncidentsBatch:
         self.run.keep_up(ANOMALIES, INCIDENTS, OPERATOR_ACTIONS)
 
     def _archive(self, events: pa.Table, batch: BatchId) -> None:
-        """Append the events whose id the table does not hold yet; equal ids have equal event times."""
+        """Append the events whose id the table does not hold yet; equal ids have equal event times.
+
+        What a recompute has withdrawn stays so when a replay or a new generation brings it again.
+        """
         first = _first_occurrences(events)
         days = ", ".join(f"'{day}'" for day in pc.unique(first["event_date"]).to_pylist())
         span = pc.min_max(first["event_ts"]).as_py()
         where = f"event_date IN ({days}) AND event_ts BETWEEN {moment(span['min'])} AND {moment(span['max'])}"
         known = read_rows(self.run.settings, ANOMALIES, columns=["anomaly_id"], where=where)
-        is_new = pc.invert(pc.is_in(first["anomaly_id"], known["anomaly_id"]))
-        new = first.filter(is_new)
+        is_known = pc.is_in(first["anomaly_id"], known["anomaly_id"])
+        new = first.filter(pc.invert(pc.or_(is_known, pc.is_in(first["anomaly_id"], self._withdrawn))))
         append_rows_once(new, self.run.settings, ANOMALIES, batch)
         count_anomalies(self.run.metrics, new)
 
@@ -106,7 +116,7 @@ class IncidentsBatch:
         rules = self._operators.rules(min(since.values(), default=clock))
         steps = settings.detection.steps_s
         back = timedelta(seconds=(rules.warning_n - 1) * max(steps))
-        anomalies = self._anomalies_since({key: at - back for key, at in since.items()})
+        anomalies = stored_anomalies(settings, {key: at - back for key, at in since.items()})
         found = sessions(anomalies, clock=clock, settings=rules, step_s=steps)
         # What lies before a key's moment was read to count k of n, and belongs to earlier incidents.
         fresh = [row for row in found if row["opened_at"] >= since[key_of(row)]]
@@ -122,34 +132,23 @@ class IncidentsBatch:
             changed = pa.Table.from_pylist(rows, schema=arrow_schema(INCIDENTS))
             topic = settings.kafka.topics.incidents
             if gone:  # before the MERGE: after it nobody knows them any more, and a replay could not send them again
-                send(self._as_tombstones(gone), settings, topic)
+                send(as_tombstones(self.run.spark, gone), settings, topic)
             merge_rows(changed, gone, settings, INCIDENTS, key="incident_id")
             if rows:
-                send(self._as_records(changed), settings, topic)
+                send(as_records(self.run.spark, changed), settings, topic)
             open_now = sum(row["status"] == "open" for row in rows)
             self.run.say(f"incidents batch {batch.number}: {len(rows)} incidents touched, {open_now} of them open")
 
-    def _anomalies_since(self, since: Mapping[Key, datetime]) -> list[Anomaly]:
-        """The stored anomalies of the given keys, each key from its moment on."""
-        if not since:
-            return []
-        earliest = min(since.values())
-        where = f"event_date >= '{earliest.date()}' AND event_ts >= {moment(earliest)}"
-        stored = read_rows(self.run.settings, ANOMALIES, columns=NEEDED, where=where)
-        ids = pa.array(sorted({scope_id for _, scope_id, _ in since}))
-        concerned = pc.or_(pc.is_in(stored["meter_id"], ids), pc.is_in(stored["feeder_id"], ids))
-        return [
-            row
-            for row in stored.filter(concerned).to_pylist()
-            if (key := incident_key(row)) is not None and key in since and row["event_ts"] >= since[key]
-        ]
 
-    def _as_records(self, rows: pa.Table) -> DataFrame:
-        frame = self.run.spark.createDataFrame(rows)
-        return frame.select(F.col("incident_id").alias("key"), encode_events(frame, "incident").alias("value"))
+def as_records(spark: SparkSession, rows: pa.Table) -> DataFrame:
+    """Kafka records of incidents."""
+    frame = spark.createDataFrame(rows)
+    return frame.select(F.col("incident_id").alias("key"), encode_events(frame, "incident").alias("value"))
 
-    def _as_tombstones(self, gone: list[str]) -> DataFrame:
-        return self.run.spark.createDataFrame([(key, None) for key in gone], "key string, value string")
+
+def as_tombstones(spark: SparkSession, gone: Sequence[str]) -> DataFrame:
+    """Kafka records that say that incidents are gone, by id."""
+    return spark.createDataFrame([(key, None) for key in gone], "key string, value string")
 
 
 def _first_occurrences(events: pa.Table) -> pa.Table:

@@ -7,11 +7,14 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
+import pyarrow as pa
+import pyarrow.compute as pc
+
 from pipelines.settings import Incidents, Settings
 from pipelines.small_tables import moment, read_rows
-from pipelines.tables import INCIDENTS
+from pipelines.tables import ANOMALIES, INCIDENTS
 from pipelines.transforms.incident_relations import Key, key_of
-from pipelines.transforms.incidents import off_delay
+from pipelines.transforms.incidents import NEEDED, Anomaly, incident_key, off_delay
 
 Row = dict[str, Any]
 
@@ -75,6 +78,22 @@ class KnownIncidents:
     def _over_at(self, row: Row) -> datetime:
         last: datetime = row["last_anomaly_at"]
         return last + off_delay(row["family"], self.settings)
+
+
+def stored_anomalies(settings: Settings, since: Mapping[Key, datetime]) -> list[Anomaly]:
+    """The anomalies of the table of the given keys, each key from its moment on."""
+    if not since:
+        return []
+    earliest = min(since.values())
+    where = f"event_date >= '{earliest.date()}' AND event_ts >= {moment(earliest)}"
+    stored = read_rows(settings, ANOMALIES, columns=NEEDED, where=where)
+    ids = pa.array(sorted({scope_id for _, scope_id, _ in since}))
+    concerned = pc.or_(pc.is_in(stored["meter_id"], ids), pc.is_in(stored["feeder_id"], ids))
+    return [
+        row
+        for row in stored.filter(concerned).to_pylist()
+        if (key := incident_key(row)) is not None and key in since and row["event_ts"] >= since[key]
+    ]
 
 
 def _is_remade(row: Row, since: Mapping[Key, datetime]) -> bool:

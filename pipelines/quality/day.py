@@ -14,7 +14,7 @@ from pipelines.errors import DataRefused, SettingsError
 from pipelines.lake_sql import view_names
 from pipelines.settings import Settings
 from pipelines.small_tables import open_table
-from pipelines.tables import ANOMALIES, AUDIT, METER_WINDOWS, METERS, READINGS, REJECTED, Table
+from pipelines.tables import ANOMALIES, AUDIT, METER_WINDOWS, METERS, READINGS, RECOMPUTATIONS, REJECTED, Table
 
 Say = Callable[[str], None]
 
@@ -126,7 +126,8 @@ def parse_day(text: str | None, now: datetime) -> date:
 
 
 def make_sources(lake: DuckDBPyConnection, day: Day) -> None:
-    """Views d_readings, d_windows and d_anomalies of the day, s_audit and s_rejected whole, meters as q_meters.
+    """Views d_readings, d_windows and d_anomalies of the day, s_audit and s_rejected whole, meters as q_meters,
+    the window ends that were computed again as s_recomputed.
 
     A column that the stored table lacks is null, and one of another type is cast, null where that cannot be: its
     type is an expectation of its own. Raises SettingsError when a table is missing.
@@ -146,6 +147,9 @@ def make_sources(lake: DuckDBPyConnection, day: Day) -> None:
     ):
         lake.execute(f"CREATE TEMP VIEW {view} AS {_select(lake, table)}")
     lake.execute(f"CREATE TEMP TABLE q_meters AS {_select(lake, METERS)}")
+    ends = f"SELECT DISTINCT event_ts FROM {RECOMPUTATIONS.name} WHERE table_name = '{METER_WINDOWS.name}'"
+    nothing = "SELECT NULL::TIMESTAMPTZ AS event_ts WHERE false"
+    lake.execute(f"CREATE TEMP TABLE s_recomputed AS {ends if RECOMPUTATIONS.name in there else nothing}")
 
 
 def _select(lake: DuckDBPyConnection, table: Table) -> str:

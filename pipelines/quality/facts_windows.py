@@ -10,7 +10,8 @@ from pipelines.settings import Settings
 
 
 def by_end(lake: DuckDBPyConnection, span: Span, settings: Settings) -> pd.DataFrame:
-    """One row a window end. `readings_off` compares with the slides that the window is made of (table q_slots).
+    """One row a window end. `readings_off` compares with the slides that the window is made of (table q_slots); 0 where
+    `gridwatch recompute` has put late readings in.
 
     The first end of a day has no `since_previous_s`, and only windows inside the span have a `reporting_share`.
     """
@@ -38,7 +39,8 @@ def by_end(lake: DuckDBPyConnection, span: Span, settings: Settings) -> pd.DataF
             FROM (SELECT DISTINCT window_end FROM ends) e
             LEFT JOIN q_slots s ON s.slot >= e.window_end - {window} AND s.slot < e.window_end GROUP BY 1
         )
-        SELECT ends.*, abs(n - readings) AS readings_off,
+        SELECT ends.*,
+            if(window_end IN (SELECT event_ts FROM s_recomputed), 0, abs(n - readings)) AS readings_off,
             epoch(window_end) - epoch(lag(window_end) OVER (ORDER BY window_end)) AS since_previous_s,
             CASE WHEN window_end - {window} >= TIMESTAMPTZ '{span.start}' AND window_end <= TIMESTAMPTZ '{span.end}'
                 THEN reporting / max(reporting) OVER () END AS reporting_share

@@ -35,7 +35,8 @@ def _windows(settings: Settings) -> tuple[Suite, ...]:
         within("ends_without_gap", "since_previous_s", "fail", "Window ends follow one another by detection.slide.",
                high=settings.detection.slide_s),
         none_of("counts_equal_readings", "readings_off", "fail",
-                "The windows of an end hold as many readings as the archive: those neither late nor sent again."),
+                "The windows of an end hold as many readings as the archive: those neither late nor sent again."
+                " Ends that `gridwatch recompute` has changed are not judged."),
         within("fleet_reporting", "reporting_share", "warn", "Most meters report in every window.",
                low=quality.min_completeness),
     ))  # fmt: skip

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import duckdb
 import pyarrow as pa
+import pyarrow.compute as pc
 import pytest
 from deltalake import write_deltalake
 
@@ -17,8 +18,8 @@ from pipelines.quality.gate import Verdict, _reading, run_gate
 from pipelines.quality.measure import measure
 from pipelines.quality.suites import all_suites
 from pipelines.settings import Settings
-from pipelines.small_tables import read_rows
-from pipelines.tables import READINGS
+from pipelines.small_tables import append_rows, arrow_schema, create_tables, read_rows
+from pipelines.tables import METER_WINDOWS, READINGS, RECOMPUTATIONS
 from tests.unit.quality import archive, bad_days
 from tests.unit.quality.archive import DAY, HOUR, START, World
 
@@ -139,3 +140,15 @@ def test_a_damaged_file_in_a_store_is_not_a_store_that_does_not_answer(
 ) -> None:
     with pytest.raises(kind), _reading(archive.settings_at(Path("s3a:"), lake={"root": "s3a://b/l"})):
         raise error
+
+
+def test_windows_that_were_computed_again_are_not_compared_with_readings(tmp_path: Path) -> None:
+    """A late reading that `gridwatch recompute` counted is one more than the stream's; the other ends are judged."""
+    settings = archive.write(tmp_path, archive=bad_days.a_reading_lost)
+    check = "meter_windows.by_end.counts_equal_readings"
+    ends = pc.unique(read_rows(settings, METER_WINDOWS, columns=["window_end"])["window_end"]).to_pylist()
+    create_tables(settings, [RECOMPUTATIONS])
+    for some, is_judged in ((ends[:3], True), (ends, False)):
+        rows = [{"table_name": METER_WINDOWS.name, "event_ts": end} for end in some]
+        append_rows(pa.Table.from_pylist(rows, schema=arrow_schema(RECOMPUTATIONS)), settings, RECOMPUTATIONS)
+        assert (check in broken(judged(settings))) == is_judged

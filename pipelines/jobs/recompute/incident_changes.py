@@ -1,0 +1,67 @@
+"""Incidents made anew of anomalies that changed, as the query incidents makes them of anomalies that came."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from datetime import datetime, timedelta
+from typing import Any
+
+from pipelines.jobs.known_incidents import KnownIncidents, stored_anomalies
+from pipelines.jobs.operator_actions import OperatorActions
+from pipelines.jobs.recompute.changes import Change, Row, changes_between
+from pipelines.settings import Settings
+from pipelines.transforms.incident_relations import Key, key_of, relate
+from pipelines.transforms.incidents import Anomaly, incident_key, sessions
+
+
+def incident_changes(settings: Settings, anomalies: Sequence[Change], *, clock: datetime) -> list[Change]:
+    """The incidents that differ once the anomalies are changed; nothing needs to be written before.
+
+    An incident that is open in the table stays so: the query closes it at its next window end, and says so.
+    """
+    touched = _touched(anomalies)
+    if not touched:
+        return []
+    known = KnownIncidents.read(settings, touched, clock)
+    since = known.reach_back(touched)
+    rules = OperatorActions(settings).rules(min(since.values()))
+    steps = settings.detection.steps_s
+    back = timedelta(seconds=(rules.warning_n - 1) * max(steps))
+    reached = {key: at - back for key, at in since.items()}
+    current = patched(stored_anomalies(settings, reached), anomalies, reached)
+    found = sessions(current, clock=clock, settings=rules, step_s=steps)
+    fresh = [row for row in found if row["opened_at"] >= since[key_of(row)]]
+    gone = known.vanished(since, fresh)
+    related = relate(fresh, known.others(fresh, gone, ()), settings=rules, lead_s=steps[1])
+    open_before = {row["incident_id"] for row in known.rows if row["status"] == "open"}
+    after = [_still_open(row) if row["incident_id"] in open_before else row for row in related]
+    concerned = {*gone, *(row["incident_id"] for row in after)}
+    before = [row for row in known.rows if row["incident_id"] in concerned]
+    return changes_between(before, after, key="incident_id")
+
+
+def patched(stored: Iterable[Anomaly], changes: Iterable[Change], since: dict[Key, datetime]) -> list[Anomaly]:
+    """The stored anomalies with the changes, of the given keys from their moments on."""
+    rows = {row["anomaly_id"]: row for row in stored}
+    for change in changes:
+        rows.pop(change.key, None)
+        if change.after is not None and _counts(change.after, since):
+            rows[change.key] = change.after
+    return list(rows.values())
+
+
+def _counts(row: Row, since: dict[Key, datetime]) -> bool:
+    key = incident_key(row)
+    return key is not None and key in since and bool(row["event_ts"] >= since[key])
+
+
+def _touched(changes: Iterable[Change]) -> dict[Key, datetime]:
+    first: dict[Key, datetime] = {}
+    for row in (side for change in changes for side in (change.before, change.after) if side is not None):
+        if (key := incident_key(row)) is not None:
+            first[key] = min(first.get(key, row["event_ts"]), row["event_ts"])
+    return first
+
+
+def _still_open(row: dict[str, Any]) -> dict[str, Any]:
+    return row | {"status": "open", "closed_at": None}

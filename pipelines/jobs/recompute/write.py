@@ -1,0 +1,169 @@
+"""What a plan changes, into the tables; each step may die and the whole be done again."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
+
+import pyarrow as pa
+import pyarrow.compute as pc
+from pyspark.sql import DataFrame, SparkSession
+from pyspark.sql import functions as F
+
+from pipelines.jobs.context import Say
+from pipelines.jobs.incidents import as_records, as_tombstones
+from pipelines.jobs.recompute.changes import Change, as_json
+from pipelines.jobs.recompute.plan import Plan
+from pipelines.settings import Settings
+from pipelines.sinks import BatchId, append_once, send
+from pipelines.small_tables import append_rows, arrow_schema, merge_rows, moment, read_rows
+from pipelines.sources import table
+from pipelines.tables import ANOMALIES, INCIDENTS, METER_WINDOWS, RECOMPUTATIONS, Table, table_path
+from pipelines.transforms.anomalies import encode_anomalies
+from pipelines.write_times import timed
+
+RUN = "run"
+"""What recomputations calls the row of a run itself."""
+_SAID = ("change", "before", "after")
+
+
+def write_plan(spark: SparkSession, settings: Settings, plan: Plan, *, run_id: str, say: Say) -> None:
+    """Write all changes of a plan. The caller holds the lock.
+
+    First `recomputations`: nothing is changed whose earlier state does not stand there. Then incidents before the
+    anomalies they are made of, and these before the windows: whatever is still missing after a crash, the next plan
+    finds it again, since it compares with a batch and not with what was done.
+    """
+    if plan.is_empty:
+        return
+    now = datetime.now(UTC)
+    anomalies = [_detected(change, now) for change in plan.anomalies]
+    _note(spark, settings, plan, anomalies, run_id=run_id, now=now)
+    say("recomputations written")
+    _merge(plan.incidents, settings, INCIDENTS, key="incident_id")
+    say(f"incidents written: {len(plan.incidents)}")
+    _merge(anomalies, settings, ANOMALIES, key="anomaly_id", among=_days_of(anomalies))
+    say(f"anomalies written: {len(anomalies)}")
+    if plan.windows is not None and any(plan.window_counts.values()):
+        _merge_windows(plan.windows, settings)
+    say(f"meter_windows written: {sum(plan.window_counts.values()):,}")
+
+
+def note_run(settings: Settings, plan: Plan, *, run_id: str, figures: Mapping[str, object]) -> None:
+    """The last row of a run: that it came to its end, how much it changed, and what it sent."""
+    row = {
+        "run_id": run_id, "at": datetime.now(UTC), "since": plan.since, "until": plan.until, "table_name": RUN,
+        "key": run_id, "event_ts": plan.since, "after": json.dumps(figures),
+    }  # fmt: skip
+    rows = pa.Table.from_pylist([row], schema=arrow_schema(RECOMPUTATIONS))
+    append_rows(rows, settings, RECOMPUTATIONS)
+
+
+def send_changes(spark: SparkSession, settings: Settings, since: datetime, until: datetime) -> dict[str, int]:
+    """Send what recomputes inside [since, until) have ever changed, as it is now: anomalies, incidents, and tombstones
+    of incidents that are gone. Returns how many records of each topic; at least once, with the same ids."""
+    where = f"since >= {moment(since)} AND until <= {moment(until)} AND table_name <> '{METER_WINDOWS.name}'"
+    noted = read_rows(settings, RECOMPUTATIONS, columns=["table_name", "key", "event_ts"], where=where)
+    topics = settings.kafka.topics
+    anomalies, _ = _as_now(noted, settings, ANOMALIES, "anomaly_id")
+    if anomalies.num_rows:
+        send(encode_anomalies(spark.createDataFrame(anomalies)), settings, topics.anomalies)
+    incidents, gone = _as_now(noted, settings, INCIDENTS, "incident_id")
+    if incidents.num_rows:
+        send(as_records(spark, incidents), settings, topics.incidents)
+    if gone:
+        send(as_tombstones(spark, gone), settings, topics.incidents)
+    return {topics.anomalies: anomalies.num_rows, topics.incidents: incidents.num_rows + len(gone)}
+
+
+def _as_now(noted: pa.Table, settings: Settings, of: Table, key: str) -> tuple[pa.Table, list[str]]:
+    """The stored rows of the ids that were noted of a table, and the ids that are not there any more."""
+    mine = noted.filter(pc.equal(noted["table_name"], of.name))
+    if not mine.num_rows:
+        return arrow_schema(of).empty_table(), []
+    span = pc.min_max(mine["event_ts"]).as_py()
+    at = "event_ts" if "event_ts" in of.column_names else "opened_at"
+    rows = read_rows(settings, of, where=f"{at} BETWEEN {moment(span['min'])} AND {moment(span['max'])}")
+    there = rows.filter(pc.is_in(rows[key], pc.unique(mine["key"])))
+    return there, sorted(set(mine["key"].to_pylist()) - set(there[key].to_pylist()))
+
+
+def _detected(change: Change, now: datetime) -> Change:
+    """A new anomaly was detected now."""
+    if change.before is not None or change.after is None:
+        return change
+    return Change(change.key, None, {**change.after, "detected_at": now})
+
+
+def _note(
+    spark: SparkSession, settings: Settings, plan: Plan, anomalies: Sequence[Change], *, run_id: str, now: datetime
+) -> None:
+    """One row a change, but for what a run that died has noted as its last word on the same row."""
+    said = [*_notes(ANOMALIES, anomalies, "event_ts"), *_notes(INCIDENTS, plan.incidents, "opened_at")]
+    constant = {"run_id": run_id, "at": now, "since": plan.since, "until": plan.until}
+    rows = spark.createDataFrame(
+        pa.Table.from_pylist([constant | row for row in said], schema=arrow_schema(RECOMPUTATIONS))
+    )
+    if plan.windows is not None:
+        rows = rows.unionByName(_window_notes(plan.windows, constant))
+    noted = table(spark, settings, RECOMPUTATIONS.name)
+    last = noted.groupBy("table_name", "key").agg(F.max_by(F.struct(*_SAID), "at").alias("last"))
+    is_repeat = F.lit(True)
+    for name in _SAID:
+        is_repeat = is_repeat & F.col(name).eqNullSafe(F.col("last")[name])
+    known = rows.join(last, ["table_name", "key"], "left")
+    fresh = known.where(F.col("last").isNull() | ~is_repeat)
+    append_once(fresh.coalesce(1), settings, RECOMPUTATIONS, BatchId(run_id, "recompute", 0))
+
+
+def _notes(of: Table, changes: Sequence[Change], at: str) -> list[dict[str, object]]:
+    return [
+        {
+            "table_name": of.name, "key": change.key, "change": change.label, "meter_id": change.row["meter_id"],
+            "feeder_id": change.row["feeder_id"], "event_ts": change.row[at], "before": as_json(change.before),
+            "after": as_json(change.after),
+        }
+        for change in changes
+    ]  # fmt: skip
+
+
+def _window_notes(changes: DataFrame, constant: dict[str, object]) -> DataFrame:
+    key = F.concat_ws("|", "meter_id", F.unix_millis("window_end"))
+    values = {name: F.lit(value) for name, value in constant.items()} | {
+        "table_name": F.lit(METER_WINDOWS.name), "key": key, "change": F.col("change"), "meter_id": F.col("meter_id"),
+        "feeder_id": F.lit(None).cast("string"), "event_ts": F.col("window_end"), "before": F.col("was"),
+        "after": F.col("now"),
+    }  # fmt: skip
+    return changes.select(*(values[name].alias(name) for name in RECOMPUTATIONS.column_names))
+
+
+def _merge(changes: Sequence[Change], settings: Settings, of: Table, *, key: str, among: str | None = None) -> None:
+    if not changes:
+        return
+    rows = [dict(change.after) for change in changes if change.after is not None]
+    gone = [change.key for change in changes if change.after is None]
+    merge_rows(pa.Table.from_pylist(rows, schema=arrow_schema(of)), gone, settings, of, key=key, among=among)
+
+
+def _days_of(changes: Sequence[Change]) -> str | None:
+    days = sorted({change.row["event_date"] for change in changes})
+    return f"old.event_date BETWEEN '{days[0]}' AND '{days[-1]}'" if days else None
+
+
+def _merge_windows(changes: DataFrame, settings: Settings) -> None:
+    """One commit. The source holds no stored row that stays as it is."""
+    names = METER_WINDOWS.column_names
+    days = sorted({str(row[0]) for row in changes.select("window_date").distinct().collect()})
+    listed = ", ".join(f"DATE '{day}'" for day in days)
+    path = table_path(settings.lake.root, METER_WINDOWS.name).replace("`", "``")
+    updates = ", ".join(f"old.{name} = new.{name}" for name in names)
+    statement = (
+        f"MERGE INTO delta.`{path}` AS old USING {{changes}} AS new"
+        f" ON old.meter_id = new.meter_id AND old.window_end = new.window_end AND old.window_date IN ({listed})"
+        f" WHEN MATCHED AND new.change = 'gone' THEN DELETE WHEN MATCHED THEN UPDATE SET {updates}"
+        f" WHEN NOT MATCHED AND new.change <> 'gone' THEN INSERT ({', '.join(names)})"
+        f" VALUES ({', '.join(f'new.{name}' for name in names)})"
+    )
+    with timed("delta", METER_WINDOWS.name):
+        changes.sparkSession.sql(statement, changes=changes.select(*names, "change"))
