@@ -13,7 +13,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from benchmarks import suite
+from benchmarks import sizing_table, suite
 from benchmarks.candidates import Place
 from benchmarks.load import SEED
 from benchmarks.machine import command, commit, machine, versions
@@ -28,12 +28,14 @@ _TEXT = """Measures gridwatch and, with `peers`, other engines over the same top
 answer is compared with a model in numpy before a figure is reported. `smoke` fails on a wrong answer only, never on a
 slow machine. `soak` runs both jobs for an hour at 2,000 readings/s and follows memory, files and lag. `scale` lets
 the pipeline work off some minutes of fleets of up to a million meters; what FILE holds of other fleets stays in it.
-`all` leaves these out."""
+`all` leaves these out. `sizing --help` computes from those points what other fleets need."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one benchmark, print its table and write the report; 0 when every answer was right."""
     words = sys.argv[1:] if arguments is None else list(arguments)
+    if words[:1] == ["sizing"]:  # measures nothing, needs no broker
+        return sizing_table.main(words[1:])
     args = _parser().parse_args(words)
     folder = (args.dir or Path(tempfile.mkdtemp(prefix="gridwatch-bench-"))).resolve()
     started, sizes = time.monotonic(), replace(suite.QUICK if args.quick else suite.FULL, seed=args.seed)
