@@ -30,7 +30,8 @@ def point(meters: int, cadence_s: int = 60, *, ends: int = 4, archive_batches: i
         "batches": batches,
         "cpu_s": {"jvm": cpu - 2 - 4 * million, "python": 2 + 4 * million, "broker": 1 + 9 * million},
         "generator": {"cpu_s": 2 + 50 * million}, "kafka_bytes": 150 * readings, "state_rows": 6 * meters,
-        "state_memory_bytes": 2e7 + 700 * meters, "checkpoint_bytes": 1e6 + 1300 * meters, "heap_mib": 300 + ten_thousand,
+        "state_memory_bytes": 2e7 + 700 * meters, "checkpoint_bytes": 1e6 + 1300 * meters,
+        "heap_mib": 300 + ten_thousand,
         "peak_rss_mib": {"python": 200 + ten_thousand + 300 * million / archive_batches},
         "sink_s": {
             "delta readings": archive_batches * 0.3 + 2 * million, "delta meter_windows": ends * 0.5 + 5 * windows,
