@@ -1,8 +1,9 @@
-"""`python -m benchmarks smoke|drain|steady|state|recovery|peers|soak|all --report FILE`."""
+"""`python -m benchmarks smoke|drain|steady|state|recovery|peers|soak|scale|all --report FILE`, and `sizing`."""
 
 from __future__ import annotations
 
 import argparse
+import json
 import shutil
 import sys
 import tempfile
@@ -12,11 +13,12 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from benchmarks import suite
+from benchmarks import sizing_table, suite
 from benchmarks.candidates import Place
 from benchmarks.load import SEED
 from benchmarks.machine import command, commit, machine, versions
 from benchmarks.report import as_json, as_text
+from benchmarks.scale import Fleet
 from benchmarks.soak import picture
 from pipelines.errors import GridwatchError
 from pipelines.local.broker import start_broker
@@ -24,18 +26,22 @@ from pipelines.local.processes import LocalParts
 
 _TEXT = """Measures gridwatch and, with `peers`, other engines over the same topics of a real Kafka broker. Every run's
 answer is compared with a model in numpy before a figure is reported. `smoke` fails on a wrong answer only, never on a
-slow machine. `soak` runs both jobs for an hour at 2,000 readings/s and follows memory, files and lag; `all` leaves it
-out."""
+slow machine. `soak` runs both jobs for an hour at 2,000 readings/s and follows memory, files and lag. `scale` lets
+the pipeline work off some minutes of fleets of up to a million meters; what FILE holds of other fleets stays in it.
+`all` leaves these out. `sizing --help` computes from those points what other fleets need."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one benchmark, print its table and write the report; 0 when every answer was right."""
     words = sys.argv[1:] if arguments is None else list(arguments)
+    if words[:1] == ["sizing"]:  # measures nothing, needs no broker
+        return sizing_table.main(words[1:])
     args = _parser().parse_args(words)
     folder = (args.dir or Path(tempfile.mkdtemp(prefix="gridwatch-bench-"))).resolve()
     started, sizes = time.monotonic(), replace(suite.QUICK if args.quick else suite.FULL, seed=args.seed)
     if args.seconds:
-        sizes = replace(sizes, steady_s=args.seconds, storm_s=0, soak_s=args.seconds)
+        sizes = replace(sizes, steady_s=args.seconds, storm_s=0, soak_s=args.seconds, scale_s=args.seconds)
+    sizes = replace(sizes, driver_memory=args.driver_memory, scale=args.meters or sizes.scale)
 
     def say(line: str) -> None:
         sys.stderr.write(f"[{time.monotonic() - started:6.1f} s] {line}\n")
@@ -45,6 +51,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         "command": command("benchmarks", words),
         "seed": sizes.seed, "commit": commit(), "machine": machine(), "versions": versions(),
     }  # fmt: skip
+    if args.name == "scale" and args.report and args.report.exists():
+        report["scale"] = json.loads(args.report.read_text(encoding="utf-8"))["scale"]
     try:
         with LocalParts() as parts:
             broker = parts.add(start_broker(folder / "broker", heap_mb=768, say=say))
@@ -76,10 +84,33 @@ def _parser() -> argparse.ArgumentParser:
         "--report", metavar="FILE", type=Path, help="write the report there as JSON; soak: its curves beside it, as PNG"
     )
     parser.add_argument("--quick", action="store_true", help="a third of the sizes, for a first look")
-    parser.add_argument("--seconds", metavar="S", type=int, help="steady, soak: so long; steady: without a storm")
+    parser.add_argument(
+        "--seconds",
+        metavar="S",
+        type=int,
+        help="steady, soak: so long; steady: without a storm; scale: most seconds of a fleet's drain",
+    )
+    parser.add_argument(
+        "--meters",
+        metavar="N[@S],...",
+        type=_fleets,
+        help="scale: fleets, each of N meters read every S seconds (default: 1000,10000,100000,1000000, every 60 s)",
+    )
+    parser.add_argument(
+        "--driver-memory", metavar="HEAP", help="scale: pipeline.driver_memory (default: the setting's)"
+    )
     parser.add_argument("--seed", type=int, default=SEED, help=f"seed of the readings (default: {SEED})")
     parser.add_argument("--dir", metavar="DIR", type=Path, help="folder of the run; kept (default: a new one)")
     return parser
+
+
+def _fleets(text: str) -> tuple[Fleet, ...]:
+    try:
+        return tuple(map(Fleet.of, text.split(",")))
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(
+            f"{error}; write such as 1000,10000@30: 100 to 1000000 meters, each with its cadence of 1 to 3600 s"
+        ) from None
 
 
 if __name__ == "__main__":

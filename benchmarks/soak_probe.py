@@ -128,18 +128,19 @@ def figures_of(table: str, content: Content | None) -> Row:
     }
 
 
-def scrape(port: int) -> list[Sample]:
-    """What a job on this machine says of its heap and of upkeep; nothing when it does not answer."""
+def scrape(port: int, names: tuple[str, ...] = (_HEAP, _MAINTAINED)) -> list[Sample]:
+    """Samples of these names from a job on this machine; nothing when it does not answer."""
     try:
         with urlopen(f"http://{LOOPBACK}:{port}/metrics", timeout=_PATIENCE_S) as answer:
             text = answer.read().decode()
     except (OSError, HTTPException):
         return []
-    return list(samples_in(text.splitlines()))
+    return list(samples_in(text.splitlines(), names))
 
 
-def samples_in(lines: Iterable[str]) -> Iterator[Sample]:
-    """Samples of the two families; the others, which are many, are not parsed."""
-    wanted = "\n".join(line for line in lines if line.startswith((f"{_HEAP}{{", f"{_MAINTAINED}{{")))
+def samples_in(lines: Iterable[str], names: tuple[str, ...] = (_HEAP, _MAINTAINED)) -> Iterator[Sample]:
+    """Samples of these names; the others, which are many, are not parsed."""
+    prefixes = tuple(f"{name}{{" for name in names)
+    wanted = "\n".join(line for line in lines if line.startswith(prefixes))
     for family in text_string_to_metric_families(f"{wanted}\n"):
         yield from family.samples

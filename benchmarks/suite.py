@@ -12,6 +12,7 @@ from benchmarks.live import Traffic
 from benchmarks.load import SEED, Load
 from benchmarks.measure import Timing
 from benchmarks.recovery import recovery
+from benchmarks.scale import FLEETS, LIMIT_S, Fleet, scale
 from benchmarks.side_by_side import side_by_side
 from benchmarks.smoke import smoke
 from benchmarks.soak import soak
@@ -19,9 +20,9 @@ from benchmarks.state import state
 from benchmarks.steady import steady
 from pipelines.errors import GridwatchError
 
-NAMES = ("smoke", "drain", "steady", "state", "recovery", "peers", "soak", "all")
-APART = ("smoke", "soak")
-"""What `all` leaves out: they say nothing about speed."""
+NAMES = ("smoke", "drain", "steady", "state", "recovery", "peers", "soak", "scale", "all")
+APART = ("smoke", "soak", "scale")
+"""What `all` leaves out: it says nothing about speed, or takes an hour of its own."""
 
 
 @dataclass(frozen=True)
@@ -40,6 +41,10 @@ class Sizes:
     """Readings a second in the soak, of as many meters."""
     rate: int = 10_000
     seed: int = SEED
+    scale: tuple[Fleet, ...] = tuple(map(Fleet, FLEETS))
+    scale_s: float = LIMIT_S
+    driver_memory: str | None = None
+    """Heap of the pipeline in `scale`; None as the settings have it."""
 
     @property
     def loads(self) -> list[Load]:
@@ -60,7 +65,8 @@ def run(name: str, place: Place, sizes: Sizes, report: dict[str, Any], broker: i
     """Run a benchmark (or all of them) and put its figures into `report`, each as soon as it is there.
 
     `broker`: process id of the broker. A part that fails is reported with its reason and the next one begins; the
-    first failure is raised at the end. What a soak has found until it failed or was interrupted is in the report.
+    first failure is raised at the end. What soak and scale have found until they failed or were interrupted is in the
+    report.
     """
     parts = _parts(place, sizes, broker, report)
     failures: list[GridwatchError] = []
@@ -90,6 +96,12 @@ def _parts(place: Place, sizes: Sizes, broker: int, report: dict[str, Any]) -> d
         ours = windows_runs[0] if windows_runs else None
         return side_by_side(place, sizes.loads, sizes.quix_loads, gridwatch=ours)
 
+    def scaled() -> dict[str, Any]:
+        return scale(
+            place, sizes.scale, broker, report.setdefault("scale", {}), seed=sizes.seed, limit_s=sizes.scale_s,
+            driver_memory=sizes.driver_memory,
+        )  # fmt: skip
+
     return {
         "smoke": lambda: smoke(place),
         "drain": drained,
@@ -98,4 +110,5 @@ def _parts(place: Place, sizes: Sizes, broker: int, report: dict[str, Any]) -> d
         "state": lambda: state(place, sizes.fleets),
         "recovery": lambda: recovery(place, rate=sizes.rate, warm_s=sizes.recovery_s),
         "soak": lambda: soak(place, long, broker, report.setdefault("soak", {})),
+        "scale": scaled,
     }
