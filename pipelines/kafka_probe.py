@@ -40,6 +40,8 @@ class TopicFacts:
     """The least number of replicas of a partition."""
     offline: int
     """Partitions without a leader."""
+    behind: int
+    """Partitions of which not all replicas are in sync."""
     configs: Mapping[str, str]
     """Empty when we may not read them."""
     operations: frozenset[str]
@@ -67,8 +69,16 @@ def topic_problems(facts: list[TopicFacts], settings: Settings) -> Iterator[str]
     for one in facts:
         if one.offline:
             yield f"{one.name}: {one.offline} of {one.partitions} partitions have no leader"
+        if one.behind:
+            yield f"{one.name}: {one.behind} of {one.partitions} partitions have a replica that is not in sync"
         if one.replicas < kafka.replication_factor:
             yield f"{one.name} has {one.replicas} replicas, kafka.replication_factor = {kafka.replication_factor}"
+        least = int(one.configs.get("min.insync.replicas", kafka.min_insync_replicas))
+        if least < kafka.min_insync_replicas:
+            yield (
+                f"{one.name} takes a record with {least} in-sync replicas, kafka.min_insync_replicas ="
+                f" {kafka.min_insync_replicas}: set min.insync.replicas"
+            )
         if one.kind in _COMPACTED and "compact" not in one.configs.get("cleanup.policy", "compact"):
             yield f"{one.name} is not compacted: set cleanup.policy=compact"
         kept_ms = int(one.configs.get("retention.ms", -1))
@@ -148,6 +158,7 @@ def _facts(kind: str, described: Mapping[str, Any], configs: Mapping[str, Any]) 
         partitions=len(partitions),
         replicas=min((len(one["replica_nodes"]) for one in partitions), default=0),
         offline=sum(one["leader_id"] < 0 for one in partitions),
+        behind=sum(len(one["isr_nodes"]) < len(one["replica_nodes"]) for one in partitions),
         configs={name: str(value) for name, value in values.items() if value is not None},
         operations=frozenset(described.get("authorized_operations") or ()),
     )

@@ -50,6 +50,9 @@ class Kafka(Section):
     topics: Topics = Topics()
     partitions: int = Field(4, ge=1, le=1024, description="Partitions of sensor-readings and anomalies when created.")
     replication_factor: int = Field(1, ge=1, le=9, description="Replicas of every topic when created.")
+    min_insync_replicas: int = Field(
+        1, ge=1, le=9, description="Replicas that must have a record before it counts as written; 2 of 3 is usual."
+    )
     retention: Seconds = Field(
         604800, ge=60, description="Retention of created topics; longer than the longest downtime."
     )
@@ -65,6 +68,15 @@ class Kafka(Section):
     sasl_username: str | None = Field(None, description="SASL user name.")
     sasl_password: SecretStr | None = Field(None, description="SASL password; from the environment or a file only.")
     ssl_cafile: str | None = Field(None, description="PEM file with the certificate authority of the brokers.")
+
+    @model_validator(mode="after")
+    def _enough_replicas(self) -> Self:
+        if self.min_insync_replicas > self.replication_factor:
+            raise ValueError(
+                f"kafka.min_insync_replicas = {self.min_insync_replicas} is more than kafka.replication_factor ="
+                f" {self.replication_factor}: nothing could be written"
+            )
+        return self
 
     @model_validator(mode="after")
     def _sasl_is_complete(self) -> Self:

@@ -98,7 +98,7 @@ def create_topics(settings: Settings) -> list[str]:
                     name: {
                         "num_partitions": count,
                         "replication_factor": kafka.replication_factor,
-                        "configs": configs,
+                        "configs": configs | {"min.insync.replicas": str(kafka.min_insync_replicas)},
                     }
                     for name, (count, configs) in missing.items()
                 },

@@ -30,8 +30,13 @@ class RunningBroker(LocalServer):
 
     name = "Kafka broker"
 
-    def __init__(self, kit: BrokerKit, files: BrokerFiles, *, port: int, heap_mb: int, detached: bool = False) -> None:
+    def __init__(
+        self, kit: BrokerKit, files: BrokerFiles, *, port: int, heap_mb: int, detached: bool = False,
+        node_id: int = 1, cluster_id: str | None = None,
+    ) -> None:  # fmt: skip
         super().__init__(port=port, log=files.log, detached=detached)
+        self._node_id = node_id
+        self._cluster_id = cluster_id
         self._kit = kit
         self._files = files
         self._heap_mb = heap_mb
@@ -64,7 +69,7 @@ class RunningBroker(LocalServer):
             client.close()
 
     def _start_process(self) -> Child:
-        self._kit.format(self._files.data)
+        self._kit.format(self._files.data, node_id=self._node_id, cluster_id=self._cluster_id)
         command = java_command(
             self._kit.java,
             self._kit.jars,

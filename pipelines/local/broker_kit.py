@@ -41,13 +41,13 @@ class BrokerKit:
         archive = self.folder / _CLASSES
         return (f"-XX:SharedArchiveFile={archive}", "-Xshare:auto") if archive.is_file() else ()
 
-    def format(self, data: Path) -> None:
-        """Make `data` the storage of a new cluster; a folder that is storage already stays as it is."""
+    def format(self, data: Path, *, node_id: int = 1, cluster_id: str | None = None) -> None:
+        """Make `data` the storage of a node of a cluster, by default of a new one; storage already stays as it is."""
         if (data / "meta.properties").is_file():
             return
         data.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(self.folder / _CHECKPOINT, data / _CHECKPOINT)
-        meta = f"version=1\nnode.id=1\ncluster.id={random_uuid()}\ndirectory.id={random_uuid()}\n"
+        meta = f"version=1\nnode.id={node_id}\ncluster.id={cluster_id or random_uuid()}\ndirectory.id={random_uuid()}\n"
         (data / "meta.properties").write_text(meta, encoding="utf-8")
 
 

@@ -71,7 +71,7 @@ def test_a_topic_that_keeps_too_little_or_is_not_compacted_is_named(place: Place
 
 def test_a_right_that_is_missing_is_named() -> None:
     """The test's broker has no ACLs; the facts of one that refuses writes."""
-    facts = TopicFacts("anomalies", "anomalies", 1, 1, 0, {}, frozenset({"READ", "DESCRIBE"}))
+    facts = TopicFacts("anomalies", "anomalies", 1, 1, 0, 0, {}, frozenset({"READ", "DESCRIBE"}))
     assert missing_rights([facts]) == {
         "pipeline": ["WRITE on anomalies"], "alerts": ["WRITE on anomalies"], "notify": [], "console": [],
     }  # fmt: skip

@@ -54,6 +54,7 @@ def refusal(*assignments: str, file: Path | None = None, **environment: str) -> 
         ("pipeline.driver_memory=2 GB", "legal: text such as 512m or 2g"),
         ("notify.alertmanager=am:9093", "legal: text such as http://127.0.0.1:9093"),
         ("console.names=a,b", "legal: list of texts"),
+        ("kafka.min_insync_replicas=2", "kafka.min_insync_replicas = 2 is more than kafka.replication_factor = 1"),
         ("kafka.bootstrap_servers=kafka-1", "'kafka-1' is no host:port"),
         ("kafka.bootstrap_servers=kafka-1:99999", "'kafka-1:99999' is no host:port with a port from 1 to 65535"),
         ("kafka.bootstrap_servers=kafka-1:9092,", "'nothing' is no host:port"),

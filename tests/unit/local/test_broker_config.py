@@ -50,6 +50,15 @@ def test_storage_is_formatted_once_with_an_identity_of_its_own(tmp_path: Path) -
     assert (tmp_path / "two" / "bootstrap.checkpoint").read_bytes() == b"checkpoint"
 
 
+def test_nodes_of_a_cluster_share_its_id(tmp_path: Path) -> None:
+    (tmp_path / "bootstrap.checkpoint").write_bytes(b"checkpoint")
+    kit = BrokerKit(Path("java"), (), tmp_path)
+    for node in (1, 2):
+        kit.format(tmp_path / str(node), node_id=node, cluster_id="shared")
+        lines = (tmp_path / str(node) / "meta.properties").read_text().splitlines()
+        assert {f"node.id={node}", "cluster.id=shared"} <= set(lines)
+
+
 def test_an_id_is_spelled_as_kafka_spells_it() -> None:
     ids = {random_uuid() for _ in range(300)}
     assert len(ids) == 300
