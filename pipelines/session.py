@@ -58,7 +58,8 @@ def end_jvm(spark: SparkSession) -> None:
 def _local_conf(settings: Settings, kit: SparkKit | None, jvm_options: str) -> dict[str, str]:
     """Configuration of a session that plain python starts. Sets the environment its JVM reads.
 
-    Spark's workers otherwise take `python3` from PATH, which may be another version.
+    Spark's workers otherwise take `python3` from PATH, which may be another version. A JVM that has run out of memory
+    once ends: Spark goes on after some such errors, ever slower. Under spark-submit Java's exit code would be ours.
     """
     require_java()
     folder = conf_folder_for(*CONF_FILES)
@@ -68,6 +69,7 @@ def _local_conf(settings: Settings, kit: SparkKit | None, jvm_options: str) -> d
     defaults = spark_defaults()
     options = [
         f"-Dlog4j2.configurationFile={folder / 'log4j2.properties'} -XX:+UseParallelGC -XX:-UsePerfData",
+        "-XX:+ExitOnOutOfMemoryError",
         defaults["spark.driver.extraJavaOptions"],
         kit.flags() if kit else "",
         jvm_options,

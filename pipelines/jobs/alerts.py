@@ -28,7 +28,7 @@ from pipelines.jobs.alerts_watch import Watch, too_few_slots
 from pipelines.jobs.context import Say
 from pipelines.jobs.ending import quieten
 from pipelines.jobs.failures import explain_failure
-from pipelines.jobs.jvm import answers, kill_jvm
+from pipelines.jobs.jvm import answers, kill_jvm, why_gone
 from pipelines.jobs.live_table import LiveTable
 from pipelines.jobs.metering import AlertsMetering, metered_alerts
 from pipelines.jobs.pace import Every
@@ -148,7 +148,8 @@ class AlertsJob:
         self._checkpoint = alerts_checkpoint(self.settings, self.change)
 
     def supervise(self) -> None:
-        """Run the query; after a failure again, with pauses of 1, 2, 4 ... 60 s, `alerts.max_restarts` times."""
+        """Run the query; at once again when its topic has grown, and after a failure with pauses of 1, 2, 4 ... 60 s,
+        `alerts.max_restarts` times in a row."""
         failures = 0
         while True:
             started = time.monotonic()
@@ -178,8 +179,7 @@ class AlertsJob:
             except PySparkException as error:
                 raise explain_failure(str(error), f"query {QUERY}") from None
             except (Py4JError, OSError) as error:
-                lost = InfrastructureUnavailable(f"Spark does not answer any more: {type(error).__name__}")
-                raise (watch.problem or lost) from None
+                raise (watch.problem or why_gone(self.spark, error)) from None
 
     def _begin(self) -> tuple[Offsets | str, Offsets]:
         """What a first start is told, and the offsets this start begins at."""
@@ -211,7 +211,7 @@ class AlertsJob:
         partitions = len(topic_offsets(self.settings.kafka, self._topic))
         look, speak = Every(self.settings.alerts.baselines_every), Every(_SAY_EVERY_S)
         is_ready = False
-        while query.isActive and not watch.problem:
+        while query.isActive and not watch.problem and not watch.has_grown:
             if not is_ready and (watch.has_beaten or _active_tasks(self.spark) >= partitions):
                 is_ready = True
                 self.metering.metrics.up.set(1)
@@ -225,6 +225,10 @@ class AlertsJob:
             time.sleep(0.25)
         if watch.problem:
             raise watch.problem
+        if watch.has_grown:
+            self.say(f"{self._topic} has {len(watch.reached())} partitions now: reading the new ones from their start")
+            query.stop()
+            return
         failure = str(query.exception() or f"query {QUERY} ended")
         self.say(failure)
         raise explain_failure(failure, f"query {QUERY}")

@@ -13,7 +13,7 @@ from kafka import KafkaConsumer, TopicPartition
 from kafka.errors import KafkaError
 
 from pipelines.errors import GridwatchError, InfrastructureUnavailable, SettingsError
-from pipelines.settings import Kafka, Settings
+from pipelines.settings import AUTO, Kafka, Settings
 from pipelines.topics import client_options
 
 COLD_S = 120.0
@@ -79,6 +79,8 @@ class Watch:
     """Follows one query from a thread of its own, which needs no answer of Spark, and ends what is stuck.
 
     `problem` is set when the job must end; `end_jvm` has then been called, so that nobody waits for a hanging JVM.
+    `has_grown` is set when the topic has more partitions than the query began with, and a slot for each: the query has
+    to begin anew, since a batch in real-time mode reads the partitions that there were when it was planned.
     """
 
     def __init__(
@@ -86,6 +88,7 @@ class Watch:
     ) -> None:
         self._settings = settings
         self._slots = slots
+        self._partitions = len(positions)
         self._end_jvm = end_jvm
         alerts = settings.alerts
         self._dog = Watchdog(positions, alerts.heartbeat_every, alerts.stuck_after, time.monotonic())
@@ -95,6 +98,7 @@ class Watch:
         self._broker = _Broker(settings.kafka)
         self._thread = threading.Thread(target=self._follow, name="alerts-watch", daemon=True)
         self.problem: GridwatchError | None = None
+        self.has_grown = False
 
     def __enter__(self) -> Self:
         self._thread.start()
@@ -134,10 +138,12 @@ class Watch:
             for partition, offset in beats:
                 self._dog.take(partition, offset, now)
                 self._beaten_s = now
-            self.problem = self._too_few_slots() or self._stuck(now)
+            self.has_grown = len(self._ends) > self._partitions
+            self.problem = self._outgrown() if self.has_grown else self._stuck(now)
             if self.problem:
                 self._end_jvm()
-                return
+            if self.problem or self.has_grown:
+                break
         self._broker.close()
 
     def _stuck(self, now: float) -> GridwatchError | None:
@@ -150,8 +156,8 @@ class Watch:
             " again, it repeats what it had not committed"
         )
 
-    def _too_few_slots(self) -> GridwatchError | None:
-        return too_few_slots(self._slots, len(self._ends), self._settings.kafka.topics.readings)
+    def _outgrown(self) -> GridwatchError | None:
+        return outgrown(self._slots, len(self._ends), self._settings.kafka.topics.readings)
 
 
 def too_few_slots(slots: int, partitions: int, topic: str) -> SettingsError | None:
@@ -161,6 +167,16 @@ def too_few_slots(slots: int, partitions: int, topic: str) -> SettingsError | No
     return SettingsError(
         f"{slots} task slots for the {partitions} partitions of {topic}: real-time mode needs {partitions + 1} or"
         f" more; set alerts.master = local[{partitions + 2}], or give spark-submit more cores"
+    )
+
+
+def outgrown(slots: int, partitions: int, topic: str) -> InfrastructureUnavailable | None:
+    """Of a job that runs: a new process may have enough slots where this one has not, so a supervisor shall try."""
+    if slots > partitions:
+        return None
+    return InfrastructureUnavailable(
+        f"{topic} has {partitions} partitions now, and this process {slots} task slots: start it again;"
+        f" alerts.master = {AUTO} takes {partitions + 2} by itself, under spark-submit give it so many cores"
     )
 
 

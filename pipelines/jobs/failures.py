@@ -57,6 +57,9 @@ _SECRET = re.compile(r"(password=\"?)[^\";\s]+", re.IGNORECASE)
 class OutOfMemory(InfrastructureUnavailable):
     """Java has too little heap. What it does afterwards is anybody's guess, so it must not go on."""
 
+    def __init__(self, what: str) -> None:
+        super().__init__(f"{what}; raise pipeline.driver_memory, or lower pipeline.max_offsets_per_trigger")
+
 
 def explain_failure(text: str, what: str) -> GridwatchError:
     """The error class, and so the exit code, that fits a failure inside Spark."""
@@ -73,10 +76,7 @@ def explain_failure(text: str, what: str) -> GridwatchError:
         )
         return DataRefused(f"{what} stopped, records it needs are gone or do not fit: {line}; {way}")
     if "OutOfMemoryError" in text:
-        return OutOfMemory(
-            f"{what} stopped, Java ran out of memory: {line}; raise pipeline.driver_memory, or lower"
-            " pipeline.max_offsets_per_trigger"
-        )
+        return OutOfMemory(f"{what} stopped, Java ran out of memory: {line}")
     if _FULL in text:
         return InfrastructureUnavailable(f"{what} stopped, a disk is full: {line}; make room for checkpoint and tables")
     if any(sign in text for sign in _DENIED):

@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+import subprocess
 from typing import Any
 
 from pyspark.sql import SparkSession
 
+from pipelines.errors import InfrastructureUnavailable
 from pipelines.jobs.ending import JVM_ENDS
+from pipelines.jobs.failures import OutOfMemory
+
+_OUT_OF_MEMORY = 3
+"""Exit code of a JVM with -XX:+ExitOnOutOfMemoryError (pipelines/session.py)."""
 
 
 def jvm_pid(spark: SparkSession) -> int:
@@ -21,6 +27,20 @@ def answers(spark: SparkSession) -> bool:
         return not spark.sparkContext._jsc.sc().isStopped()
     except JVM_ENDS:
         return False
+
+
+def why_gone(spark: SparkSession, error: Exception) -> InfrastructureUnavailable:
+    """What a call that found no JVM any more (`error`) means for whoever starts the job again."""
+    process: Any = getattr(spark.sparkContext._gateway, "proc", None)
+    try:
+        code = (
+            process.wait(timeout=1) if process is not None else None
+        )  # its sockets close a moment before it has ended
+    except subprocess.TimeoutExpired:
+        code = None
+    if code == _OUT_OF_MEMORY:
+        return OutOfMemory("Java ran out of memory and was ended")
+    return InfrastructureUnavailable(f"Spark does not answer any more: {type(error).__name__}")
 
 
 def kill_jvm(spark: SparkSession) -> None:

@@ -20,7 +20,7 @@ from pipelines.identity.check import examine, settle_identity
 from pipelines.jobs.context import Say
 from pipelines.jobs.ending import JVM_ENDS, Ending, end_in_order, stop_quietly
 from pipelines.jobs.failures import OutOfMemory, explain_failure
-from pipelines.jobs.jvm import answers, kill_jvm
+from pipelines.jobs.jvm import answers, kill_jvm, why_gone
 from pipelines.jobs.liveness import Liveness
 from pipelines.jobs.queries import StartQueries
 from pipelines.observe.lag import lags
@@ -106,7 +106,7 @@ class Supervisor:
                     self.ending.asked.wait(_POLL_S)
                 self._end(queries)
         except JVM_ENDS as error:
-            raise InfrastructureUnavailable(f"Spark does not answer any more: {type(error).__name__}") from None
+            raise why_gone(self.spark, error) from None
         finally:
             self.ending.in_order = False
 

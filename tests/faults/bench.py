@@ -12,6 +12,7 @@ from types import TracebackType
 from typing import Any, Self
 
 from pipelines.local.broker import RunningBroker, start_broker
+from pipelines.local.broker_cluster import BrokerCluster, start_brokers
 from pipelines.local.objectstore import RunningObjectStore, start_objectstore
 from pipelines.local.ports import LOOPBACK, free_ports
 from pipelines.local.spark_kit import spark_kit
@@ -54,6 +55,11 @@ class Bench:
         return self._made["proxy"]
 
     @property
+    def brokers(self) -> BrokerCluster:
+        """Three brokers without a proxy: each is a process that a row may kill."""
+        return self._once("brokers", lambda: self._parts.enter_context(start_brokers(self.folder / "three-brokers")))
+
+    @property
     def store(self) -> RunningObjectStore:
         """A real MinIO."""
         return self._once("store", self._start_store)
@@ -77,12 +83,14 @@ class Bench:
         """The scene whose tables lie in the store, behind its proxy."""
         return self._once("on_store", self._make_on_store)
 
-    def scene(self, name: str, **settings: object) -> Scene:
-        """A scene of its own: topics, tables, checkpoint."""
+    def scene(self, name: str, *, kafka: BrokerCluster | None = None, **settings: object) -> Scene:
+        """A scene of its own: topics, tables, checkpoint. Without `kafka` it has the one broker, behind the proxy."""
         folder = self.folder / f"{name}-{len(self._scenes)}"
         folder.mkdir(parents=True)
-        place = Place(folder, self.proxy.address).with_settings(**settings)
-        made = Scene(self, place, direct=replace(place, bootstrap_servers=self.broker.bootstrap_servers))
+        servers = kafka.bootstrap_servers if kafka else self.proxy.address
+        place = Place(folder, servers).with_settings(**settings)
+        direct = place if kafka else replace(place, bootstrap_servers=self.broker.bootstrap_servers)
+        made = Scene(self, place, direct=direct)
         self._scenes.append(made)
         made.open(seed=self.seed + len(self._scenes))
         return made

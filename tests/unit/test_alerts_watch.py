@@ -6,7 +6,7 @@ import pytest
 
 from pipelines.errors import DataRefused
 from pipelines.jobs.alerts_offsets import first_offsets, published_until
-from pipelines.jobs.alerts_watch import COLD_S, Watchdog, heartbeat_of, too_few_slots
+from pipelines.jobs.alerts_watch import COLD_S, Watchdog, heartbeat_of, outgrown, too_few_slots
 
 
 def warm(**positions: int) -> Watchdog:
@@ -72,6 +72,15 @@ def test_one_slot_more_than_partitions_is_needed(slots: int, partitions: int, re
     problem = too_few_slots(slots, partitions, "sensor-readings")
     assert (problem is not None) == refused
     assert problem is None or (problem.exit_code == 2 and "local[6]" in str(problem))
+
+
+@pytest.mark.parametrize(("slots", "ends"), [(6, True), (12, True), (13, False)])
+def test_a_topic_that_outgrew_the_slots_ends_the_process_so_that_a_supervisor_starts_a_wider_one(
+    slots: int, ends: bool
+) -> None:
+    problem = outgrown(slots, 12, "sensor-readings")
+    assert (problem is not None) == ends
+    assert problem is None or (problem.exit_code == 4 and "12 partitions now" in str(problem))
 
 
 def row(batch: int, partition: int, first: int, last: int) -> dict[str, int]:
