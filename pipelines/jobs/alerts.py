@@ -227,7 +227,9 @@ class AlertsJob:
             raise watch.problem
         if watch.has_grown:
             self.say(f"{self._topic} has {len(watch.reached())} partitions now: reading the new ones from their start")
+            self.spark.sparkContext.setLogLevel("OFF")  # each interrupted task would print where it was
             query.stop()
+            self.spark.sparkContext.setLogLevel("WARN")
             return
         failure = str(query.exception() or f"query {QUERY} ended")
         self.say(failure)

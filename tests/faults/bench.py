@@ -19,6 +19,7 @@ from pipelines.local.spark_kit import spark_kit
 from tests.faults.kafka_proxy import KafkaProxy
 from tests.faults.scene import Scene
 from tests.faults.store_proxy import StoreProxy
+from tests.faults.traffic import METERS
 from tests.integration.support import Place, end_leftovers
 
 Say = Callable[[str], None]
@@ -83,7 +84,9 @@ class Bench:
         """The scene whose tables lie in the store, behind its proxy."""
         return self._once("on_store", self._make_on_store)
 
-    def scene(self, name: str, *, kafka: BrokerCluster | None = None, **settings: object) -> Scene:
+    def scene(
+        self, name: str, *, kafka: BrokerCluster | None = None, meters: int = METERS, **settings: object
+    ) -> Scene:
         """A scene of its own: topics, tables, checkpoint. Without `kafka` it has the one broker, behind the proxy."""
         folder = self.folder / f"{name}-{len(self._scenes)}"
         folder.mkdir(parents=True)
@@ -92,7 +95,7 @@ class Bench:
         direct = place if kafka else replace(place, bootstrap_servers=self.broker.bootstrap_servers)
         made = Scene(self, place, direct=direct)
         self._scenes.append(made)
-        made.open(seed=self.seed + len(self._scenes))
+        made.open(seed=self.seed + len(self._scenes), meters=meters)
         return made
 
     @contextmanager

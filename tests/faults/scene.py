@@ -63,13 +63,14 @@ class Scene:
     pipeline: Child | None = None
     _logs: dict[str, TopicLog] = field(default_factory=dict)
 
-    def open(self, seed: int) -> None:
+    def open(self, seed: int, meters: int) -> None:
         """Make the topics and the traffic."""
         self.place = self.place.with_settings(**{**QUICK, **_given(self.place)})
         self.direct = replace(self.direct, more=self._past_the_proxy(self.place.more))
         self.direct.create_topics()
         settings = self.direct.settings
-        self.traffic = Traffic(settings.kafka.bootstrap_servers, settings.kafka.topics.readings, seed=seed)
+        servers, topic = settings.kafka.bootstrap_servers, settings.kafka.topics.readings
+        self.traffic = Traffic(servers, topic, seed=seed, meters=meters)
 
     def _past_the_proxy(self, more: Mapping[str, str]) -> dict[str, str]:
         on_store = "GRIDWATCH_STORE__ENDPOINT" in more

@@ -16,6 +16,7 @@ from kafka.errors import KafkaError
 from generator.malformed import FUTURE, VARIANTS, make_malformed
 
 CADENCE_MS = 10_000
+METERS = 20
 SPIKE_V, NORMAL, SPIKE, LATE, RESENT, MALFORMED, ODD = 280.0, "normal", "spike", "late", "resent", "malformed", "odd"
 LATE_BY_MS = 600_000
 _KINDS = (NORMAL,) * 88 + (SPIKE,) * 4 + (LATE,) * 2 + (RESENT,) * 2 + (MALFORMED,) * 4
@@ -39,7 +40,7 @@ class Traffic:
     may therefore stand in the topic or not. Not for use from two threads, but for `running`, which is its own.
     """
 
-    def __init__(self, bootstrap_servers: str, topic: str, *, seed: int, meters: int = 20) -> None:
+    def __init__(self, bootstrap_servers: str, topic: str, *, seed: int, meters: int = METERS) -> None:
         self.topic = topic
         self.meters = tuple(f"m-{number:03d}" for number in range(meters))
         self.acked: list[Sent] = []

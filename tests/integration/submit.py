@@ -31,4 +31,4 @@ def submit(place: Place, package: Path, *options: str, sets: tuple[str, ...] = (
         "SPARK_CONF_DIR": str(ROOT / "conf"),
         "PYSPARK_PYTHON": sys.executable,
     }
-    return place.start("spark-submit", *command, more=more)
+    return place.start(f"spark-submit-{job}", *command, more=more)

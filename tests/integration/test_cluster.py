@@ -1,4 +1,4 @@
-"""The pipeline as it is shipped to a cluster: two workers, the code a zip, tables and checkpoint in an object store."""
+"""Both jobs as they are shipped to a cluster: two workers, the code a zip, tables and checkpoint in an object store."""
 
 from __future__ import annotations
 
@@ -8,13 +8,14 @@ from pathlib import Path
 
 import pytest
 
+from pipelines.jobs.alerts import READY
 from pipelines.local.cluster import RunningCluster, start_cluster
 from pipelines.local.demo import CADENCE_S, DemoOptions
 from pipelines.local.minio_build import why_no_minio
 from pipelines.local.objectstore import RunningObjectStore, start_objectstore
 from pipelines.local.processes import Child
 from tests.integration.submit import submit
-from tests.integration.support import Place, explain, stopped, wait_for, wait_for_end, wait_until_reading
+from tests.integration.support import Place, explain, stopped, wait_for, wait_for_end, wait_for_text, wait_until_reading
 
 NO_MINIO = why_no_minio()
 pytestmark = [
@@ -24,12 +25,14 @@ pytestmark = [
 ]
 LOAD = DemoOptions(seconds=60, rate=2000, meters=500, store="minio", seed=7, run_dir=Path())
 """What `gridwatch demo` sends by default: 120,000 readings with faults."""
-EXECUTORS = ("--executor-memory", "1g", "--executor-cores", "1", "--total-executor-cores", "2")
+PIPELINE = ("--executor-memory", "1g", "--executor-cores", "1", "--total-executor-cores", "2")
+ALERTS = ("--executor-memory", "1g", "--executor-cores", "2", "--total-executor-cores", "4")
+"""Two partitions and two slots more."""
 
 
 @pytest.fixture
 def cluster(tmp_path: Path) -> Iterator[RunningCluster]:
-    with start_cluster(tmp_path / "cluster", workers=2, cores=1, memory="1g") as running:
+    with start_cluster(tmp_path / "cluster", workers=2, cores=3, memory="2g") as running:
         yield running
 
 
@@ -47,7 +50,14 @@ def in_store(place: Place, store: RunningObjectStore) -> Place:
         lake__root="s3a://gridwatch/lake", lake__fleet=place.run_dir / "fleet.csv",
         pipeline__checkpoint="s3a://gridwatch/checkpoint", store__endpoint=store.endpoint,
         store__access_key=store.access_key, store__secret_key=store.secret_key,
+        alerts__mode="realtime", alerts__stuck_after="60 s",
     )  # fmt: skip
+
+
+def submit_alerts(here: Place, package: Path, cluster: RunningCluster) -> Child:
+    """A second application on the same workers."""
+    options = ("--master", cluster.master_url, "--conf", "spark.task.maxFailures=1", *ALERTS)
+    return submit(here, package, *options, job="alerts")
 
 
 def planned(here: Place) -> Path:
@@ -58,9 +68,22 @@ def planned(here: Place) -> Path:
 
 
 def worked_on(cluster: RunningCluster) -> list[int]:
-    """How many executors ran on each worker."""
+    """How many executors, of both jobs, ran on each worker."""
     folder = cluster.master.log.parent
     return [len(list((folder / f"worker-{n}").glob("app-*/[0-9]*"))) for n, _ in enumerate(cluster.workers, 1)]
+
+
+def of_readings(here: Place) -> dict[str, int]:
+    """Anomalies of readings in the table, by type: in real-time mode the alerts job alone sends them."""
+    asked = "SELECT anomaly_type, count(*) FROM anomalies WHERE stage = 'reading' GROUP BY 1"
+    return dict(here.ask(asked))
+
+
+def due(here: Place) -> dict[str, int]:
+    """Readings beyond limits that are the same for every meter."""
+    asked = "SELECT count(*) FILTER (voltage_v >= 0 AND voltage_v < 23), count(*) FILTER ({}) FROM readings WHERE NOT is_resent"
+    ((interrupted, failing),) = here.ask(asked.format("upper(status) LIKE '%FAILURE%'"))
+    return {"interruption": interrupted, "equipment_failure": failing}
 
 
 def wait_for_the_results(here: Place, job: Child, data_end_ms: int) -> None:
@@ -71,20 +94,23 @@ def wait_for_the_results(here: Place, job: Child, data_end_ms: int) -> None:
     wait_for(job, "incidents", lambda: here.ask("SELECT count(*) > 0 FROM incidents") == [(True,)], 60)
 
 
-def test_two_workers_take_the_load_of_the_demo_and_lose_nothing(
+def test_both_jobs_take_the_load_of_the_demo_on_two_workers_and_lose_nothing(
     place: Place, package: Path, cluster: RunningCluster, store: RunningObjectStore
 ) -> None:
     here = in_store(place, store)
     here.create_topics()
     plan = planned(here)
     with (
-        stopped(submit(here, package, "--master", cluster.master_url, *EXECUTORS)) as job,
+        stopped(submit(here, package, "--master", cluster.master_url, *PIPELINE)) as job,
+        stopped(submit_alerts(here, package, cluster)) as alerts,
         stopped(here.generator("--plan", str(plan))) as meters,  # while Spark starts: the archive begins behind
     ):
         wait_until_reading(job)
         wait_for_end(meters, 120, code=0)
+        wait_for_text(alerts, READY, 180)
         wait_for_the_results(here, job, json.loads(plan.read_text(encoding="utf-8"))["data_end"])
-        assert worked_on(cluster) == [1, 1], explain(job, "did not run on both workers")
+        wait_for(alerts, "every anomaly of a reading", lambda: due(here).items() <= of_readings(here).items(), 120)
+        assert worked_on(cluster) == [2, 2], explain(job, "did not run on both workers")
     report, sent = here.verify(), here.summary()["produced"]
     assert report.ok, report.verdict
     assert (report.archived + report.rejected, report.lag) == (sent, 0)

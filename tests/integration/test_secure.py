@@ -263,7 +263,7 @@ def test_no_secret_is_in_logs_ui_event_log_checkpoint_tables_or_command_lines(se
 
 def test_nothing_that_a_stranger_wrote_is_in_a_path_or_a_log_line(secured: Secured) -> None:
     logs = {path.name: text_of(path) for path in secured.place.folder.glob("*.log")}
-    assert {"alerts.log", "spark-submit.log"} <= set(logs)
+    assert {"alerts.log", "spark-submit-pipeline.log"} <= set(logs)
     assert [name for name, text in logs.items() if HOSTILE in text or "forged line" in text] == []
     paths = [str(path) for path in secured.place.folder.rglob("*")] + list(secured.store.objects())
     assert [path for path in paths if HOSTILE in path] == []
