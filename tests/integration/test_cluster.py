@@ -81,9 +81,10 @@ def of_readings(here: Place) -> dict[str, int]:
 
 def due(here: Place) -> dict[str, int]:
     """Readings beyond limits that are the same for every meter."""
-    asked = "SELECT count(*) FILTER (voltage_v >= 0 AND voltage_v < 23), count(*) FILTER ({}) FROM readings WHERE NOT is_resent"
-    ((interrupted, failing),) = here.ask(asked.format("upper(status) LIKE '%FAILURE%'"))
-    return {"interruption": interrupted, "equipment_failure": failing}
+    low, failing = "voltage_v >= 0 AND voltage_v < 23", "upper(status) LIKE '%FAILURE%'"
+    asked = f"SELECT count(*) FILTER ({low}), count(*) FILTER ({failing}) FROM readings WHERE NOT is_resent"
+    ((interrupted, failed),) = here.ask(asked)
+    return {"interruption": interrupted, "equipment_failure": failed}
 
 
 def wait_for_the_results(here: Place, job: Child, data_end_ms: int) -> None:
