@@ -211,13 +211,19 @@ def _is_early_flag(event: dict[str, Any]) -> bool:
     return bool(event["anomalyType"] == "voltage_deviation" and event["stage"] == "reading")
 
 
+def lasting(event: dict[str, Any]) -> dict[str, Any]:
+    """What of an anomaly is the same when it is sent again: all but the clock, and the newest baseline of a reading's."""
+    passing = {"detectedAt", "baseline"} if event["stage"] == "reading" else {"detectedAt"}
+    return {name: value for name, value in event.items() if name not in passing}
+
+
 def check_anomalies(sent: dict[Place, ConsumerRecord], rows: list[str], spikes: Iterable[Sent], topic: str) -> Findings:
     """Every spike has its anomaly; repeats in Kafka are the same event; the table has each id once."""
     found = Findings()
     events: dict[str, list[dict[str, Any]]] = defaultdict(list)
     for record in sent.values():
         event = json.loads(record.value)
-        events[event["anomalyId"]].append({k: v for k, v in event.items() if k != "detectedAt"})
+        events[event["anomalyId"]].append(lasting(event))
     sources = {
         (e["source"]["partition"], e["source"]["offset"])
         for same in events.values()

@@ -9,6 +9,7 @@ from collections import Counter
 from pipelines.jobs.alerts import READY
 from pipelines.local.processes import Child, wait_until
 from tests.faults.bench import Bench
+from tests.faults.checker import lasting
 from tests.faults.expect import last_words, require
 from tests.faults.kafka_proxy import PRODUCE
 from tests.faults.matrix import Figures, row
@@ -54,8 +55,7 @@ def events_of(scene: Scene) -> Counter[tuple[int, int]]:
     found: Counter[tuple[int, int]] = Counter()
     known: dict[str, dict[str, object]] = {}
     for record in scene._log(scene.direct.settings.kafka.topics.anomalies).extend().values():
-        event = json.loads(record.value)
-        event.pop("detectedAt")
+        event = lasting(json.loads(record.value))
         same = known.setdefault(event["anomalyId"], event) == event
         require(same or event["anomalyType"] == "voltage_deviation", f"{event['anomalyId']} repeats as another event")
         if event["anomalyType"] == "voltage_spike":

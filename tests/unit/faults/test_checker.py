@@ -122,7 +122,12 @@ def event(number: int, **changes: Any) -> SimpleNamespace:
 @pytest.mark.parametrize(
     ("events", "rows", "problem"),
     [
-        ([event(0), event(0, detectedAt=9)], ["id-0"], {}),
+        ([event(0), event(0, detectedAt=9, baseline={"mean": 231.0})], ["id-0"], {}),
+        (
+            [event(0), *[event(3, stage="window", baseline={"mean": mean}) for mean in (230.0, 231.0)]],
+            ["id-0", "id-3"],
+            {"repeats_that_differ": 1},
+        ),
         ([], [], {"spikes_without_anomaly": 1}),
         ([event(0), event(0, score=2)], ["id-0"], {"repeats_that_differ": 1}),
         ([event(0), event(7, anomalyId="id-0", score=2)], ["id-0"], {}),
