@@ -212,7 +212,7 @@ def _is_early_flag(event: dict[str, Any]) -> bool:
 
 
 def lasting(event: dict[str, Any]) -> dict[str, Any]:
-    """What of an anomaly is the same when it is sent again: not the clock, nor a reading's baseline, which is the newest."""
+    """What of an anomaly is the same when it is sent again: not the clock, nor the baseline of a reading's."""
     passing = {"detectedAt", "baseline"} if event["stage"] == "reading" else {"detectedAt"}
     return {name: value for name, value in event.items() if name not in passing}
 
