@@ -16,6 +16,7 @@ from typing import Self
 from pipelines.local.ports import LOOPBACK
 
 _HOP = frozenset({"connection", "keep-alive", "transfer-encoding", "content-length"})
+_WITH_A_BODY = ("PUT", "POST")
 _BUSY = b"<?xml version='1.0'?><Error><Code>SlowDown</Code><Message>Please reduce your request rate.</Message></Error>"
 
 
@@ -117,8 +118,8 @@ class _Handler(BaseHTTPRequestHandler):
             proxy.answered.refused += 1
             return self._hang_up()
         time.sleep(faults.delay_s)
-        body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
-        writes = self.command in ("PUT", "POST")
+        body = self._body()
+        writes = self.command in _WITH_A_BODY
         if faults.deny(self.command, self.path):
             proxy.answered.denied += 1
             return self._reply(403, [], b"<?xml version='1.0'?><Error><Code>AccessDenied</Code></Error>")
@@ -129,14 +130,28 @@ class _Handler(BaseHTTPRequestHandler):
             return self._reply(503, [], _BUSY)
         return self._pass_on(body)
 
+    def _body(self) -> bytes:
+        """What comes behind the headers: of a stated length, or in chunks, as pyarrow's client sends it."""
+        if self.headers.get("Transfer-Encoding", "").lower() != "chunked":
+            return self.rfile.read(int(self.headers.get("Content-Length") or 0))
+        parts = []
+        while size := int(self.rfile.readline().partition(b";")[0], 16):
+            parts.append(self.rfile.read(size))
+            self.rfile.readline()
+        while self.rfile.readline().strip():
+            pass
+        return b"".join(parts)
+
     def _pass_on(self, body: bytes) -> None:
         proxy = self.server.proxy
         store = http.client.HTTPConnection(LOOPBACK, self.server.store_port, timeout=30)
         try:
             store.putrequest(self.command, self.path, skip_host=True, skip_accept_encoding=True)
             for name, value in self.headers.items():
-                if name.lower() not in ("expect", "connection"):
+                if name.lower() not in (*_HOP, "expect"):
                     store.putheader(name, value)
+            if body or self.command in _WITH_A_BODY:
+                store.putheader("Content-Length", str(len(body)))
             store.endheaders(body or None)
             answer = store.getresponse()
             content = answer.read()

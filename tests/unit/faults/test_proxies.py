@@ -122,10 +122,11 @@ def store() -> Iterator[tuple[StoreProxy, list[tuple[str, str, bytes]]]]:
     server.shutdown()
 
 
-def put(proxy: StoreProxy, path: str) -> tuple[int, str | None, bytes]:
+def put(proxy: StoreProxy, path: str, *, chunked: bool = False) -> tuple[int, str | None, bytes]:
     connection = http.client.HTTPConnection(LOOPBACK, proxy.port, timeout=5)
+    body: bytes | list[bytes] = [b"r", b"ow"] if chunked else b"row"
     try:
-        connection.request("PUT", path, body=b"row", headers={"Host": "bucket.example"})
+        connection.request("PUT", path, body=body, headers={"Host": "bucket.example"}, encode_chunked=chunked)
         answer = connection.getresponse()
         return answer.status, answer.getheader("ETag"), answer.read()
     finally:
@@ -136,6 +137,14 @@ def test_requests_pass_with_their_host_and_body(store: tuple[StoreProxy, list[tu
     proxy, seen = store
     assert put(proxy, "/b/k?x=1") == (200, '"x"', b"ok")
     assert seen == [("/b/k?x=1", "bucket.example", b"row")]
+
+
+def test_a_body_in_chunks_passes_whole_and_the_connection_goes_on(
+    store: tuple[StoreProxy, list[tuple[str, str, bytes]]],
+) -> None:
+    proxy, seen = store
+    assert put(proxy, "/b/k", chunked=True) == (200, '"x"', b"ok")
+    assert seen == [("/b/k", "bucket.example", b"row")]
 
 
 def test_a_lost_reply_was_done(store: tuple[StoreProxy, list[tuple[str, str, bytes]]]) -> None:
