@@ -50,6 +50,7 @@ READY = "gridwatch alerts is judging"
 
 HEARTBEAT = "heartbeat"
 _PIPELINE_LIMIT_S = 300.0
+_EXECUTORS_LIMIT_S = 180.0
 _HEALTHY_S = 600.0
 _SAY_EVERY_S = 60.0
 
@@ -106,7 +107,7 @@ def run_alerts(settings: Settings, say: Say) -> None:
     say("starting Spark for the alerts")
     spark = build_session(_as_session(settings, partitions), app_name="gridwatch-alerts")
     try:
-        slots = require_slots(spark, settings, partitions)
+        slots = require_slots(spark, settings, partitions, say)
         change = _wait_for_pipeline(spark, settings, say)
         with metered_alerts(spark, settings, slots, say) as metering:
             AlertsJob(spark, settings, slots, change, say, metering).supervise()
@@ -115,19 +116,31 @@ def run_alerts(settings: Settings, say: Say) -> None:
         stop_session(spark)
 
 
-def require_slots(spark: SparkSession, settings: Settings, partitions: int) -> int:
+def require_slots(spark: SparkSession, settings: Settings, partitions: int, say: Say) -> int:
     """Task slots of the session. Raises SettingsError when they are too few, or when Spark would retry a task.
 
-    A retried task begins again at the batch's start, minutes back; a failure has to end the batch instead.
+    A retried task begins again at the batch's start, minutes back; a failure has to end the batch instead. Executors of a
+    cluster join one by one after the session has started, and are waited for.
     """
     context = spark.sparkContext
+    if not str(context.master).startswith("local"):
+        failures = context.getConf().get("spark.task.maxFailures", "4")
+        if failures != "1":
+            raise SettingsError(f"spark.task.maxFailures = {failures}: start the alerts job with 1")
+        _wait_for_executors(spark, partitions, say)
     problem = too_few_slots(context.defaultParallelism, partitions, settings.kafka.topics.readings)
     if problem:
         raise problem
-    failures = context.getConf().get("spark.task.maxFailures", "4")
-    if failures != "1" and not str(context.master).startswith("local"):
-        raise SettingsError(f"spark.task.maxFailures = {failures}: start the alerts job with 1")
     return context.defaultParallelism
+
+
+def _wait_for_executors(spark: SparkSession, partitions: int, say: Say) -> None:
+    deadline, told = time.monotonic() + _EXECUTORS_LIMIT_S, False
+    while spark.sparkContext.defaultParallelism <= partitions and time.monotonic() < deadline:
+        if not told:
+            say(f"waiting for executors with more than {partitions} task slots")
+            told = True
+        time.sleep(0.5)
 
 
 @dataclass
