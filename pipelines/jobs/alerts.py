@@ -24,7 +24,8 @@ from pipelines.fleet import require_known_classes
 from pipelines.jobs import archive
 from pipelines.jobs.alerts_mode import Change, alerts_checkpoint, latest_change
 from pipelines.jobs.alerts_offsets import Offsets, committed_offsets, first_offsets, positions
-from pipelines.jobs.alerts_watch import Watch, too_few_slots
+from pipelines.jobs.alerts_slots import require_slots
+from pipelines.jobs.alerts_watch import Watch
 from pipelines.jobs.context import Say
 from pipelines.jobs.ending import quieten
 from pipelines.jobs.failures import explain_failure
@@ -50,7 +51,6 @@ READY = "gridwatch alerts is judging"
 
 HEARTBEAT = "heartbeat"
 _PIPELINE_LIMIT_S = 300.0
-_EXECUTORS_LIMIT_S = 180.0
 _HEALTHY_S = 600.0
 _SAY_EVERY_S = 60.0
 
@@ -114,33 +114,6 @@ def run_alerts(settings: Settings, say: Say) -> None:
     finally:
         quieten(spark)
         stop_session(spark)
-
-
-def require_slots(spark: SparkSession, settings: Settings, partitions: int, say: Say) -> int:
-    """Task slots of the session. Raises SettingsError when they are too few, or when Spark would retry a task.
-
-    A retried task begins again at the batch's start, minutes back; a failure has to end the batch instead. Executors of a
-    cluster join one by one after the session has started, and are waited for.
-    """
-    context = spark.sparkContext
-    if not str(context.master).startswith("local"):
-        failures = context.getConf().get("spark.task.maxFailures", "4")
-        if failures != "1":
-            raise SettingsError(f"spark.task.maxFailures = {failures}: start the alerts job with 1")
-        _wait_for_executors(spark, partitions, say)
-    problem = too_few_slots(context.defaultParallelism, partitions, settings.kafka.topics.readings)
-    if problem:
-        raise problem
-    return context.defaultParallelism
-
-
-def _wait_for_executors(spark: SparkSession, partitions: int, say: Say) -> None:
-    deadline, told = time.monotonic() + _EXECUTORS_LIMIT_S, False
-    while spark.sparkContext.defaultParallelism <= partitions and time.monotonic() < deadline:
-        if not told:
-            say(f"waiting for executors with more than {partitions} task slots")
-            told = True
-        time.sleep(0.5)
 
 
 @dataclass

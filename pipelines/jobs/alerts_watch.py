@@ -12,8 +12,9 @@ from typing import Any, Self
 from kafka import KafkaConsumer, TopicPartition
 from kafka.errors import KafkaError
 
-from pipelines.errors import GridwatchError, InfrastructureUnavailable, SettingsError
-from pipelines.settings import AUTO, Kafka, Settings
+from pipelines.errors import GridwatchError, InfrastructureUnavailable
+from pipelines.jobs.alerts_slots import outgrown
+from pipelines.settings import Kafka, Settings
 from pipelines.topics import client_options
 
 COLD_S = 120.0
@@ -158,26 +159,6 @@ class Watch:
 
     def _outgrown(self) -> GridwatchError | None:
         return outgrown(self._slots, len(self._ends), self._settings.kafka.topics.readings)
-
-
-def too_few_slots(slots: int, partitions: int, topic: str) -> SettingsError | None:
-    """Every partition holds a slot for the whole batch, and Spark leaves a partition without one unread, silently."""
-    if slots > partitions:
-        return None
-    return SettingsError(
-        f"{slots} task slots for the {partitions} partitions of {topic}: real-time mode needs {partitions + 1} or"
-        f" more; set alerts.master = local[{partitions + 2}], or give spark-submit more cores"
-    )
-
-
-def outgrown(slots: int, partitions: int, topic: str) -> InfrastructureUnavailable | None:
-    """Of a job that runs: a new process may have enough slots where this one has not, so a supervisor shall try."""
-    if slots > partitions:
-        return None
-    return InfrastructureUnavailable(
-        f"{topic} has {partitions} partitions now, and this process {slots} task slots: start it again;"
-        f" alerts.master = {AUTO} takes {partitions + 2} by itself, under spark-submit give it so many cores"
-    )
 
 
 def heartbeat_of(value: bytes | None) -> tuple[int, int] | None:

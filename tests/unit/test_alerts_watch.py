@@ -6,7 +6,8 @@ import pytest
 
 from pipelines.errors import DataRefused
 from pipelines.jobs.alerts_offsets import first_offsets, published_until
-from pipelines.jobs.alerts_watch import COLD_S, Watchdog, heartbeat_of, outgrown, too_few_slots
+from pipelines.jobs.alerts_slots import outgrown, too_few_slots
+from pipelines.jobs.alerts_watch import COLD_S, Watchdog, heartbeat_of
 
 
 def warm(**positions: int) -> Watchdog:
