@@ -180,7 +180,7 @@ class _Broker:
     def __init__(self, kafka: Kafka) -> None:
         self._topic = kafka.topics.readings
         self._consumer: Any = KafkaConsumer(
-            **client_options(kafka), enable_auto_commit=False, metadata_max_age_ms=30_000
+            **client_options(kafka), enable_auto_commit=False, metadata_max_age_ms=10_000
         )
         part = TopicPartition(kafka.topics.heartbeats, 0)
         self._consumer.assign([part])
