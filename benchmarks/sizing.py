@@ -168,13 +168,16 @@ def modelled(quantity: Quantity, coefficients: Mapping[str, float], point: Point
     return sum(coefficients[name] * term(point) for name, term in quantity.terms.items())
 
 
-def compared(points: Sequence[Point], coefficients: Coefficients) -> list[dict[str, Any]]:
-    """One row a quantity and point: measured, modelled, error in % of the measured, and whether it was fitted on."""
+def compared(points: Sequence[Point], coefficients: Coefficients, *, fitted: bool = True) -> list[dict[str, Any]]:
+    """One row a quantity and point: measured, modelled, error in % of the measured, and whether it was fitted on.
+
+    `fitted`: whether the coefficients are of these points, but for those held out.
+    """
     return [
         {
             "quantity": f"{name}, {quantity.unit}", "meters": point["meters"], "cadence_s": point["cadence_s"],
             "measured": round(value, 3), "modelled": round(told, 3),
-            "error_percent": round((told / value - 1) * 100, 1), "fitted": point["meters"] not in HELD_OUT,
+            "error_percent": round((told / value - 1) * 100, 1), "fitted": fitted and point["meters"] not in HELD_OUT,
         }
         for name, quantity in QUANTITIES.items()
         for point in usable(points)

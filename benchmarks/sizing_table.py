@@ -171,6 +171,9 @@ def main(words: Sequence[str]) -> int:
     try:
         points = read_points(args.report)
         print(markdown(points, args.meters, args.cadence))
+        if args.also:
+            print(f"\n## Points of {args.also.name}, on which nothing is fitted\n")
+            print(as_markdown(compared(read_points(args.also), fit_all(points), fitted=False)))
     except GridwatchError as error:
         print(f"sizing: {error}", file=sys.stderr)
         return 2
@@ -266,6 +269,9 @@ def _parser() -> argparse.ArgumentParser:
         type=Path,
         default=REPORT,
         help=f"measured points (default: docs/results/{REPORT.name})",
+    )
+    parser.add_argument(
+        "--also", metavar="FILE", type=Path, help="compare the model with the points of another report too"
     )
     return parser
 

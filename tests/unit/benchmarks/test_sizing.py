@@ -100,6 +100,24 @@ def test_the_model_gives_the_measured_value_in_its_unit() -> None:
     assert QUANTITIES["kafka"].measured(POINTS[0]) == pytest.approx(150 * 30_000 / 1e6)  # MB
 
 
+def test_a_state_that_still_grows_is_neither_fitted_nor_compared() -> None:
+    young = point(50_000, ends=2) | {"state_rows": 1}
+    found = fit_all([*POINTS, young])
+    assert found["state"]["million_meters"] == pytest.approx(6)
+    assert not [r for r in compared([young], found) if r["quantity"].startswith("state")]
+
+
+def test_points_of_another_report_are_compared_and_not_fitted(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for name, points in (("own.json", POINTS), ("other.json", [point(20_000) | {"kafka_bytes": 240_000_000}])):
+        (tmp_path / name).write_text(json.dumps({"scale": {"points": points}}))
+    assert main(["sizing", "--report", str(tmp_path / "own.json"), "--also", str(tmp_path / "other.json")]) == 0
+    own, _, other = capsys.readouterr().out.partition("other.json, on which nothing is fitted")
+    assert "| kafka, MB | 20,000 | 60 | 240 | 36.0 | -85.0 | no |" in other
+    assert "20,000" not in own
+
+
 def sizes(meters: int, cadence_s: float = 60, assumed: Assumed | None = None) -> Sizes:
     return size(meters, cadence_s, fit_all(POINTS), LARGEST, assumed or Assumed())
 
