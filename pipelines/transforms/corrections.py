@@ -52,18 +52,21 @@ def affected_ends(corrections: DataFrame, windows: DataFrame, *, detection: Dete
     """Which window ends a late or corrected reading may change: one row a slide with first_ms and last_ms (epoch ms,
     both included; last_ms null: no end is known).
 
-    In: rows of `settle_readings` with a correction; rows of meter_windows (meter_id, window_end, n) from the first of
-    them on. A reading changes the windows that hold it, and through the rules' history the findings of all that follow
-    within `span_needed_s`. A late one is also the meter's latest reading until its next one, so it changes every
-    row of its silence and what is said at its end.
+    In: rows of `settle_readings` with a correction; rows of meter_windows (meter_id, window_end, n, last_event_ts)
+    from the first of them on. A reading changes the windows that hold it, and through the rules' history the findings
+    of all that follow within `span_needed_s`. A late one is also the meter's latest reading until the first row that
+    knows a later one, so it changes every row of its silence and what is said at its end.
     """
     at_ms = F.unix_millis("event_ts")
     asked = corrections.select("meter_id", at_ms.alias("at_ms"), (F.col("correction") == LATE).alias("is_late"))
     heard = windows.where("n > 0").join(asked.select("meter_id").distinct(), "meter_id", "left_semi")
-    heard = heard.select("meter_id", F.unix_millis("window_end").alias("at_ms"), F.lit(None).cast("boolean"))
+    # By the latest reading, not by the end: a window that ends later may hold nothing but what was before the late one.
+    heard = heard.select(
+        "meter_id", F.unix_millis("last_event_ts").alias("at_ms"), F.unix_millis("window_end").alias("end_ms")
+    )
     later = Window.partitionBy("meter_id").orderBy("at_ms").rangeBetween(1, Window.unboundedFollowing)
-    heard_ms = F.min(F.when(F.col("is_late").isNull(), F.col("at_ms"))).over(later)
-    followed = asked.union(heard).withColumn("heard_ms", heard_ms).where(F.col("is_late").isNotNull())
+    both = asked.unionByName(heard, allowMissingColumns=True).withColumn("heard_ms", F.min("end_ms").over(later))
+    followed = both.where(F.col("is_late").isNotNull())
     slide_ms, window_ms = int(detection.slide_s * 1000), int(detection.window_s * 1000)
     reach_ms = int(span_needed_s(detection) * 1000)
     begun = F.col("at_ms") - F.pmod("at_ms", F.lit(slide_ms))
