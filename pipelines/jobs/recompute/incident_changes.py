@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from datetime import datetime, timedelta
+from collections.abc import Collection, Iterable, Sequence
+from datetime import date, datetime, timedelta
 from typing import Any
 
+from pipelines.errors import DataRefused
 from pipelines.jobs.known_incidents import KnownIncidents, stored_anomalies
 from pipelines.jobs.operator_actions import OperatorActions
 from pipelines.jobs.recompute.changes import Change, Row, changes_between
@@ -14,10 +15,14 @@ from pipelines.transforms.incident_relations import Key, key_of, relate
 from pipelines.transforms.incidents import Anomaly, incident_key, sessions
 
 
-def incident_changes(settings: Settings, anomalies: Sequence[Change], *, clock: datetime) -> list[Change]:
+def incident_changes(
+    settings: Settings, anomalies: Sequence[Change], *, clock: datetime, kept_since: date | None = None
+) -> list[Change]:
     """The incidents that differ once the anomalies are changed; nothing needs to be written before.
 
     An incident that is open in the table stays so: the query closes it at its next window end, and says so.
+    `kept_since`: first day whose anomalies are surely kept. Raises DataRefused when one of these incidents began
+    before it and is not made of the anomalies that are stored: they are gone, and it would begin later, as another.
     """
     touched = _touched(anomalies)
     if not touched:
@@ -28,7 +33,12 @@ def incident_changes(settings: Settings, anomalies: Sequence[Change], *, clock: 
     steps = settings.detection.steps_s
     back = timedelta(seconds=(rules.warning_n - 1) * max(steps))
     reached = {key: at - back for key, at in since.items()}
-    current = patched(stored_anomalies(settings, reached), anomalies, reached)
+    stored = stored_anomalies(settings, reached)
+    begun = [row for row in known.rows if kept_since and (row["opened_at"] - back).date() < kept_since]
+    if begun:
+        remembered = sessions(stored, clock=clock, settings=rules, step_s=steps)
+        _refuse_forgotten(begun, known.vanished(since, remembered))
+    current = patched(stored, anomalies, reached)
     found = sessions(current, clock=clock, settings=rules, step_s=steps)
     fresh = [row for row in found if row["opened_at"] >= since[key_of(row)]]
     gone = known.vanished(since, fresh)
@@ -48,6 +58,16 @@ def patched(stored: Iterable[Anomaly], changes: Iterable[Change], since: dict[Ke
         if change.after is not None and _counts(change.after, since):
             rows[change.key] = change.after
     return list(rows.values())
+
+
+def _refuse_forgotten(begun: Iterable[Row], unmade: Collection[str]) -> None:
+    for row in begun:
+        if row["incident_id"] in unmade:
+            raise DataRefused(
+                f"incident {row['incident_id']} ({row['family']} of {row['meter_id'] or row['feeder_id']}) changes, and"
+                f" lake.retention_days has removed the anomalies of {row['opened_at']}, with which it began: give a"
+                f" --from later than {row['closed_at'] or row['last_anomaly_at']}"
+            )
 
 
 def _counts(row: Row, since: dict[Key, datetime]) -> bool:

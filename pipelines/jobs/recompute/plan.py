@@ -10,12 +10,12 @@ from functools import reduce
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 
-from pipelines.errors import DataRefused
 from pipelines.jobs.context import Say
 from pipelines.jobs.recompute.answer import Archive
 from pipelines.jobs.recompute.changes import LABELS, Change, Row, changes_between
 from pipelines.jobs.recompute.incident_changes import incident_changes
-from pipelines.jobs.recompute.spans import Span, merge_spans, neighbours
+from pipelines.jobs.recompute.retention import kept_since, refuse_expired, refuse_fewer_readings
+from pipelines.jobs.recompute.spans import Span, merge_spans
 from pipelines.jobs.recompute.window_changes import window_changes
 from pipelines.settings import Settings
 from pipelines.small_tables import arrow_schema, highest_value
@@ -59,7 +59,7 @@ def make_plan(spark: SparkSession, settings: Settings, since: datetime, until: d
     """Compare what is stored with what a batch over the archive says. Times are aware (UTC).
 
     Windows end at the newest end of meter_windows: what is open closes on the stream. Raises DataRefused when readings
-    that a window was made of are gone by retention.
+    that a window, or anomalies that an incident was made of are gone by retention.
     """
     plan = Plan(since, until)
     newest = highest_value(settings, METER_WINDOWS, "window_end")
@@ -72,18 +72,20 @@ def make_plan(spark: SparkSession, settings: Settings, since: datetime, until: d
     if not plan.spans:
         return plan
     archive = Archive(spark, settings, _ends(spark, settings, plan.spans))
-    _refuse_expired(archive, plan.spans[0])
+    today = datetime.now(UTC).date()
+    refuse_expired(settings, plan.spans, archive.ends, today=today)
     found: list[DataFrame] = []
     for number, span in enumerate(plan.spans, 1):
         say(f"span {number} of {len(plan.spans)}: window ends {span.first} to {span.last}")
         answer = archive.answer(span)
         found.append(window_changes(answer.before, answer.windows).localCheckpoint())
+        refuse_fewer_readings(settings, found[-1])
         plan.anomalies += _anomaly_changes(archive.stored_anomalies(span), answer.anomalies)
     plan.windows = reduce(DataFrame.unionByName, found)
     for row in plan.windows.groupBy("change").count().collect():
         plan.window_counts[row[0]] = row[1]
     plan.anomalies += _reading_changes(archive, corrections)
-    plan.incidents = incident_changes(settings, plan.anomalies, clock=newest)
+    plan.incidents = incident_changes(settings, plan.anomalies, clock=newest, kept_since=kept_since(settings, today))
     return plan
 
 
@@ -122,20 +124,6 @@ def _ends(spark: SparkSession, settings: Settings, spans: Sequence[Span]) -> lis
 
 def _moments(ends: DataFrame) -> list[datetime]:
     return sorted(row["window_end"].replace(tzinfo=UTC) for row in ends.collect())
-
-
-def _refuse_expired(archive: Archive, first: Span) -> None:
-    settings = archive.settings
-    if settings.lake.retention_days is None:
-        return
-    oldest = _oldest(table(archive.spark, settings, "readings"), "event_date")
-    needed = neighbours(archive.ends, first)[0] - timedelta(seconds=settings.detection.window_s)
-    if oldest is not None and needed.date() < oldest:
-        raise DataRefused(
-            f"window ends from {first.first} on need readings of {needed.date()}, and lake.retention_days ="
-            f" {settings.lake.retention_days} has kept those from {oldest} on: give a --from of"
-            f" {oldest + _DAY} or later"
-        )
 
 
 def _oldest(rows: DataFrame, day: str) -> date | None:
