@@ -18,7 +18,7 @@ from pipelines.jobs import incidents, windows
 from pipelines.jobs.context import Run
 from pipelines.jobs.incidents import IncidentsBatch
 from pipelines.jobs.recompute import write
-from pipelines.jobs.recompute.changes import changes_between, count
+from pipelines.jobs.recompute.changes import Change, changes_between, count
 from pipelines.jobs.recompute.plan import Plan, make_plan
 from pipelines.jobs.recompute.run import carry_out
 from pipelines.jobs.windows import WindowsBatch
@@ -30,7 +30,7 @@ from pipelines.tables import ANOMALIES, INCIDENTS, METER_WINDOWS, METERS, RECOMP
 from pipelines.transforms.anomalies import encode_anomalies
 from pipelines.transforms.reading_rules import judge_readings, reading_anomalies
 from pipelines.transforms.readings import attach_meters, flag_readings
-from tests.factories import KAFKA_SCHEMA, NOON, at, meters_frame, readings_frame, utc
+from tests.factories import KAFKA_SCHEMA, NOON, anomaly_row, at, meters_frame, readings_frame, utc
 from tests.streaming.conftest import Outbox
 
 METERS_SEEN, MINUTES = ("m1", "m2", "m3", "m4", "m5", "m6"), 180
@@ -231,6 +231,19 @@ def test_recompute_makes_of_a_lake_what_it_were_had_all_come_in_time(
     box.records += old + [(topics.anomalies, key, value) for key, value in said]
     IncidentsBatch(lake.run).write(topic_records(spark, lake.run.settings, box), 1)
     assert (lake.rows(ANOMALIES), lake.rows(INCIDENTS)) == stored
+
+
+def test_a_change_that_a_wider_run_has_noted_and_not_made_is_noted_again(spark: SparkSession, tmp_path: Path) -> None:
+    """Else --notify of the smaller range would not know of it; of the same range it does."""
+    settings = Settings.model_validate({"lake": {"root": str(tmp_path / "lake")}})
+    create_tables(settings, [RECOMPUTATIONS])
+    row = anomaly_row({"t": 0, "anomaly_type": "undervoltage"})
+    changes = [Change(row["anomaly_id"], None, row)]
+    ranges = {"wide": (-60, 600), "small": (0, 60), "small again": (0, 60)}
+    for number, (run, (since, until)) in enumerate(ranges.items()):
+        plan = Plan(utc(since), utc(until), anomalies=changes)
+        write._note(spark, settings, plan, changes, run_id=run, now=utc(number))
+    assert {row["run_id"] for row in read_rows(settings, RECOMPUTATIONS).to_pylist()} == {"wide", "small"}
 
 
 def event_of(noted: dict[str, Any]) -> dict[str, Any]:
