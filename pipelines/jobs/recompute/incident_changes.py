@@ -10,9 +10,9 @@ from pipelines.errors import DataRefused
 from pipelines.jobs.known_incidents import KnownIncidents, stored_anomalies
 from pipelines.jobs.operator_actions import OperatorActions
 from pipelines.jobs.recompute.changes import Change, Row, changes_between
-from pipelines.settings import Settings
+from pipelines.settings import Incidents, Settings
 from pipelines.transforms.incident_relations import Key, key_of, relate
-from pipelines.transforms.incidents import Anomaly, incident_key, sessions
+from pipelines.transforms.incidents import Anomaly, incident_key, off_delay, sessions
 
 
 def incident_changes(
@@ -20,7 +20,8 @@ def incident_changes(
 ) -> list[Change]:
     """The incidents that differ once the anomalies are changed; nothing needs to be written before.
 
-    An incident that is open in the table stays so: the query closes it at its next window end, and says so.
+    An incident that is open in the table and over by the clock stays so: the query closes it at its next window end,
+    and says so. What "back" has ended is closed, since the query does that only when the event comes.
     `kept_since`: first day whose anomalies are surely kept. Raises DataRefused when one of these incidents began
     before it and is not made of the anomalies that are stored: they are gone, and it would begin later, as another.
     """
@@ -44,7 +45,7 @@ def incident_changes(
     gone = known.vanished(since, fresh)
     related = relate(fresh, known.others(fresh, gone, ()), settings=rules, lead_s=steps[1])
     open_before = {row["incident_id"] for row in known.rows if row["status"] == "open"}
-    after = [_still_open(row) if row["incident_id"] in open_before else row for row in related]
+    after = [_still_open(row, rules) if row["incident_id"] in open_before else row for row in related]
     concerned = {*gone, *(row["incident_id"] for row in after)}
     before = [row for row in known.rows if row["incident_id"] in concerned]
     return changes_between(before, after, key="incident_id")
@@ -83,5 +84,6 @@ def _touched(changes: Iterable[Change]) -> dict[Key, datetime]:
     return first
 
 
-def _still_open(row: dict[str, Any]) -> dict[str, Any]:
-    return row | {"status": "open", "closed_at": None}
+def _still_open(row: dict[str, Any], rules: Incidents) -> dict[str, Any]:
+    is_by_clock = row["closed_at"] == row["last_anomaly_at"] + off_delay(row["family"], rules)
+    return row | {"status": "open", "closed_at": None} if is_by_clock else row

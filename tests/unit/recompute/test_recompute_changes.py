@@ -172,6 +172,16 @@ def test_an_open_incident_stays_open_until_the_query_closes_it(settings: Setting
     assert (change.after["status"], change.after["closed_at"], change.after["anomalies"]) == ("open", None, 2)
 
 
+def test_an_open_silence_that_back_has_ended_is_closed(settings: Settings) -> None:
+    """No later event of it comes to the query, so nobody else would."""
+    silence = {"anomaly_type": "meter_silent", "stage": "window"}
+    store(settings, anomalies(0, **silence), clock=utc(60))
+    (back,) = anomalies(600, **silence | {"severity": "INFO"})
+    (change,) = incident_changes(settings, [Change(back["anomaly_id"], None, back)], clock=CLOCK)
+    assert change.before is not None
+    assert (change.before["status"], change.row["status"], change.row["closed_at"]) == ("open", "closed", utc(600))
+
+
 def test_an_incident_whose_first_anomalies_have_expired_is_refused(settings: Settings) -> None:
     """
     day      -1                 0
