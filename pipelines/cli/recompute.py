@@ -63,7 +63,7 @@ def change_table(outcome: Outcome) -> str:
 def _remarks(outcome: Outcome) -> list[str]:
     plan, remarks = outcome.plan, []
     if plan.left_out:
-        remarks.append(f"{plan.left_out:,} readings lie before the first day of meter_windows and are left out")
+        remarks.append(f"{plan.left_out:,} readings lie before what meter_windows can judge and are left out")
     if plan.not_closed:
         remarks.append(f"{plan.not_closed:,} readings lie in windows that are still open: run it again later for them")
     if plan.is_empty:

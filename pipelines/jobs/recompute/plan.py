@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from datetime import UTC, date, datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from functools import reduce
 
 from pyspark.sql import DataFrame, SparkSession
@@ -14,7 +14,7 @@ from pipelines.jobs.context import Say
 from pipelines.jobs.recompute.answer import Archive
 from pipelines.jobs.recompute.changes import LABELS, Change, Row, changes_between
 from pipelines.jobs.recompute.incident_changes import incident_changes
-from pipelines.jobs.recompute.retention import kept_since, refuse_expired, refuse_fewer_readings
+from pipelines.jobs.recompute.retention import kept_since, refuse_expired, refuse_fewer_readings, usable_since
 from pipelines.jobs.recompute.spans import Span, merge_spans
 from pipelines.jobs.recompute.window_changes import window_changes
 from pipelines.settings import Settings
@@ -39,7 +39,7 @@ class Plan:
     readings: dict[str, int] = field(default_factory=lambda: {LATE: 0, CORRECTED: 0})
     """Readings of the range that windows have not counted as they are, by kind."""
     left_out: int = 0
-    """Of these: before the first day that meter_windows holds."""
+    """Of these: before what meter_windows holds, or so little behind it that the rules' history is gone."""
     not_closed: int = 0
     """Of these: in windows that are all still open; run again later."""
     spans: list[Span] = field(default_factory=list)
@@ -93,8 +93,8 @@ def _corrections(spark: SparkSession, settings: Settings, plan: Plan, newest: da
     """The settled readings of the range that windows have not counted as they are and can still be put into."""
     of_range = _of_range(table(spark, settings, "readings"), plan.since, plan.until)
     found = settle_readings(of_range).where(F.col("correction").isNotNull()).localCheckpoint()
-    oldest = _oldest(table(spark, settings, "meter_windows"), "window_date")
-    is_kept = F.col("event_ts") >= F.lit(oldest)
+    first_end = _first_end(table(spark, settings, "meter_windows"))
+    is_kept = F.col("event_ts") >= F.lit(usable_since(first_end, settings.detection))
     is_closed = F.col("event_ts") < F.lit(newest)
     for kind, kept, closed, count in found.groupBy("correction", is_kept, is_closed).count().collect():
         plan.readings[kind] += count
@@ -126,9 +126,10 @@ def _moments(ends: DataFrame) -> list[datetime]:
     return sorted(row["window_end"].replace(tzinfo=UTC) for row in ends.collect())
 
 
-def _oldest(rows: DataFrame, day: str) -> date | None:
-    found: date | None = rows.agg(F.min(day)).head()[0]  # type: ignore[index]
-    return found
+def _first_end(windows: DataFrame) -> datetime:
+    day = windows.agg(F.min("window_date")).head()[0]  # type: ignore[index]
+    end: datetime = windows.where(F.col("window_date") == F.lit(day)).agg(F.min("window_end")).head()[0]  # type: ignore[index]
+    return end.replace(tzinfo=UTC)
 
 
 def _anomaly_changes(stored: DataFrame, found: DataFrame) -> list[Change]:

@@ -10,7 +10,8 @@ from pyspark.sql import functions as F
 
 from pipelines.errors import DataRefused
 from pipelines.jobs.recompute.spans import Span, neighbours
-from pipelines.settings import Settings
+from pipelines.settings import Detection, Settings
+from pipelines.transforms.window_rules import span_needed_s
 
 _DAY = timedelta(days=1)
 
@@ -22,6 +23,18 @@ def kept_since(settings: Settings, today: date) -> date | None:
     """
     days = settings.lake.retention_days
     return None if days is None else today - timedelta(days=days)
+
+
+def usable_since(first_end: datetime, detection: Detection) -> datetime:
+    """The first event time whose windows can be computed again, by the earliest stored window end.
+
+    Retention cuts by days, so the rows of a lake that was cut begin with its day. Rules then look back on nothing, and
+    would withdraw what they have found with the windows that are gone; a lake that began there never had them.
+    """
+    midnight = first_end.replace(hour=0, minute=0, second=0, microsecond=0)
+    if first_end - midnight >= timedelta(seconds=detection.slide_s):
+        return midnight
+    return midnight + timedelta(seconds=span_needed_s(detection) + detection.window_s)
 
 
 def refuse_expired(settings: Settings, spans: Sequence[Span], ends: Sequence[datetime], *, today: date) -> None:

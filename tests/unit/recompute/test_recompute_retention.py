@@ -7,7 +7,7 @@ from datetime import date, timedelta
 import pytest
 
 from pipelines.errors import DataRefused
-from pipelines.jobs.recompute.retention import refuse_expired
+from pipelines.jobs.recompute.retention import refuse_expired, usable_since
 from pipelines.jobs.recompute.spans import Span
 from pipelines.settings import Settings
 from tests.factories import settings, utc
@@ -42,3 +42,20 @@ def test_the_window_before_a_span_needs_its_readings_too() -> None:
 @pytest.mark.parametrize("days", [10, None])
 def test_what_is_kept_is_not_refused(days: int | None) -> None:
     refuse_expired(kept_for(days), [span(0), span(9)], [], today=TODAY)
+
+
+@pytest.mark.parametrize(
+    ("first_end_s", "usable_s"),
+    [(0, 45 * 60), (180, 0), (9 * 3600, 0)],
+    ids=["cut by retention", "a lake that began at midnight", "a lake that began at nine"],
+)
+def test_behind_a_cut_as_much_is_left_out_as_rules_look_back_and_a_window_holds(
+    first_end_s: float, usable_s: float
+) -> None:
+    """
+    end      0:00  0:03 ...           0:30          0:45
+    cut      [== rows, their history is gone ==]    first reading whose windows have all of theirs
+    """
+    midnight = utc(-12 * 3600)
+    found = usable_since(midnight + timedelta(seconds=first_end_s), kept_for(None).detection)
+    assert found == midnight + timedelta(seconds=usable_s)
