@@ -14,7 +14,7 @@ from pipelines.transforms.windows import countable
 KEY = ("meter_id", "event_ts")
 MEASURED = ("voltage_v", "current_a", "temperature_c", "status")
 """What a correction may correct."""
-ARRIVAL = ("kafka_ts", "kafka_partition", "kafka_offset")
+ARRIVAL = ("came_ts", "kafka_partition", "kafka_offset")
 """The order in which records came: in a partition that of the offsets, over partitions that of the broker's clock."""
 LATE, CORRECTED = "late", "corrected"
 
@@ -36,6 +36,10 @@ def settle_readings(readings: DataFrame) -> DataFrame:
 
 def _settled(contested: DataFrame) -> DataFrame:
     of_key = Window.partitionBy(*KEY)
+    # The clock of a partition may go back, with a new leader or where the sender sets it; its offsets do not.
+    before = Window.partitionBy(*KEY, "kafka_topic", "kafka_partition").orderBy("kafka_offset")
+    came_ts = F.max("kafka_ts").over(before.rowsBetween(Window.unboundedPreceding, 0))
+    contested = contested.withColumn("came_ts", came_ts)
     whole = of_key.orderBy(*ARRIVAL).rowsBetween(Window.unboundedPreceding, Window.unboundedFollowing)
     agrees = reduce(Column.__and__, [F.col(name).eqNullSafe(F.last(name).over(whole)) for name in MEASURED])
     judged = contested.withColumns({"agrees": agrees, "is_counted": ~F.col("is_late") & ~F.col("is_resent")})
@@ -45,7 +49,12 @@ def _settled(contested: DataFrame) -> DataFrame:
         {"correction": F.when(is_late, LATE).when(is_corrected, CORRECTED), "row": F.row_number().over(first)}
     ).where(F.col("row") == 1)
     flags = {"is_late": F.lit(False), "is_resent": F.lit(False)}
-    return settled.withColumns(flags).drop("agrees", "is_counted", "row")
+    return settled.withColumns(flags).drop("came_ts", "agrees", "is_counted", "row")
+
+
+def last_end_ms(at_ms: Column, *, detection: Detection) -> Column:
+    """The last window end (epoch ms) whose window holds a reading of this event time (epoch ms)."""
+    return at_ms - F.pmod(at_ms, F.lit(int(detection.slide_s * 1000))) + int(detection.window_s * 1000)
 
 
 def affected_ends(corrections: DataFrame, windows: DataFrame, *, detection: Detection) -> DataFrame:
@@ -67,11 +76,10 @@ def affected_ends(corrections: DataFrame, windows: DataFrame, *, detection: Dete
     later = Window.partitionBy("meter_id").orderBy("at_ms").rangeBetween(1, Window.unboundedFollowing)
     both = asked.unionByName(heard, allowMissingColumns=True).withColumn("heard_ms", F.min("end_ms").over(later))
     followed = both.where(F.col("is_late").isNotNull())
-    slide_ms, window_ms = int(detection.slide_s * 1000), int(detection.window_s * 1000)
     reach_ms = int(span_needed_s(detection) * 1000)
-    begun = F.col("at_ms") - F.pmod("at_ms", F.lit(slide_ms))
-    holds = begun + window_ms
+    holds = last_end_ms(F.col("at_ms"), detection=detection)
+    first = holds - int((detection.window_s - detection.slide_s) * 1000)
     last = F.when(~F.col("is_late"), holds).when(F.col("heard_ms").isNotNull(), F.greatest(holds, "heard_ms"))
-    slides = followed.select((begun + slide_ms).alias("first_ms"), (last + reach_ms).alias("last_ms"))
+    slides = followed.select(first.alias("first_ms"), (last + reach_ms).alias("last_ms"))
     unknown = F.count_if(F.col("last_ms").isNull()) > 0
     return slides.groupBy("first_ms").agg(F.when(~unknown, F.max("last_ms")).alias("last_ms"))
