@@ -13,6 +13,7 @@ from pyspark.sql import functions as F
 from pipelines.jobs.context import Say
 from pipelines.jobs.recompute.answer import Archive
 from pipelines.jobs.recompute.changes import LABELS, Change, Row, changes_between
+from pipelines.jobs.recompute.concern import concern_of
 from pipelines.jobs.recompute.incident_changes import incident_changes
 from pipelines.jobs.recompute.retention import kept_since, refuse_expired, refuse_fewer_readings, usable_since
 from pipelines.jobs.recompute.spans import Span, merge_spans
@@ -21,7 +22,8 @@ from pipelines.settings import Settings
 from pipelines.small_tables import arrow_schema, highest_value
 from pipelines.sources import table
 from pipelines.tables import ANOMALIES, METER_WINDOWS
-from pipelines.transforms.corrections import CORRECTED, KEY, LATE, affected_ends, settle_readings
+from pipelines.transforms.corrections import CORRECTED, KEY, LATE, affected_ends, last_end_ms, settle_readings
+from pipelines.transforms.incidents import epoch_ms
 
 SENT = ("detected_at", "kafka_partition", "kafka_offset", "kafka_ts")
 """When and where an anomaly was said first: not compared, and kept where one changes."""
@@ -41,7 +43,9 @@ class Plan:
     left_out: int = 0
     """Of these: before what meter_windows holds, or so little behind it that the rules' history is gone."""
     not_closed: int = 0
-    """Of these: in windows that are all still open; run again later."""
+    """Of these: in a window that is still open, whether an earlier one has closed or not; run again later."""
+    left_alone: int = 0
+    """Rows of meter_windows that differ and that no such reading concerns: made by another fleet, or by hand."""
     spans: list[Span] = field(default_factory=list)
     windows: DataFrame | None = None
     """Rows of `window_changes`; None without a span."""
@@ -58,8 +62,11 @@ class Plan:
 def make_plan(spark: SparkSession, settings: Settings, since: datetime, until: datetime, say: Say) -> Plan:
     """Compare what is stored with what a batch over the archive says. Times are aware (UTC).
 
-    Windows end at the newest end of meter_windows: what is open closes on the stream. Raises DataRefused when readings
-    that a window, or anomalies that an incident was made of are gone by retention.
+    Windows end at the newest end of meter_windows: what is open closes on the stream. Within the window ends that the
+    range's readings reach every late and corrected reading counts, also one outside the range. Changed are the meters
+    of all these and those on their feeders, by settings, profiles and fleet of today; other meters only where late
+    readings decide whether a silence is said. Raises DataRefused when readings that a window, or anomalies that an
+    incident was made of are gone by retention.
     """
     plan = Plan(since, until)
     newest = highest_value(settings, METER_WINDOWS, "window_end")
@@ -77,10 +84,7 @@ def make_plan(spark: SparkSession, settings: Settings, since: datetime, until: d
     found: list[DataFrame] = []
     for number, span in enumerate(plan.spans, 1):
         say(f"span {number} of {len(plan.spans)}: window ends {span.first} to {span.last}")
-        answer = archive.answer(span)
-        found.append(window_changes(answer.before, answer.windows).localCheckpoint())
-        refuse_fewer_readings(settings, found[-1])
-        plan.anomalies += _anomaly_changes(archive.stored_anomalies(span), answer.anomalies)
+        found.append(_compare(archive, span, plan))
     plan.windows = reduce(DataFrame.unionByName, found)
     for row in plan.windows.groupBy("change").count().collect():
         plan.window_counts[row[0]] = row[1]
@@ -89,18 +93,32 @@ def make_plan(spark: SparkSession, settings: Settings, since: datetime, until: d
     return plan
 
 
+def _compare(archive: Archive, span: Span, plan: Plan) -> DataFrame:
+    """The rows of `window_changes` of one span; its anomalies go into the plan."""
+    answer, detection = archive.answer(span), archive.settings.detection
+    differing = window_changes(answer.before, answer.windows).localCheckpoint()
+    refuse_fewer_readings(archive.settings, differing)
+    concern = concern_of(answer.corrected, answer.before, answer.windows, archive.meters, detection=detection)
+    windows = concern.windows(differing).localCheckpoint()
+    plan.left_alone += differing.count() - windows.count()
+    stored = concern.anomalies(archive.stored_anomalies(span))
+    plan.anomalies += _anomaly_changes(stored, concern.anomalies(answer.anomalies))
+    return windows
+
+
 def _corrections(spark: SparkSession, settings: Settings, plan: Plan, newest: datetime) -> DataFrame:
     """The settled readings of the range that windows have not counted as they are and can still be put into."""
     of_range = _of_range(table(spark, settings, "readings"), plan.since, plan.until)
     found = settle_readings(of_range).where(F.col("correction").isNotNull()).localCheckpoint()
     first_end = _first_end(table(spark, settings, "meter_windows"))
     is_kept = F.col("event_ts") >= F.lit(usable_since(first_end, settings.detection))
-    is_closed = F.col("event_ts") < F.lit(newest)
+    last_ms = last_end_ms(F.unix_millis("event_ts"), detection=settings.detection)
+    is_closed = last_ms <= F.lit(epoch_ms(newest))
     for kind, kept, closed, count in found.groupBy("correction", is_kept, is_closed).count().collect():
         plan.readings[kind] += count
         plan.left_out += 0 if kept else count
         plan.not_closed += 0 if closed else count
-    return found.where(is_kept & is_closed)
+    return found.where(is_kept & (F.col("event_ts") < F.lit(newest)))
 
 
 def _spans(spark: SparkSession, settings: Settings, corrections: DataFrame, newest: datetime) -> list[Span]:

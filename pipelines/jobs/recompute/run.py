@@ -50,7 +50,7 @@ class Outcome:
         plan = self.plan
         return {
             "from": plan.since.isoformat(), "to": plan.until.isoformat(), "readings": plan.readings,
-            "left_out": plan.left_out, "not_closed": plan.not_closed,
+            "left_out": plan.left_out, "not_closed": plan.not_closed, "left_alone": plan.left_alone,
             "spans": [{"first": span.first.isoformat(), "last": span.last.isoformat()} for span in plan.spans],
             "meter_windows": plan.window_counts, "anomalies": count(plan.anomalies),
             "anomalies_by_type": count_by(plan.anomalies, "anomaly_type"), "incidents": count(plan.incidents),
