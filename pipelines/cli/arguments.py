@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import argparse
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Any
 
 from pipelines.csv_files import time_in
@@ -34,13 +34,13 @@ def settings_of(args: argparse.Namespace) -> Loaded:
 
 
 def add_time_range(parser: Any) -> None:
-    """--from and --to, as aware times `from_ts` and `to_ts`."""
+    """--from and --to, as times `from_ts` and `to_ts` in UTC: partitions are days of UTC."""
     for name, text in (("--from", "first event time, ISO, UTC"), ("--to", "end of the event times")):
         parser.add_argument(name, metavar="TIME", type=_moment, required=True, dest=name.strip("-") + "_ts", help=text)
 
 
 def _moment(text: str) -> datetime:
     try:
-        return time_in(text)
-    except ValueError:
+        return time_in(text).astimezone(UTC)
+    except (ValueError, OverflowError):
         raise argparse.ArgumentTypeError(f"{text!r} is no ISO time such as 2026-03-01T12:00") from None

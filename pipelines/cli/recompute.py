@@ -32,7 +32,8 @@ def register(commands: Commands) -> None:
         "the one that came last counts. Every row that changes stands in the table recomputations, before and after.\n"
         "A run that died is simply run again.\n\n"
         "exit codes: 0 done, also when nothing changes, 2 settings or usage, 3 another process holds the checkpoint,\n"
-        "or checkpoint, tables and settings do not belong together, 4 Kafka or the store not reachable, 130 interrupted"
+        "checkpoint, tables and settings do not belong together, or retention has removed what is needed, 4 Kafka,\n"
+        "the store or Spark does not answer, 130 interrupted"
     )
 
 
@@ -63,9 +64,17 @@ def change_table(outcome: Outcome) -> str:
 def _remarks(outcome: Outcome) -> list[str]:
     plan, remarks = outcome.plan, []
     if plan.left_out:
-        remarks.append(f"{plan.left_out:,} readings lie before the first day of meter_windows and are left out")
+        remarks.append(f"{plan.left_out:,} readings lie before what meter_windows can judge and are left out")
     if plan.not_closed:
-        remarks.append(f"{plan.not_closed:,} readings lie in windows that are still open: run it again later for them")
+        remarks.append(
+            f"{plan.not_closed:,} readings lie in windows of which the last is still open: what has closed counts them,"
+            " run it again later for the rest"
+        )
+    if plan.left_alone:
+        remarks.append(
+            f"{plan.left_alone:,} windows of meters without such a reading, on other feeders, differ too (the fleet is"
+            " another today) and are left as they are"
+        )
     if plan.is_empty:
         remarks.append("all is as a batch over the archive has it: nothing was written")
     elif outcome.run_id is None:

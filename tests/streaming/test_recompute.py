@@ -9,6 +9,7 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
 import pytest
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
@@ -18,32 +19,34 @@ from pipelines.jobs import incidents, windows
 from pipelines.jobs.context import Run
 from pipelines.jobs.incidents import IncidentsBatch
 from pipelines.jobs.recompute import write
-from pipelines.jobs.recompute.changes import changes_between, count
+from pipelines.jobs.recompute.changes import Change, changes_between, count
 from pipelines.jobs.recompute.plan import Plan, make_plan
 from pipelines.jobs.recompute.run import carry_out
 from pipelines.jobs.windows import WindowsBatch
 from pipelines.jobs.windows import build as build_windows
 from pipelines.settings import Settings
-from pipelines.small_tables import create_tables, read_rows, replace_rows, table_version
+from pipelines.small_tables import append_rows, arrow_schema, create_tables, read_rows, replace_rows, table_version
 from pipelines.sources import table_stream
 from pipelines.tables import ANOMALIES, INCIDENTS, METER_WINDOWS, METERS, RECOMPUTATIONS, TABLES, Table
 from pipelines.transforms.anomalies import encode_anomalies
 from pipelines.transforms.reading_rules import judge_readings, reading_anomalies
 from pipelines.transforms.readings import attach_meters, flag_readings
-from tests.factories import KAFKA_SCHEMA, NOON, at, meters_frame, readings_frame, utc
+from tests.factories import KAFKA_SCHEMA, NOON, anomaly_row, at, meters_frame, readings_frame, utc
 from tests.streaming.conftest import Outbox
 
-METERS_SEEN, MINUTES = ("m1", "m2", "m3", "m4", "m5", "m6"), 180
+METERS_SEEN, MINUTES = ("m1", "m2", "m3", "m4", "m5", "m6", "far"), 180
 LATE_FROM_MIN, LATE_TO_MIN = 60, 80
 WRONG_FROM_MIN, WRONG_TO_MIN = 100, 110
 LOW_FROM_MIN, LOW_TO_MIN = 120, 150
+OPEN_MIN = 170
+"""A window that holds this minute is still open when all has come."""
 Rows = list[dict[str, Any]]
 
 
 def truth() -> Rows:
     """
     minute   0 ... 60 ... 80 ... 120 ... 150 ... 180
-    m3       230 V                190 V    230 V         the others about 230 V all the time
+    m3       230 V                190 V    230 V         the others about 230 V all the time; "far" on another feeder
     """
     rows: Rows = []
     for minute in range(MINUTES):
@@ -56,12 +59,13 @@ def truth() -> Rows:
 
 
 def as_sent() -> Rows:
-    """m1 sends 20 minutes late; m2 sends 280 V and m3 230 V at first, then what is true; m4 sends a part twice."""
+    """m1 sends 20 minutes late, m5 one near the end; m2 sends 280 V and m3 230 V at first, then what is true; m4 sends
+    a part twice."""
     sent, after = [], []
     for row in truth():
         meter, minute = row["meter_id"], (row["event_ts"] - NOON).total_seconds() / 60
         again = {**row, "is_resent": True, "is_late": True}
-        if meter == "m1" and LATE_FROM_MIN <= minute < LATE_TO_MIN:
+        if (meter == "m1" and LATE_FROM_MIN <= minute < LATE_TO_MIN) or (meter == "m5" and minute == OPEN_MIN):
             after.append({**row, "is_late": True})
         elif meter == "m2" and WRONG_FROM_MIN <= minute < WRONG_TO_MIN:
             sent.append({**row, "voltage_v": 280.0})
@@ -134,9 +138,13 @@ def lake_of(spark: SparkSession, folder: Path, box: Outbox, rows: Rows) -> Lake:
         }
     )
     create_tables(settings)
-    replace_rows(meters_frame(spark, [{"meter_id": name} for name in METERS_SEEN]).toArrow(), settings, METERS)
+    meters = [{"meter_id": name, "feeder_id": "f2" if name == "far" else "f1"} for name in METERS_SEEN]
+    replace_rows(meters_frame(spark, meters).toArrow(), settings, METERS)
     run = Run(spark, settings, "generation", lambda line: None)
     stream(run, box, rows)
+    # Found by settings of then: no late reading has to do with it, so it is not judged again.
+    old = anomaly_row({"t": 4500, "anomaly_type": "noisy_sensor", "stage": "window", "meter_id": "far"})
+    append_rows(pa.Table.from_pylist([old], schema=arrow_schema(ANOMALIES)), settings, ANOMALIES)
     box.records.clear()
     return Lake(run, box)
 
@@ -171,12 +179,13 @@ def test_recompute_makes_of_a_lake_what_it_were_had_all_come_in_time(
     wrongly = {row["anomaly_id"]: row["anomaly_type"] for row in lake.rows(ANOMALIES)}
     assert {"meter_silent", "voltage_spike"} <= set(wrongly.values()), "the stream was misled"
 
-    # A dry run writes nothing; what lies outside the range is left alone.
+    # A dry run writes nothing.
     before = lake.versions()
-    assert lake.plan(0, 30).is_empty
+    leaves_alone_what_its_readings_do_not_reach(lake.plan(LOW_FROM_MIN, LOW_TO_MIN))
     plan = lake.plan()
     assert lake.versions() == before
-    assert plan.readings == {"late": 20, "corrected": 40}
+    assert plan.readings == {"late": 21, "corrected": 40}
+    assert plan.not_closed == 1
     by_label = {(change.row["anomaly_type"], change.label) for change in plan.anomalies}
     # The archive has judged the corrections themselves; only the windows have not.
     assert {("meter_silent", "gone"), ("voltage_spike", "gone"), ("sustained_undervoltage", "new")} <= by_label
@@ -231,6 +240,38 @@ def test_recompute_makes_of_a_lake_what_it_were_had_all_come_in_time(
     box.records += old + [(topics.anomalies, key, value) for key, value in said]
     IncidentsBatch(lake.run).write(topic_records(spark, lake.run.settings, box), 1)
     assert (lake.rows(ANOMALIES), lake.rows(INCIDENTS)) == stored
+
+
+def leaves_alone_what_its_readings_do_not_reach(of_m3: Plan) -> None:
+    """
+    minute      60 ... 80     100 ... 110     120 ... 150     170
+    range                                     [========)
+    reached                                   (123 ==================   window ends; the first holds 108 to 122
+                m1 late       m2 wrong        m3 wrong        m5 late
+    """
+    assert of_m3.readings == {"late": 0, "corrected": 30}
+    assert of_m3.windows is not None
+    ends = {(row["meter_id"], row["window_end"]) for row in of_m3.windows.select("meter_id", "window_end").collect()}
+    first = at((LOW_FROM_MIN + 3) * 60)
+    assert min(end for _, end in ends) == first
+    assert {("m2", first), ("m3", first)} <= ends, "within the affected ends every reading counts"
+    assert "far" not in {meter for meter, _ in ends}
+    said = {(change.row["anomaly_type"], change.row["event_ts"]) for change in of_m3.anomalies}
+    assert "sustained_undervoltage" in {kind for kind, _ in said}
+    assert min(at for _, at in said) >= utc(LOW_FROM_MIN * 60)
+
+
+def test_a_change_that_a_wider_run_has_noted_and_not_made_is_noted_again(spark: SparkSession, tmp_path: Path) -> None:
+    """Else --notify of the smaller range would not know of it; of the same range it does."""
+    settings = Settings.model_validate({"lake": {"root": str(tmp_path / "lake")}})
+    create_tables(settings, [RECOMPUTATIONS])
+    row = anomaly_row({"t": 0, "anomaly_type": "undervoltage"})
+    changes = [Change(row["anomaly_id"], None, row)]
+    ranges = {"wide": (-60, 600), "small": (0, 60), "small again": (0, 60)}
+    for number, (run, (since, until)) in enumerate(ranges.items()):
+        plan = Plan(utc(since), utc(until), anomalies=changes)
+        write._note(spark, settings, plan, changes, run_id=run, now=utc(number))
+    assert {row["run_id"] for row in read_rows(settings, RECOMPUTATIONS).to_pylist()} == {"wide", "small"}
 
 
 def event_of(noted: dict[str, Any]) -> dict[str, Any]:

@@ -28,8 +28,12 @@ from pipelines.transforms.windows import complete_fleet, summarise_windows
 @dataclass(frozen=True)
 class Answer:
     """Rows of meter_windows as stored and as a batch makes them, and the anomalies of the span that it finds, of
-    stages window and feeder, in the columns of the table (its Kafka columns and detected_at null)."""
+    stages window and feeder, in the columns of the table (its Kafka columns and detected_at null).
 
+    `corrected`: meter_id and correction of its late and corrected readings, also of those outside the range asked for.
+    """
+
+    corrected: DataFrame
     before: DataFrame
     windows: DataFrame
     anomalies: DataFrame
@@ -66,7 +70,9 @@ class Archive:
         placed = attach_meters(complete, self.meters, detection=detection)
         windows = compare_with_feeder(placed, detection=detection).localCheckpoint()
         found = self._judge(windows, history)
-        return Answer(before, windows.where(is_inside), found.where(self.is_of(span)).localCheckpoint())
+        corrected = readings.where(F.col("correction").isNotNull()).select("meter_id", "correction").distinct()
+        anomalies = found.where(self.is_of(span)).localCheckpoint()
+        return Answer(corrected.localCheckpoint(), before, windows.where(is_inside), anomalies)
 
     def is_of(self, span: Span) -> Column:
         """Whether an anomaly of stage window or feeder may belong to the span: it lies behind the end before it."""

@@ -4,24 +4,26 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from datetime import UTC, date, datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from functools import reduce
 
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 
-from pipelines.errors import DataRefused
 from pipelines.jobs.context import Say
 from pipelines.jobs.recompute.answer import Archive
 from pipelines.jobs.recompute.changes import LABELS, Change, Row, changes_between
+from pipelines.jobs.recompute.concern import concern_of
 from pipelines.jobs.recompute.incident_changes import incident_changes
-from pipelines.jobs.recompute.spans import Span, merge_spans, neighbours
+from pipelines.jobs.recompute.retention import kept_since, refuse_expired, refuse_fewer_readings, usable_since
+from pipelines.jobs.recompute.spans import Span, merge_spans
 from pipelines.jobs.recompute.window_changes import window_changes
 from pipelines.settings import Settings
 from pipelines.small_tables import arrow_schema, highest_value
 from pipelines.sources import table
 from pipelines.tables import ANOMALIES, METER_WINDOWS
-from pipelines.transforms.corrections import CORRECTED, KEY, LATE, affected_ends, settle_readings
+from pipelines.transforms.corrections import CORRECTED, KEY, LATE, affected_ends, last_end_ms, settle_readings
+from pipelines.transforms.incidents import epoch_ms
 
 SENT = ("detected_at", "kafka_partition", "kafka_offset", "kafka_ts")
 """When and where an anomaly was said first: not compared, and kept where one changes."""
@@ -39,9 +41,11 @@ class Plan:
     readings: dict[str, int] = field(default_factory=lambda: {LATE: 0, CORRECTED: 0})
     """Readings of the range that windows have not counted as they are, by kind."""
     left_out: int = 0
-    """Of these: before the first day that meter_windows holds."""
+    """Of these: before what meter_windows holds, or so little behind it that the rules' history is gone."""
     not_closed: int = 0
-    """Of these: in windows that are all still open; run again later."""
+    """Of these: in a window that is still open, whether an earlier one has closed or not; run again later."""
+    left_alone: int = 0
+    """Rows of meter_windows that differ and that no such reading concerns: made by another fleet, or by hand."""
     spans: list[Span] = field(default_factory=list)
     windows: DataFrame | None = None
     """Rows of `window_changes`; None without a span."""
@@ -58,8 +62,11 @@ class Plan:
 def make_plan(spark: SparkSession, settings: Settings, since: datetime, until: datetime, say: Say) -> Plan:
     """Compare what is stored with what a batch over the archive says. Times are aware (UTC).
 
-    Windows end at the newest end of meter_windows: what is open closes on the stream. Raises DataRefused when readings
-    that a window was made of are gone by retention.
+    Windows end at the newest end of meter_windows: what is open closes on the stream. Within the window ends that the
+    range's readings reach every late and corrected reading counts, also one outside the range. Changed are the meters
+    of all these and those on their feeders, by settings, profiles and fleet of today; other meters only where late
+    readings decide whether a silence is said. Raises DataRefused when readings that a window, or anomalies that an
+    incident was made of are gone by retention.
     """
     plan = Plan(since, until)
     newest = highest_value(settings, METER_WINDOWS, "window_end")
@@ -72,33 +79,46 @@ def make_plan(spark: SparkSession, settings: Settings, since: datetime, until: d
     if not plan.spans:
         return plan
     archive = Archive(spark, settings, _ends(spark, settings, plan.spans))
-    _refuse_expired(archive, plan.spans[0])
+    today = datetime.now(UTC).date()
+    refuse_expired(settings, plan.spans, archive.ends, today=today)
     found: list[DataFrame] = []
     for number, span in enumerate(plan.spans, 1):
         say(f"span {number} of {len(plan.spans)}: window ends {span.first} to {span.last}")
-        answer = archive.answer(span)
-        found.append(window_changes(answer.before, answer.windows).localCheckpoint())
-        plan.anomalies += _anomaly_changes(archive.stored_anomalies(span), answer.anomalies)
+        found.append(_compare(archive, span, plan))
     plan.windows = reduce(DataFrame.unionByName, found)
     for row in plan.windows.groupBy("change").count().collect():
         plan.window_counts[row[0]] = row[1]
     plan.anomalies += _reading_changes(archive, corrections)
-    plan.incidents = incident_changes(settings, plan.anomalies, clock=newest)
+    plan.incidents = incident_changes(settings, plan.anomalies, clock=newest, kept_since=kept_since(settings, today))
     return plan
+
+
+def _compare(archive: Archive, span: Span, plan: Plan) -> DataFrame:
+    """The rows of `window_changes` of one span; its anomalies go into the plan."""
+    answer, detection = archive.answer(span), archive.settings.detection
+    differing = window_changes(answer.before, answer.windows).localCheckpoint()
+    refuse_fewer_readings(archive.settings, differing)
+    concern = concern_of(answer.corrected, answer.before, answer.windows, archive.meters, detection=detection)
+    windows = concern.windows(differing).localCheckpoint()
+    plan.left_alone += differing.count() - windows.count()
+    stored = concern.anomalies(archive.stored_anomalies(span))
+    plan.anomalies += _anomaly_changes(stored, concern.anomalies(answer.anomalies))
+    return windows
 
 
 def _corrections(spark: SparkSession, settings: Settings, plan: Plan, newest: datetime) -> DataFrame:
     """The settled readings of the range that windows have not counted as they are and can still be put into."""
     of_range = _of_range(table(spark, settings, "readings"), plan.since, plan.until)
     found = settle_readings(of_range).where(F.col("correction").isNotNull()).localCheckpoint()
-    oldest = _oldest(table(spark, settings, "meter_windows"), "window_date")
-    is_kept = F.col("event_ts") >= F.lit(oldest)
-    is_closed = F.col("event_ts") < F.lit(newest)
+    first_end = _first_end(table(spark, settings, "meter_windows"))
+    is_kept = F.col("event_ts") >= F.lit(usable_since(first_end, settings.detection))
+    last_ms = last_end_ms(F.unix_millis("event_ts"), detection=settings.detection)
+    is_closed = last_ms <= F.lit(epoch_ms(newest))
     for kind, kept, closed, count in found.groupBy("correction", is_kept, is_closed).count().collect():
         plan.readings[kind] += count
         plan.left_out += 0 if kept else count
         plan.not_closed += 0 if closed else count
-    return found.where(is_kept & is_closed)
+    return found.where(is_kept & (F.col("event_ts") < F.lit(newest)))
 
 
 def _spans(spark: SparkSession, settings: Settings, corrections: DataFrame, newest: datetime) -> list[Span]:
@@ -124,23 +144,10 @@ def _moments(ends: DataFrame) -> list[datetime]:
     return sorted(row["window_end"].replace(tzinfo=UTC) for row in ends.collect())
 
 
-def _refuse_expired(archive: Archive, first: Span) -> None:
-    settings = archive.settings
-    if settings.lake.retention_days is None:
-        return
-    oldest = _oldest(table(archive.spark, settings, "readings"), "event_date")
-    needed = neighbours(archive.ends, first)[0] - timedelta(seconds=settings.detection.window_s)
-    if oldest is not None and needed.date() < oldest:
-        raise DataRefused(
-            f"window ends from {first.first} on need readings of {needed.date()}, and lake.retention_days ="
-            f" {settings.lake.retention_days} has kept those from {oldest} on: give a --from of"
-            f" {oldest + _DAY} or later"
-        )
-
-
-def _oldest(rows: DataFrame, day: str) -> date | None:
-    found: date | None = rows.agg(F.min(day)).head()[0]  # type: ignore[index]
-    return found
+def _first_end(windows: DataFrame) -> datetime:
+    day = windows.agg(F.min("window_date")).head()[0]  # type: ignore[index]
+    end: datetime = windows.where(F.col("window_date") == F.lit(day)).agg(F.min("window_end")).head()[0]  # type: ignore[index]
+    return end.replace(tzinfo=UTC)
 
 
 def _anomaly_changes(stored: DataFrame, found: DataFrame) -> list[Change]:

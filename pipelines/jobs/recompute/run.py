@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -13,13 +13,16 @@ from pyspark.sql import SparkSession
 
 from pipelines.client_errors import as_ours
 from pipelines.errors import DataRefused
+from pipelines.fleet import require_known_classes
 from pipelines.identity.check import changed_shape, require_own_tables
 from pipelines.identity.files import CheckpointFiles
 from pipelines.identity.lock import CheckpointLock
 from pipelines.identity.record import read_record, shape_of
 from pipelines.identity.tables import missing_columns
 from pipelines.jobs.context import Say
-from pipelines.jobs.jvm import jvm_pid
+from pipelines.jobs.ending import JVM_ENDS
+from pipelines.jobs.failures import explain_failure
+from pipelines.jobs.jvm import answers, jvm_pid, why_gone
 from pipelines.jobs.recompute.changes import count, count_by
 from pipelines.jobs.recompute.plan import Plan, make_plan
 from pipelines.jobs.recompute.write import note_run, send_changes, write_plan
@@ -47,7 +50,7 @@ class Outcome:
         plan = self.plan
         return {
             "from": plan.since.isoformat(), "to": plan.until.isoformat(), "readings": plan.readings,
-            "left_out": plan.left_out, "not_closed": plan.not_closed,
+            "left_out": plan.left_out, "not_closed": plan.not_closed, "left_alone": plan.left_alone,
             "spans": [{"first": span.first.isoformat(), "last": span.last.isoformat()} for span in plan.spans],
             "meter_windows": plan.window_counts, "anomalies": count(plan.anomalies),
             "anomalies_by_type": count_by(plan.anomalies, "anomaly_type"), "incidents": count(plan.incidents),
@@ -61,7 +64,8 @@ def run_recompute(
     """Compute again what late and corrected readings of [since, until) change; aware times (UTC).
 
     Raises DataRefused while another process holds the lock (not for a dry run), when the checkpoint is not that of the
-    tables, or settings that shape windows are not those of the checkpoint.
+    tables, settings that shape windows are not those of the checkpoint, or what it is made of is gone by retention;
+    SettingsError for a class of meters that the settings do not know; for failures inside Spark `explain_failure`'s.
     """
     with ExitStack() as held:
         lock = None if dry_run else held.enter_context(CheckpointLock(settings, _COMMAND))
@@ -95,15 +99,24 @@ def carry_out(spark: SparkSession, settings: Settings, plan: Plan, *, notify: bo
 
 @contextmanager
 def _session(settings: Settings) -> Iterator[SparkSession]:
+    """A session that is stopped behind it; what fails inside Spark is raised as the error of ours that fits."""
     spark = build_session(settings, app_name="gridwatch-recompute")
     try:
         yield spark
+    except JVM_ENDS as error:
+        if not answers(spark):
+            raise why_gone(spark, error) from None
+        if isinstance(error, OSError):
+            raise
+        raise explain_failure(str(error), _COMMAND) from None
     finally:
-        spark.stop()
+        with suppress(*JVM_ENDS):
+            spark.stop()
 
 
 def _require_fit(settings: Settings) -> None:
     require_own_tables(settings)
+    require_known_classes(settings)
     record = read_record(CheckpointFiles(settings))
     for problem in changed_shape(record.shape if record else {}, shape_of(settings)):
         raise DataRefused(problem)

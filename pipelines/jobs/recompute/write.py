@@ -26,6 +26,7 @@ from pipelines.write_times import timed
 RUN = "run"
 """What recomputations calls the row of a run itself."""
 _SAID = ("change", "before", "after")
+_RANGE = ("since", "until")
 
 
 def write_plan(spark: SparkSession, settings: Settings, plan: Plan, *, run_id: str, say: Say) -> None:
@@ -63,8 +64,7 @@ def note_run(settings: Settings, plan: Plan, *, run_id: str, figures: Mapping[st
 def send_changes(spark: SparkSession, settings: Settings, since: datetime, until: datetime) -> dict[str, int]:
     """Send what recomputes inside [since, until) have ever changed, as it is now: anomalies, incidents, and tombstones
     of incidents that are gone. Returns how many records of each topic; at least once, with the same ids."""
-    where = f"since >= {moment(since)} AND until <= {moment(until)} AND table_name <> '{METER_WINDOWS.name}'"
-    noted = read_rows(settings, RECOMPUTATIONS, columns=["table_name", "key", "event_ts"], where=where)
+    noted = to_be_sent(settings, since, until)
     topics = settings.kafka.topics
     anomalies, _ = _as_now(noted, settings, ANOMALIES, "anomaly_id")
     if anomalies.num_rows:
@@ -75,6 +75,22 @@ def send_changes(spark: SparkSession, settings: Settings, since: datetime, until
     if gone:
         send(as_tombstones(spark, gone), settings, topics.incidents)
     return {topics.anomalies: anomalies.num_rows, topics.incidents: incidents.num_rows + len(gone)}
+
+
+def to_be_sent(settings: Settings, since: datetime, until: datetime) -> pa.Table:
+    """table_name, key and event_ts of what runs inside [since, until) have noted of anomalies and incidents.
+
+    Of a run that died, also when it only overlaps: what it has written no later run finds changed, and notes.
+    """
+    columns = ["run_id", "since", "until", "table_name", "key", "event_ts"]
+    overlaps = f"since < {moment(until)} AND until > {moment(since)} AND table_name <> '{METER_WINDOWS.name}'"
+    noted = read_rows(settings, RECOMPUTATIONS, columns=columns, where=overlaps)
+    ended = noted.filter(pc.equal(noted["table_name"], RUN))["run_id"]
+    is_inside = pc.and_(
+        pc.greater_equal(noted["since"], pa.scalar(since)), pc.less_equal(noted["until"], pa.scalar(until))
+    )
+    died = pc.invert(pc.is_in(noted["run_id"], ended))
+    return noted.filter(pc.or_(is_inside, died)).select(["table_name", "key", "event_ts"])
 
 
 def _as_now(noted: pa.Table, settings: Settings, of: Table, key: str) -> tuple[pa.Table, list[str]]:
@@ -99,7 +115,10 @@ def _detected(change: Change, now: datetime) -> Change:
 def _note(
     spark: SparkSession, settings: Settings, plan: Plan, anomalies: Sequence[Change], *, run_id: str, now: datetime
 ) -> None:
-    """One row a change, but for what a run that died has noted as its last word on the same row."""
+    """One row a change, but for what a run that died has noted as its last word on the same row.
+
+    Only where `to_be_sent` of this range finds that word.
+    """
     said = [*_notes(ANOMALIES, anomalies, "event_ts"), *_notes(INCIDENTS, plan.incidents, "opened_at")]
     constant = {"run_id": run_id, "at": now, "since": plan.since, "until": plan.until}
     rows = spark.createDataFrame(
@@ -108,8 +127,8 @@ def _note(
     if plan.windows is not None:
         rows = rows.unionByName(_window_notes(plan.windows, constant))
     noted = table(spark, settings, RECOMPUTATIONS.name)
-    last = noted.groupBy("table_name", "key").agg(F.max_by(F.struct(*_SAID), "at").alias("last"))
-    is_repeat = F.lit(True)
+    last = noted.groupBy("table_name", "key").agg(F.max_by(F.struct(*_SAID, *_RANGE), "at").alias("last"))
+    is_repeat = (F.col("last")["since"] >= F.lit(plan.since)) & (F.col("last")["until"] <= F.lit(plan.until))
     for name in _SAID:
         is_repeat = is_repeat & F.col(name).eqNullSafe(F.col("last")[name])
     known = rows.join(last, ["table_name", "key"], "left")

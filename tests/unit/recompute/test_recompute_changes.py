@@ -10,6 +10,7 @@ from typing import Any
 import pyarrow as pa
 import pytest
 
+from pipelines.errors import DataRefused
 from pipelines.jobs.recompute.changes import Change, as_json, changes_between, count_by
 from pipelines.jobs.recompute.incident_changes import incident_changes
 from pipelines.jobs.recompute.spans import Span, merge_spans, moment_of, neighbours
@@ -169,6 +170,39 @@ def test_an_open_incident_stays_open_until_the_query_closes_it(settings: Setting
     (change,) = incident_changes(settings, [Change(further["anomaly_id"], None, further)], clock=CLOCK)
     assert change.after is not None
     assert (change.after["status"], change.after["closed_at"], change.after["anomalies"]) == ("open", None, 2)
+
+
+def test_an_open_silence_that_back_has_ended_is_closed(settings: Settings) -> None:
+    """No later event of it comes to the query, so nobody else would."""
+    silence = {"anomaly_type": "meter_silent", "stage": "window"}
+    store(settings, anomalies(0, **silence), clock=utc(60))
+    (back,) = anomalies(600, **silence | {"severity": "INFO"})
+    (change,) = incident_changes(settings, [Change(back["anomaly_id"], None, back)], clock=CLOCK)
+    assert change.before is not None
+    assert (change.before["status"], change.row["status"], change.row["closed_at"]) == ("open", "closed", utc(600))
+
+
+def test_an_incident_whose_first_anomalies_have_expired_is_refused(settings: Settings) -> None:
+    """
+    day      -1                 0
+    stored   [= expired =======|=]   one undervoltage: what is left would begin at midnight, as another incident
+    """
+    left = anomalies(-12 * 3600 + 300, -12 * 3600 + 600)
+    gone = anomalies(-12 * 3600 - 300, -12 * 3600)
+    append_rows(pa.Table.from_pylist(left, schema=arrow_schema(ANOMALIES)), settings, ANOMALIES)
+    before = sessions_of(settings, gone + left)
+    append_rows(pa.Table.from_pylist(list(before.values()), schema=arrow_schema(INCIDENTS)), settings, INCIDENTS)
+    changes = [Change(left[1]["anomaly_id"], left[1], None)]
+    with pytest.raises(DataRefused, match="retention_days has removed the anomalies of 2026-02-28 23:55"):
+        incident_changes(settings, changes, clock=CLOCK, kept_since=date(2026, 3, 1))
+
+
+def test_an_incident_of_a_day_before_retention_that_is_all_there_is_made_anew(settings: Settings) -> None:
+    stored = anomalies(-12 * 3600 - 300, -12 * 3600, -12 * 3600 + 300)
+    store(settings, stored)
+    changes = [Change(stored[2]["anomaly_id"], stored[2], None)]
+    (change,) = incident_changes(settings, changes, clock=CLOCK, kept_since=date(2026, 3, 1))
+    assert (change.label, change.row["anomalies"]) == ("changed", 2)
 
 
 def test_the_feeders_incident_that_appears_adopts_the_meters(settings: Settings) -> None:
