@@ -68,7 +68,7 @@ def spikes(scene: Scene) -> set[tuple[int, int]]:
     return {(one.partition, one.offset) for one in scene.traffic.acked if one.kind == SPIKE}
 
 
-@row(25, "real-time job: fewer slots than partitions", "refuses to start", short=True)
+@row(25, "real-time job: fewer slots than partitions", "refuses to start")
 def too_few_slots(bench: Bench) -> Figures:
     """Two slots for two partitions."""
     scene = handed_over(bench)

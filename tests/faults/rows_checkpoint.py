@@ -73,7 +73,7 @@ def offsets_file_lost(bench: Bench) -> Figures:
     return figures
 
 
-@row(7, "checkpoint deleted, tables kept", "refused without an explicit new generation", short=True)
+@row(7, "checkpoint deleted, tables kept", "refused without an explicit new generation")
 def checkpoint_deleted(bench: Bench) -> Figures:
     """The whole folder is gone."""
     clone = _used(bench).copy("no-checkpoint")
@@ -122,7 +122,7 @@ def setting_changed(bench: Bench) -> Figures:
     return figures
 
 
-@row(11, "two pipelines on one checkpoint or one table root", "the second refused", short=True)
+@row(11, "two pipelines on one checkpoint or one table root", "the second refused")
 def two_pipelines(bench: Bench) -> Figures:
     """The first must not notice."""
     main = bench.main
@@ -158,7 +158,7 @@ def retention_overtook(bench: Bench) -> Figures:
     return {"lost_range": [start, gone - 1], "refusal": line, "skipped": said.strip().splitlines()[-1], **times}
 
 
-@row(14, "topic deleted and created again", "refused by topic id", short=True)
+@row(14, "topic deleted and created again", "refused by topic id")
 def topic_made_anew(bench: Bench) -> Figures:
     """The new topic has more records than the checkpoint knows of, so that no offset is out of range."""
     main = _used(bench)

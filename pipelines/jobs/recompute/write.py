@@ -15,6 +15,7 @@ from pipelines.jobs.context import Say
 from pipelines.jobs.incidents import as_records, as_tombstones
 from pipelines.jobs.recompute.changes import Change, as_json
 from pipelines.jobs.recompute.plan import Plan
+from pipelines.lake_sql import absolute
 from pipelines.settings import Settings
 from pipelines.sinks import BatchId, append_once, send
 from pipelines.small_tables import append_rows, arrow_schema, merge_rows, moment, read_rows
@@ -174,15 +175,21 @@ def _merge_windows(changes: DataFrame, settings: Settings) -> None:
     """One commit. The source holds no stored row that stays as it is."""
     names = METER_WINDOWS.column_names
     days = sorted({str(row[0]) for row in changes.select("window_date").distinct().collect()})
+    statement = _windows_merge(settings.lake.root, days)
+    with timed("delta", METER_WINDOWS.name):
+        changes.sparkSession.sql(statement, changes=changes.select(*names, "change"))
+
+
+def _windows_merge(root: str, days: Sequence[str]) -> str:
+    """The statement over `{changes}`. Spark's SQL takes a relative path for the name of a table."""
+    names = METER_WINDOWS.column_names
     listed = ", ".join(f"DATE '{day}'" for day in days)
-    path = table_path(settings.lake.root, METER_WINDOWS.name).replace("`", "``")
+    path = table_path(absolute(root), METER_WINDOWS.name).replace("`", "``")
     updates = ", ".join(f"old.{name} = new.{name}" for name in names)
-    statement = (
+    return (
         f"MERGE INTO delta.`{path}` AS old USING {{changes}} AS new"
         f" ON old.meter_id = new.meter_id AND old.window_end = new.window_end AND old.window_date IN ({listed})"
         f" WHEN MATCHED AND new.change = 'gone' THEN DELETE WHEN MATCHED THEN UPDATE SET {updates}"
         f" WHEN NOT MATCHED AND new.change <> 'gone' THEN INSERT ({', '.join(names)})"
         f" VALUES ({', '.join(f'new.{name}' for name in names)})"
     )
-    with timed("delta", METER_WINDOWS.name):
-        changes.sparkSession.sql(statement, changes=changes.select(*names, "change"))
