@@ -28,7 +28,7 @@ _TEXT = """Measures gridwatch and, with `peers`, other engines over the same top
 answer is compared with a model in numpy before a figure is reported. `smoke` fails on a wrong answer only, never on a
 slow machine. `soak` runs both jobs for an hour at 2,000 readings/s and follows memory, files and lag. `scale` lets
 the pipeline work off some minutes of fleets of up to a million meters; what FILE holds of other fleets stays in it.
-`all` leaves these out. `sizing --help` computes from those points what other fleets need."""
+`all` leaves smoke, soak and scale out. `sizing --help` computes from those points what other fleets need."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -79,7 +79,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=_TEXT)
-    parser.add_argument("name", choices=suite.NAMES, help="what to measure; all: everything but smoke and soak")
+    parser.add_argument(
+        "name",
+        choices=suite.NAMES,
+        help="what to measure; all: everything but smoke, soak and scale; `sizing --help`: no measurement",
+    )
     parser.add_argument(
         "--report", metavar="FILE", type=Path, help="write the report there as JSON; soak: its curves beside it, as PNG"
     )

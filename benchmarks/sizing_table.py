@@ -199,8 +199,10 @@ def markdown(points: Sequence[Point], fleets: Sequence[int], cadence_s: float) -
     sizes = [size(meters, cadence_s, coefficients, largest, assumed) for meters in fleets]
     limit = most_meters(cadence_s, coefficients, largest, assumed)
     busy = undivided(Fleet(limit, cadence_s), coefficients)
+    known = sorted({float(point["cadence_s"]) for point in usable(points)})
     parts = [
         f"## Sizes at one reading every {cadence_s:g} s",
+        *([] if cadence_s in known else [_guessed(cadence_s, known)]),
         as_markdown([{field.name: getattr(row, field.name) for field in fields(Sizes)} for row in sizes]),
         f"One pipeline takes {limit:,} meters here (measured with up to {largest:,}); busy part of its undivided work: "
         + ", ".join(f"{name} {part:.1%}" for name, part in busy.items())
@@ -217,6 +219,16 @@ def markdown(points: Sequence[Point], fleets: Sequence[int], cadence_s: float) -
         as_markdown(compared(points, coefficients)),
     ]  # fmt: skip
     return "\n\n".join(parts)
+
+
+def _guessed(cadence_s: float, known: Sequence[float]) -> str:
+    listed = ", ".join(f"{one:g}" for one in known)
+    return (
+        f"**A guess**: no point was read every {cadence_s:g} s, only every {listed} s. At"
+        " one cadence readings and windows grow together, so which of them the CPU goes to is not known, and cores,"
+        " executors and pipelines can be too few by several times. Measure points with `python -m benchmarks scale"
+        f" --meters 1000@{cadence_s:g},10000@{cadence_s:g}` first."
+    )
 
 
 def as_markdown(rows: Sequence[Mapping[str, Any]]) -> str:

@@ -27,7 +27,7 @@ from types import FrameType
 from typing import Any
 
 from kafka import ConsumerRebalanceListener, KafkaConsumer, TopicPartition
-from kafka.errors import CommitFailedError, RebalanceInProgressError
+from kafka.errors import CommitFailedError, KafkaError, RebalanceInProgressError
 from kafka.structs import OffsetAndMetadata
 
 Handle = Callable[[dict[str, Any]], None]
@@ -152,10 +152,14 @@ def main(argv: Sequence[str] | None = None) -> int:
     args = parser.parse_args(argv)
     if args.remember < 1:
         parser.error(f"--remember {args.remember}: give at least 1")
-    consumer = AnomalyConsumer(
-        args.topic, args.group, _print, remember=args.remember, report=_report,
-        bootstrap_servers=args.bootstrap_servers.split(","),
-    )  # fmt: skip
+    try:
+        consumer = AnomalyConsumer(
+            args.topic, args.group, _print, remember=args.remember, report=_report,
+            bootstrap_servers=args.bootstrap_servers.split(","),
+        )  # fmt: skip
+    except (KafkaError, ValueError, OSError) as error:
+        _report(f"no broker answers at {args.bootstrap_servers}: {type(error).__name__}")
+        return 4
     signal.signal(signal.SIGTERM, _interrupt)
     try:
         last = time.monotonic()

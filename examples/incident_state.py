@@ -19,6 +19,7 @@ from contextlib import closing
 from typing import Any
 
 from kafka import KafkaConsumer, TopicPartition
+from kafka.errors import KafkaError
 
 POLL_MS = 500
 
@@ -64,7 +65,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--once", action="store_true", help="end when the state is printed")
     args = parser.parse_args(argv)
     state, complete = IncidentState(), False
-    with closing(KafkaConsumer(bootstrap_servers=args.bootstrap_servers.split(","))) as consumer:
+    try:
+        opened = KafkaConsumer(bootstrap_servers=args.bootstrap_servers.split(","))
+    except (KafkaError, ValueError, OSError) as error:
+        print(f"no broker answers at {args.bootstrap_servers}: {type(error).__name__}", file=sys.stderr)
+        return 4
+    with closing(opened) as consumer:
         try:
             for record in records(consumer, args.topic, follow=not args.once):
                 if record is None:

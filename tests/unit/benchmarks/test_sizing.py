@@ -12,7 +12,7 @@ import pytest
 
 from benchmarks.__main__ import main
 from benchmarks.sizing import HELD_OUT, QUANTITIES, CannotFit, Point, compared, fit, fit_all, modelled
-from benchmarks.sizing_table import Assumed, Fleet, Sizes, as_markdown, most_meters, size, undivided
+from benchmarks.sizing_table import Assumed, Fleet, Sizes, as_markdown, markdown, most_meters, size, undivided
 
 LARGEST = 1_000_000
 CPU = {"once": 40.0, "batch": 3.0, "million_readings": 25.0, "million_windows": 90.0}
@@ -116,6 +116,11 @@ def test_points_of_another_report_are_compared_and_not_fitted(
     own, _, other = capsys.readouterr().out.partition("other.json, on which nothing is fitted")
     assert "| kafka, MB | 20,000 | 60 | 240 | 36.0 | -85.0 | no |" in other
     assert "20,000" not in own
+
+
+@pytest.mark.parametrize(("cadence_s", "is_guess"), [(60.0, False), (10.0, False), (1.0, True)])
+def test_sizes_at_a_cadence_that_no_point_has_are_called_a_guess(cadence_s: float, is_guess: bool) -> None:
+    assert ("**A guess**" in markdown(POINTS, [10_000], cadence_s)) == is_guess
 
 
 def sizes(meters: int, cadence_s: float = 60, assumed: Assumed | None = None) -> Sizes:
