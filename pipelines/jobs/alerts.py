@@ -27,7 +27,7 @@ from pipelines.jobs.alerts_offsets import Offsets, committed_offsets, first_offs
 from pipelines.jobs.alerts_slots import require_slots
 from pipelines.jobs.alerts_watch import Watch
 from pipelines.jobs.context import Say
-from pipelines.jobs.ending import quieten
+from pipelines.jobs.ending import quieten, stop_quietly
 from pipelines.jobs.failures import explain_failure
 from pipelines.jobs.jvm import answers, kill_jvm, why_gone
 from pipelines.jobs.live_table import LiveTable
@@ -214,7 +214,7 @@ class AlertsJob:
         if watch.has_grown:
             self.say(f"{self._topic} has {len(watch.reached())} partitions now: reading the new ones from their start")
             self.spark.sparkContext.setLogLevel("OFF")  # each interrupted task would print where it was
-            query.stop()
+            stop_quietly(query)
             self.spark.sparkContext.setLogLevel("WARN")
             return
         failure = str(query.exception() or f"query {QUERY} ended")
