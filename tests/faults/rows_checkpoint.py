@@ -73,7 +73,7 @@ def offsets_file_lost(bench: Bench) -> Figures:
     return figures
 
 
-@row(7, "checkpoint deleted, tables kept", "refused without an explicit new generation")
+@row(7, "checkpoint deleted, tables kept", "refused without an explicit new generation", short=True)
 def checkpoint_deleted(bench: Bench) -> Figures:
     """The whole folder is gone."""
     clone = _used(bench).copy("no-checkpoint")
@@ -158,7 +158,7 @@ def retention_overtook(bench: Bench) -> Figures:
     return {"lost_range": [start, gone - 1], "refusal": line, "skipped": said.strip().splitlines()[-1], **times}
 
 
-@row(14, "topic deleted and created again", "refused by topic id")
+@row(14, "topic deleted and created again", "refused by topic id", short=True)
 def topic_made_anew(bench: Bench) -> Figures:
     """The new topic has more records than the checkpoint knows of, so that no offset is out of range."""
     main = _used(bench)

@@ -15,7 +15,7 @@ from tests.integration.alerting import Sender, expected_anomalies, sent_anomalie
 from tests.integration.support import Place, explain, stopped, wait_for, wait_for_text, wait_until_reading
 from tests.integration.test_alerts_job import REALTIME, start_alerts
 
-pytestmark = pytest.mark.timeout(900)
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
 
 
 @contextmanager

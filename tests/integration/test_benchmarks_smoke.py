@@ -9,7 +9,8 @@ import pytest
 
 from benchmarks.__main__ import main
 
-pytestmark = [pytest.mark.benchmarks, pytest.mark.timeout(900)]  # a loaded machine is slow, never wrong
+# A loaded machine is slow, never wrong.
+pytestmark = [pytest.mark.benchmarks, pytest.mark.slow, pytest.mark.timeout(900)]
 
 
 def test_every_engine_of_the_smoke_run_finds_what_the_model_says(tmp_path: Path) -> None:

@@ -98,6 +98,7 @@ def assert_windows_equal_the_model(place: Place) -> None:
     assert_same_windows(without_feeder(found), {key: row for key, row in expected.items() if key[1] <= last_end})
 
 
+@pytest.mark.slow
 def test_a_lost_checkpoint_is_refused_and_a_new_generation_goes_on_without_a_gap_or_a_repeat(place: Place) -> None:
     """
     traffic       |=====|

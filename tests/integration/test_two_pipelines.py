@@ -17,7 +17,7 @@ from pipelines.settings import Settings
 from pipelines.settings_load import load_settings
 from tests.integration.support import ROOT, Place, end_leftovers, stopped, wait_for, wait_until_reading
 
-pytestmark = pytest.mark.timeout(600)
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
 
 TRAFFIC = {
     "every-10-s": ("--fleet", "mixed", "--meters", "60", "--meters-per-feeder", "6", "--rate", "3000",
