@@ -20,6 +20,8 @@ pytestmark = [pytest.mark.notebooks, pytest.mark.timeout(900)]
 NOTEBOOKS = ROOT / "notebooks"
 NAMES = sorted(path.stem for path in NOTEBOOKS.glob("*.ipynb"))
 BUCKET = "grid"
+BACKTEST = "03-tune-thresholds"
+"""It starts Spark."""
 
 
 @pytest.fixture(scope="module")
@@ -77,7 +79,7 @@ def test_a_notebook_runs_over_a_folder_and_draws(archive: Path, name: str, monke
 
 
 @pytest.mark.minio
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", [pytest.param(n, marks=pytest.mark.slow if n == BACKTEST else ()) for n in NAMES])
 def test_a_notebook_runs_over_an_object_store(
     on_minio: dict[str, str], name: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
