@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import time
 from collections import Counter
@@ -173,7 +174,8 @@ def test_a_job_that_hangs_is_ended_within_15_seconds(place: Place, spark: SparkS
         hung = time.monotonic()
         said = wait_for_end(job, 25, code=4)
     assert time.monotonic() - hung < 17, "15 s, and the time to end"
-    assert "the alerts job is stuck: partitions [0, 1] have not moved" in said
+    # Both wait; which of them is overdue first is a matter of half a second.
+    assert re.search(r"the alerts job is stuck: partitions \[(0|1|0, 1)\] have not moved", said), said
 
 
 def jvm_of(place: Place) -> int:
