@@ -139,11 +139,12 @@ class Watch:
             for partition, offset in beats:
                 self._dog.take(partition, offset, now)
                 self._beaten_s = now
-            self.has_grown = len(self._ends) > self._partitions
-            self.problem = self._outgrown() if self.has_grown else self._stuck(now)
+            grown = len(self._ends) > self._partitions
+            self.problem = self._outgrown() if grown else self._stuck(now)
             if self.problem:
                 self._end_jvm()
-            if self.problem or self.has_grown:
+            self.has_grown = grown and not self.problem
+            if self.problem or grown:
                 break
         self._broker.close()
 

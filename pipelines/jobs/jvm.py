@@ -32,10 +32,8 @@ def answers(spark: SparkSession) -> bool:
 def why_gone(spark: SparkSession, error: Exception) -> InfrastructureUnavailable:
     """What a call that found no JVM any more (`error`) means for whoever starts the job again."""
     process: Any = getattr(spark.sparkContext._gateway, "proc", None)
-    try:
-        code = (
-            process.wait(timeout=1) if process is not None else None
-        )  # its sockets close a moment before it has ended
+    try:  # its sockets close a moment before it has ended
+        code = None if process is None else process.wait(timeout=1)
     except subprocess.TimeoutExpired:
         code = None
     if code == _OUT_OF_MEMORY:
