@@ -5,13 +5,13 @@ from __future__ import annotations
 import argparse
 import json
 import math
-import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
 from benchmarks.sizing import CannotFit, Coefficients, Point, compared, fit_all, usable
+from pipelines.cli.output import say, show
 from pipelines.errors import GridwatchError
 from pipelines.settings import Detection, Settings
 
@@ -170,13 +170,15 @@ def main(words: Sequence[str]) -> int:
     args = _parser().parse_args(words)
     try:
         points = read_points(args.report)
-        print(markdown(points, args.meters, args.cadence))
+        show(markdown(points, args.meters, args.cadence))
         if args.also:
-            print(f"\n## Points of {args.also.name}, on which nothing is fitted\n")
-            print(as_markdown(compared(read_points(args.also), fit_all(points), fitted=False)))
+            show(f"\n## Points of {args.also.name}, on which nothing is fitted\n")
+            show(as_markdown(compared(read_points(args.also), fit_all(points), fitted=False)))
     except GridwatchError as error:
-        print(f"sizing: {error}", file=sys.stderr)
+        say(f"sizing: {error}")
         return 2
+    except BrokenPipeError:  # who reads has read enough
+        return 0
     return 0
 
 

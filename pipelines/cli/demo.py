@@ -11,6 +11,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from pipelines.cli.init import settings_text
 from pipelines.cli.output import say_timed, show
 from pipelines.errors import SettingsError
 
@@ -25,6 +26,9 @@ reading is reconciled and a report printed. Everything it started is stopped at 
 
 While it runs, the console shows it: open the address that is printed in a browser on this machine. With --hold broker,
 tables and console stay until Ctrl-C, so that there is time to look."""
+
+_SETTINGS = "gridwatch.toml"
+"""In the folder of a run: the settings that its jobs had."""
 
 
 def register(commands: Commands) -> None:
@@ -56,18 +60,20 @@ def demo(args: argparse.Namespace) -> int:
     options = DemoOptions(
         args.seconds, args.rate, args.meters, args.store, args.seed, run_dir, console=not args.no_console
     )
+    run = Demo(options, say_timed)
     report = None
 
     def tell(found: DemoReport, page: str | None) -> None:
         document = json.dumps(asdict(found) | {"ok": found.ok}, indent=2)
         if args.report:
             args.report.write_text(document + "\n", encoding="utf-8")
+        (run_dir / _SETTINGS).write_text(settings_text(run.assignments()) + "\n", encoding="utf-8")
         show(document if args.json else _as_text(found))
         if args.hold:
             _hold(page)
 
     try:
-        report = Demo(options, say_timed).run(tell)
+        report = run.run(tell)
     finally:
         if keep or report is None:
             say_timed(f"logs and data: {run_dir}")
@@ -109,7 +115,7 @@ def _as_text(report: DemoReport) -> str:
         f"archived    {report.archived:>9,}   readings in the table readings",
         f"rejected    {report.rejected:>9,}   in the table rejected and the dead-letter queue"
         f" (labelled: {sum(report.labels['rejected'].values()):,})",
-        f"late        {report.late:>9,}   flagged, kept out of the windows",
+        f"late        {report.late:>9,}   flagged, kept out of the windows (labelled: {report.labels['late']:,})",
         f"re-sent     {report.resent:>9,}   flagged, kept out of the windows (labelled: {report.labels['resent']:,})",
         f"duplicates  {report.duplicates:>9,}",
         f"unaccounted {report.unaccounted:>9,}",
@@ -135,7 +141,7 @@ def _next_steps(run_dir: Path | None) -> str:
     """What a new user does next; with the tables of the run, when they are kept."""
     lines = ["", "Next:"]
     if run_dir:
-        ask = f"gridwatch sql --set lake.root={run_dir}/lake"
+        ask = f"gridwatch sql --settings {run_dir / _SETTINGS}"
         lines += [
             "  ask the tables that are kept:",
             f'    {ask} "SELECT anomaly_type, severity, count(*) FROM anomalies GROUP BY ALL ORDER BY 3 DESC"',

@@ -30,7 +30,7 @@ from pipelines.local.objectstore import start_objectstore
 from pipelines.local.processes import Child, LocalParts, log_text, run_logged
 from pipelines.local.spark_kit import spark_kit
 from pipelines.settings import Settings
-from pipelines.settings_load import load_settings
+from pipelines.settings_load import PREFIX, load_settings, secret_names
 from pipelines.small_tables import count_rows, highest_value, read_rows
 from pipelines.tables import ANOMALIES, AUDIT, INCIDENTS, METER_WINDOWS, Table
 from pipelines.topics import create_topics, topic_offsets
@@ -121,6 +121,15 @@ class Demo:
     def settings(self) -> Settings:
         """Settings of the run, as its pipeline sees them."""
         return load_settings(environment=self._environment).settings
+
+    def assignments(self) -> list[str]:
+        """The settings of the run that are not defaults, as `section.name=value`; no secrets."""
+        secrets = secret_names()
+        return [
+            f"{name.removeprefix(PREFIX).lower().replace('__', '.')}={value}"
+            for name, value in self._environment.items()
+            if name not in secrets
+        ]
 
     def _start_servers(self, parts: LocalParts) -> None:
         self._say("starting a Kafka broker")

@@ -10,6 +10,7 @@ import pytest
 
 from pipelines.local.minio_build import why_no_minio
 from pipelines.local.processes import wait_until
+from pipelines.settings_load import load_settings
 from tests.integration.support import Place, explain, marked_processes, none_left, stopped, text_of, words
 
 NO_MINIO = why_no_minio()
@@ -52,6 +53,8 @@ def test_the_demo_over_minio_accounts_for_everything_and_leaves_nothing_behind(n
     (secret,) = secrets
     assert not [command for command in commands if secret in command], "any user of the machine sees command lines"
     assert not files_that_tell(secret, nowhere.folder)
+    kept = load_settings(run_dir / "gridwatch.toml", environment={}).settings
+    assert (kept.lake.root, kept.detection.cadence_s, kept.detection.watermark) == ("s3a://gridwatch/lake", 10, 80)
 
 
 def check_report(report: dict[str, object]) -> None:

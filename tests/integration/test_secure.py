@@ -318,13 +318,10 @@ class TestRefusedAtOnce:
 
     def _refused(self, environment: dict[str, str], says: str) -> None:
         settings = load_settings(environment=environment).settings
-        took: list[float] = []
-        while not took or (min(took) > 15 and len(took) < 3):  # a busy broker answers late once, not three times
-            began = time.monotonic()
-            with pytest.raises(InfrastructureUnavailable, match=re.escape(says)) as refusal:
-                wait_for_kafka(settings.kafka, lambda line: None)
-            took.append(time.monotonic() - began)
-        assert min(took) < 15, took
+        began = time.monotonic()
+        with pytest.raises(InfrastructureUnavailable, match=re.escape(says)) as refusal:
+            wait_for_kafka(settings.kafka, lambda line: None)
+        assert time.monotonic() - began < 15
         assert "canary" not in str(refusal.value)
         assert "\n" not in str(refusal.value)
 
