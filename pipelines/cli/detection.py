@@ -80,16 +80,13 @@ def register(commands: Commands) -> None:
 
 def profiles(args: argparse.Namespace) -> int:
     """Write the profiles of a day."""
+    from pipelines.jobs.batch_session import batch_session
     from pipelines.jobs.profiles import update_profiles
-    from pipelines.session import build_session
 
     settings = settings_of(args).settings
     _require_lake(settings)
-    spark = build_session(settings, app_name="gridwatch-profiles")
-    try:
+    with batch_session(settings, "profiles") as spark:
         update_profiles(spark, settings, args.day, say_timed)
-    finally:
-        spark.stop()
     return 0
 
 
@@ -97,31 +94,30 @@ def backtest(args: argparse.Namespace) -> int:
     """Print the differences by type."""
     from pipelines.errors import SettingsError
     from pipelines.jobs.backtest import backtest as run
-    from pipelines.session import build_session
+    from pipelines.jobs.batch_session import batch_session
 
     if args.from_ts >= args.to_ts:
         raise SettingsError(f"--from {args.from_ts} must lie before --to {args.to_ts}")
     settings = settings_of(args).settings
     _require_lake(settings)
-    spark = build_session(settings, app_name="gridwatch-backtest")
-    try:
+    with batch_session(settings, "backtest") as spark:
         found = run(spark, settings, args.from_ts, args.to_ts)
-    finally:
-        spark.stop()
     rows = [[one.anomaly_type, one.same, one.new, one.gone] for one in found]
     show(as_table(["anomaly type", "same", "new", "gone"], rows))
     return 0
 
 
 def _require_lake(settings: Settings) -> None:
+    from pipelines.client_errors import as_ours
     from pipelines.fleet import require_known_classes
     from pipelines.lake_sql import no_tables
     from pipelines.small_tables import table_is_there
     from pipelines.tables import METERS
 
-    if not table_is_there(settings, METERS):
-        raise no_tables(settings.lake.root)
-    require_known_classes(settings)
+    with as_ours(settings):
+        if not table_is_there(settings, METERS):
+            raise no_tables(settings.lake.root)
+        require_known_classes(settings)
 
 
 def detect(args: argparse.Namespace) -> int:

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import uuid
-from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import ExitStack
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -19,20 +18,16 @@ from pipelines.identity.files import CheckpointFiles
 from pipelines.identity.lock import CheckpointLock
 from pipelines.identity.record import read_record, shape_of
 from pipelines.identity.tables import missing_columns
+from pipelines.jobs.batch_session import batch_session
 from pipelines.jobs.context import Say
-from pipelines.jobs.ending import JVM_ENDS
-from pipelines.jobs.failures import explain_failure
-from pipelines.jobs.jvm import answers, jvm_pid, why_gone
+from pipelines.jobs.jvm import jvm_pid
 from pipelines.jobs.recompute.changes import count, count_by
 from pipelines.jobs.recompute.plan import Plan, make_plan
 from pipelines.jobs.recompute.write import note_run, send_changes, write_plan
-from pipelines.session import build_session
 from pipelines.settings import Settings
 from pipelines.small_tables import create_table, wait_for_lake
 from pipelines.tables import ANOMALIES, INCIDENTS, METER_WINDOWS, READINGS, RECOMPUTATIONS
 from pipelines.topics import wait_for_kafka
-
-_COMMAND = "gridwatch recompute"
 
 
 @dataclass(frozen=True)
@@ -68,14 +63,14 @@ def run_recompute(
     SettingsError for a class of meters that the settings do not know; for failures inside Spark `explain_failure`'s.
     """
     with ExitStack() as held:
-        lock = None if dry_run else held.enter_context(CheckpointLock(settings, _COMMAND))
+        lock = None if dry_run else held.enter_context(CheckpointLock(settings, "gridwatch recompute"))
         held.enter_context(as_ours(settings))
         if notify and not dry_run:
             wait_for_kafka(settings.kafka, say)
         wait_for_lake(settings, say)
         _require_fit(settings)
         say("starting Spark")
-        spark = held.enter_context(_session(settings))
+        spark = held.enter_context(batch_session(settings, "recompute"))
         if lock:
             lock.note_jvm(jvm_pid(spark))
         plan = make_plan(spark, settings, since, until, say)
@@ -95,23 +90,6 @@ def carry_out(spark: SparkSession, settings: Settings, plan: Plan, *, notify: bo
     if outcome.run_id:
         note_run(settings, plan, run_id=run_id, figures=outcome.to_json())
     return outcome
-
-
-@contextmanager
-def _session(settings: Settings) -> Iterator[SparkSession]:
-    """A session that is stopped behind it; what fails inside Spark is raised as the error of ours that fits."""
-    spark = build_session(settings, app_name="gridwatch-recompute")
-    try:
-        yield spark
-    except JVM_ENDS as error:
-        if not answers(spark):
-            raise why_gone(spark, error) from None
-        if isinstance(error, OSError):
-            raise
-        raise explain_failure(str(error), _COMMAND) from None
-    finally:
-        with suppress(*JVM_ENDS):
-            spark.stop()
 
 
 def _require_fit(settings: Settings) -> None:

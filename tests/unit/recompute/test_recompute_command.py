@@ -12,6 +12,7 @@ from pyspark.errors import PySparkException
 
 from pipelines.cli.main import build_parser, main
 from pipelines.identity.lock import CheckpointLock
+from pipelines.jobs import batch_session
 from pipelines.jobs.recompute import run
 from pipelines.small_tables import as_arrow, replace_rows
 from pipelines.tables import METERS
@@ -96,7 +97,7 @@ def test_a_failure_inside_spark_is_one_line_and_the_exit_code_that_fits(
     def fails(*_: object) -> None:
         raise error
 
-    monkeypatch.setattr(run, "build_session", lambda *_, **__: Session(is_stopped=is_stopped))
+    monkeypatch.setattr(batch_session, "build_session", lambda *_, **__: Session(is_stopped=is_stopped))
     monkeypatch.setattr(run, "make_plan", fails)
     assert main(["recompute", *DAY, *words, "--dry-run"]) == code
     last = capsys.readouterr().err.splitlines()[-1]
