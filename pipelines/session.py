@@ -12,6 +12,7 @@ from pyspark.sql import SparkSession
 from pipelines.conf_files import conf_folder_for
 from pipelines.local.cache import cache_dir
 from pipelines.local.java import require_java
+from pipelines.local.ports import LOOPBACK
 from pipelines.local.spark_kit import SparkKit, spark_defaults, spark_kit
 from pipelines.settings import Settings, Store
 from pipelines.store_tls import trust_store_ca
@@ -65,6 +66,7 @@ def _local_conf(settings: Settings, kit: SparkKit | None, jvm_options: str) -> d
     folder = conf_folder_for(*CONF_FILES)
     os.environ.setdefault("PYSPARK_PYTHON", sys.executable)
     os.environ.setdefault("PYSPARK_DRIVER_PYTHON", sys.executable)
+    os.environ.setdefault("SPARK_LOCAL_IP", LOOPBACK)
     os.environ["SPARK_CONF_DIR"] = str(kit.empty if kit else folder)
     defaults = spark_defaults()
     options = [
@@ -78,8 +80,8 @@ def _local_conf(settings: Settings, kit: SparkKit | None, jvm_options: str) -> d
         **defaults,
         "spark.master": settings.pipeline.master,
         "spark.driver.memory": settings.pipeline.driver_memory,
-        "spark.driver.host": "127.0.0.1",
-        "spark.driver.bindAddress": "127.0.0.1",
+        "spark.driver.host": LOOPBACK,
+        "spark.driver.bindAddress": LOOPBACK,
         "spark.scheduler.allocation.file": str(folder / "fairscheduler.xml"),
         "spark.jars.ivy": str(cache_dir() / "ivy-spark"),
         "spark.driver.extraJavaOptions": " ".join(" ".join(options).split()),

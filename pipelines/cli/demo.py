@@ -109,13 +109,14 @@ def _check(args: argparse.Namespace) -> None:
 
 def _as_text(report: DemoReport) -> str:
     latency = report.latency_ms
+    in_time = "; the others came before their windows had closed" if report.late < report.labels["late"] else ""
     lines = [
         "",
         f"produced    {report.produced:>9,}   records acknowledged by Kafka",
         f"archived    {report.archived:>9,}   readings in the table readings",
         f"rejected    {report.rejected:>9,}   in the table rejected and the dead-letter queue"
         f" (labelled: {sum(report.labels['rejected'].values()):,})",
-        f"late        {report.late:>9,}   flagged, kept out of the windows (labelled: {report.labels['late']:,})",
+        f"late        {report.late:>9,}   flagged, kept out of the windows (labelled: {report.labels['late']:,}{in_time})",
         f"re-sent     {report.resent:>9,}   flagged, kept out of the windows (labelled: {report.labels['resent']:,})",
         f"duplicates  {report.duplicates:>9,}",
         f"unaccounted {report.unaccounted:>9,}",
