@@ -116,7 +116,8 @@ def _as_text(report: DemoReport) -> str:
         f"archived    {report.archived:>9,}   readings in the table readings",
         f"rejected    {report.rejected:>9,}   in the table rejected and the dead-letter queue"
         f" (labelled: {sum(report.labels['rejected'].values()):,})",
-        f"late        {report.late:>9,}   flagged, kept out of the windows (labelled: {report.labels['late']:,}{in_time})",
+        f"late        {report.late:>9,}   flagged, kept out of the windows"
+        f" (labelled: {report.labels['late']:,}{in_time})",
         f"re-sent     {report.resent:>9,}   flagged, kept out of the windows (labelled: {report.labels['resent']:,})",
         f"duplicates  {report.duplicates:>9,}",
         f"unaccounted {report.unaccounted:>9,}",
