@@ -5,7 +5,9 @@ Needs kafka-python and nothing of gridwatch: copy it and put your own `handle` i
     python examples/anomaly_consumer.py --bootstrap-servers 127.0.0.1:9092 --group my-consumer
 
 prints one JSON document a line. What it relies on (docs/downstream.md): the same anomaly always has the same
-`anomalyId` and key, so that its repeats are in one partition; a repeat comes soon after the first, not weeks later.
+`anomalyId` and key, so that its repeats are in one partition; a repeat comes soon after the first, not weeks later. Two
+commands of an operator send old ones again: `gridwatch recompute --notify` with other values, marked by a header, which
+`handle` is given; `gridwatch checkpoint new-generation --rebuild` unmarked, and what is forgotten is taken for new.
 
 - Memory is bounded: the ids of the last `--remember` records of each partition.
 - Offsets are committed after `handle` has returned, so nothing is lost. After a crash what was handled since the last
@@ -34,6 +36,11 @@ Handle = Callable[[dict[str, Any]], None]
 Report = Callable[[str], None]
 
 POLL_MS = 500
+
+
+def is_recomputed(record: Any) -> bool:
+    """Whether a record of a known id may have other values than the one before."""
+    return any(name == "recomputed" for name, _ in record.headers)
 
 
 class RecentIds:
@@ -122,7 +129,7 @@ class AnomalyConsumer:
             return
         known = self.memory[part]
         if record.offset >= self._handled_up_to[part]:
-            if anomaly_id in known:
+            if anomaly_id in known and not is_recomputed(record):
                 self.repeated += 1
             else:
                 self._handle(event)

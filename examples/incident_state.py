@@ -5,8 +5,9 @@ Needs kafka-python and nothing of gridwatch.
     python examples/incident_state.py --bootstrap-servers 127.0.0.1:9092
 
 prints the incidents there are, one JSON document a line, then every change until it is interrupted; an incident that
-is no more, because two became one, is {"incidentId": ..., "removed": true}. No group and no committed offset: the
-state is made from the topic at each start, which also finds the tombstones that a long pause would miss.
+is no more (two became one, or a recompute took it back) is {"incidentId": ..., "removed": true}. No group and no
+committed offset: the state is made from the topic at each start, which also finds the tombstones that a long pause
+would miss.
 """
 
 from __future__ import annotations

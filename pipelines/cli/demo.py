@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 from pipelines.cli.init import settings_text
 from pipelines.cli.output import say_timed, show
 from pipelines.errors import SettingsError
+from pipelines.places import require_writable_file
 
 if TYPE_CHECKING:
     from pipelines.cli.arguments import Commands
@@ -103,7 +104,8 @@ def _check(args: argparse.Namespace) -> None:
         raise SettingsError(
             f"--rate {args.rate:g} is too low for {args.meters} meters every 10 s: {args.meters / 10:g} or more"
         )
-    if args.dir and (args.dir / "lake").exists():
+    require_writable_file("--report", args.report)
+    if args.dir and any((args.dir / part).exists() for part in ("lake", "broker", "checkpoint")):
         raise SettingsError(f"--dir {args.dir} holds an earlier run: name another folder or remove it")
 
 

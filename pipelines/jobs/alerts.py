@@ -12,13 +12,11 @@ import time
 from dataclasses import dataclass
 from typing import Any
 
-from kafka.errors import KafkaError
-from py4j.protocol import Py4JError
-from pyspark.errors import PySparkException
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 from pyspark.sql.streaming.query import StreamingQuery
 
+from pipelines.client_errors import as_ours
 from pipelines.errors import DataRefused, GridwatchError, InfrastructureUnavailable, SettingsError
 from pipelines.fleet import require_known_classes
 from pipelines.jobs import archive
@@ -27,9 +25,9 @@ from pipelines.jobs.alerts_offsets import Offsets, committed_offsets, first_offs
 from pipelines.jobs.alerts_slots import require_slots
 from pipelines.jobs.alerts_watch import Watch
 from pipelines.jobs.context import Say
-from pipelines.jobs.ending import quieten, stop_quietly
+from pipelines.jobs.ending import JVM_ENDS, quieten, stop_quietly
 from pipelines.jobs.failures import explain_failure
-from pipelines.jobs.jvm import answers, kill_jvm, why_gone
+from pipelines.jobs.jvm import answers, kill_jvm, spark_errors
 from pipelines.jobs.live_table import LiveTable
 from pipelines.jobs.metering import AlertsMetering, metered_alerts
 from pipelines.jobs.pace import Every
@@ -100,20 +98,22 @@ def run_alerts(settings: Settings, say: Say) -> None:
             f"alerts.mode = {settings.alerts.mode}: the pipeline publishes the anomalies of readings; set alerts.mode ="
             " realtime for both jobs and start the pipeline first"
         )
-    wait_for_kafka(settings.kafka, say)
-    check_topics(settings)
-    wait_for_lake(settings, say)
-    partitions = len(topic_offsets(settings.kafka, settings.kafka.topics.readings))
-    say("starting Spark for the alerts")
-    spark = build_session(_as_session(settings, partitions), app_name="gridwatch-alerts")
-    try:
-        slots = require_slots(spark, settings, partitions, say)
-        change = _wait_for_pipeline(spark, settings, say)
-        with metered_alerts(spark, settings, slots, say) as metering:
-            AlertsJob(spark, settings, slots, change, say, metering).supervise()
-    finally:
-        quieten(spark)
-        stop_session(spark)
+    with as_ours(settings):
+        wait_for_kafka(settings.kafka, say)
+        check_topics(settings)
+        wait_for_lake(settings, say)
+        partitions = len(topic_offsets(settings.kafka, settings.kafka.topics.readings))
+        say("starting Spark for the alerts")
+        spark = build_session(_as_session(settings, partitions), app_name="gridwatch-alerts")
+        try:
+            with spark_errors(spark, "the alerts job"):
+                slots = require_slots(spark, settings, partitions, say)
+                change = _wait_for_pipeline(spark, settings, say)
+                with metered_alerts(spark, settings, slots, say) as metering:
+                    AlertsJob(spark, settings, slots, change, say, metering).supervise()
+        finally:
+            quieten(spark)
+            stop_session(spark)
 
 
 @dataclass
@@ -126,6 +126,7 @@ class AlertsJob:
     change: Change
     say: Say
     metering: AlertsMetering
+    _watch: Watch | None = None
 
     def __post_init__(self) -> None:
         require_known_classes(self.settings)
@@ -145,27 +146,29 @@ class AlertsJob:
                 raise
             except GridwatchError as problem:
                 failures = 1 if time.monotonic() - started > _HEALTHY_S else failures + 1
-                if failures > self.settings.alerts.max_restarts or not answers(self.spark):
+                is_final = self._watch is not None and self._watch.problem is not None
+                if is_final or failures > self.settings.alerts.max_restarts or not answers(self.spark):
                     raise
                 self.metering.metrics.up.set(0)
+                for query in self.spark.streams.active:
+                    stop_quietly(query)
                 pause = min(2.0 ** (failures - 1), 60.0)
                 self.say(f"{problem}; restart {failures} of {self.settings.alerts.max_restarts} in {pause:g} s")
                 time.sleep(pause)
 
     def _run_once(self) -> None:
-        try:
+        with as_ours(self.settings), spark_errors(self.spark, f"query {QUERY}"):
             first, begins = self._begin()
-            watch = Watch(self.settings, begins, slots=self.slots, end_jvm=lambda: kill_jvm(self.spark))
-        except KafkaError as error:
-            raise InfrastructureUnavailable(f"{self.settings.kafka.bootstrap_servers}: {error}") from None
-        self.metering.follow(watch)
-        with watch:
-            try:
-                self._follow(self.start(first), watch)
-            except PySparkException as error:
-                raise explain_failure(str(error), f"query {QUERY}") from None
-            except (Py4JError, OSError) as error:
-                raise (watch.problem or why_gone(self.spark, error)) from None
+            watch = Watch(self.settings, begins, slots=self.slots, end_jvm=lambda: kill_jvm(self.spark), say=self.say)
+            self._watch = watch
+            self.metering.follow(watch)
+            with watch:
+                try:
+                    self._follow(self.start(first), watch)
+                except JVM_ENDS:
+                    if watch.problem:
+                        raise watch.problem from None
+                    raise
 
     def _begin(self) -> tuple[Offsets | str, Offsets]:
         """What a first start is told, and the offsets this start begins at."""

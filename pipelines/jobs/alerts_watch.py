@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import threading
 import time
 from collections.abc import Callable, Mapping
@@ -14,11 +15,14 @@ from kafka.errors import KafkaError
 
 from pipelines.errors import GridwatchError, InfrastructureUnavailable
 from pipelines.jobs.alerts_slots import outgrown
+from pipelines.jobs.context import Say
 from pipelines.settings import Kafka, Settings
 from pipelines.topics import client_options
 
 COLD_S = 120.0
 """A first batch plans, compiles and waits for its slots; only then must heartbeats come in time."""
+_LEAVE_S = 5.0
+"""For the main thread to end by itself what has a problem."""
 
 
 @dataclass
@@ -80,14 +84,16 @@ class Watch:
     """Follows one query from a thread of its own, which needs no answer of Spark, and ends what is stuck.
 
     `problem` is set when the job must end; `end_jvm` has then been called, so that nobody waits for a hanging JVM.
+    Where that does not help (under spark-submit it is our parent), this process ends with the problem's exit code.
     `has_grown` is set when the topic has more partitions than the query began with, and a slot for each: the query has
     to begin anew, since a batch in real-time mode reads the partitions that there were when it was planned.
     """
 
     def __init__(
-        self, settings: Settings, positions: Mapping[int, int], *, slots: int, end_jvm: Callable[[], None]
+        self, settings: Settings, positions: Mapping[int, int], *, slots: int, end_jvm: Callable[[], None], say: Say
     ) -> None:
         self._settings = settings
+        self._say = say
         self._slots = slots
         self._partitions = len(positions)
         self._end_jvm = end_jvm
@@ -142,11 +148,17 @@ class Watch:
             grown = len(self._ends) > self._partitions
             self.problem = self._outgrown() if grown else self._stuck(now)
             if self.problem:
-                self._end_jvm()
+                self._end(self.problem)
             self.has_grown = grown and not self.problem
             if self.problem or grown:
                 break
         self._broker.close()
+
+    def _end(self, problem: GridwatchError) -> None:
+        self._end_jvm()
+        if not self._stopped.wait(_LEAVE_S):
+            self._say(f"gridwatch: {problem}")
+            os._exit(problem.exit_code)
 
     def _stuck(self, now: float) -> GridwatchError | None:
         overdue = self._dog.look(self._ends, now)

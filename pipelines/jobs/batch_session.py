@@ -9,8 +9,7 @@ from pyspark.sql import SparkSession
 
 from pipelines.client_errors import as_ours
 from pipelines.jobs.ending import JVM_ENDS
-from pipelines.jobs.failures import explain_failure
-from pipelines.jobs.jvm import answers, why_gone
+from pipelines.jobs.jvm import spark_errors
 from pipelines.session import build_session
 from pipelines.settings import Settings
 
@@ -24,13 +23,8 @@ def batch_session(settings: Settings, command: str, *, jvm_options: str = "") ->
     with as_ours(settings):
         spark = build_session(settings, app_name=f"gridwatch-{command}", jvm_options=jvm_options)
         try:
-            yield spark
-        except JVM_ENDS as error:
-            if not answers(spark):
-                raise why_gone(spark, error) from None
-            if isinstance(error, OSError):
-                raise
-            raise explain_failure(str(error), f"gridwatch {command}") from None
+            with spark_errors(spark, f"gridwatch {command}"):
+                yield spark
         finally:
             with suppress(*JVM_ENDS):
                 spark.stop()

@@ -42,6 +42,7 @@ CADENCE_S = 10
 BUCKET = "gridwatch"
 _JOBS = (("pipeline", "run", pipeline_job.READY), ("alerts job", "alerts", alerts.READY))
 """Name, command, and what it says when it reads."""
+_SETTINGS_FILE = "GRIDWATCH_SETTINGS"
 _READY_LIMIT_S = 240.0
 _DRAIN_LIMIT_S = 180.0
 _PROGRESS_S = 5.0
@@ -124,17 +125,18 @@ class Demo:
 
     def assignments(self) -> list[str]:
         """The settings of the run that are not defaults, as `section.name=value`; no secrets."""
-        secrets = secret_names()
+        unsaid = {_SETTINGS_FILE, *secret_names()}
         return [
             f"{name.removeprefix(PREFIX).lower().replace('__', '.')}={value}"
             for name, value in self._environment.items()
-            if name not in secrets
+            if name not in unsaid
         ]
 
     def _start_servers(self, parts: LocalParts) -> None:
         self._say("starting a Kafka broker")
         broker = parts.add(start_broker(self._dir / "broker", say=self._say))
         self._environment = {
+            _SETTINGS_FILE: os.devnull,  # that of the user is for a grid of his own
             "GRIDWATCH_KAFKA__BOOTSTRAP_SERVERS": broker.bootstrap_servers,
             "GRIDWATCH_LAKE__ROOT": str(self._dir / "lake"),
             "GRIDWATCH_LAKE__FLEET": str(self._dir / "fleet.csv"),

@@ -178,6 +178,26 @@ def test_a_job_that_hangs_is_ended_within_15_seconds(place: Place, spark: SparkS
     assert re.search(r"the alerts job is stuck: partitions \[(0|1|0, 1)\] have not moved", said), said
 
 
+def test_under_spark_submit_a_job_that_hangs_ends_too(place: Place, spark: SparkSession, package: Path) -> None:
+    """There the JVM is our parent: nobody here can kill it, and a call into it never comes back."""
+    here = prepared(place, spark)
+    sender = Sender(here.settings)
+    with stopped(submit(here, package, "--master", "local[4]", job="alerts")) as job:
+        wait_for_text(job, READY, 150)
+        sender.send(100)
+        wait_for(job, "a heartbeat", lambda: bool(records_of(here.settings, here.settings.kafka.topics.heartbeats)), 60)
+        os.kill(jvm_of(here), signal.SIGSTOP)
+        sender.send(100)
+        wait_for(job, "the end of Python", lambda: not any(map(is_python, marked_processes(here.mark).values())), 40)
+        os.kill(jvm_of(here), signal.SIGCONT)
+        said = wait_for_end(job, 30, code=4)
+    assert "the alerts job is stuck" in said
+
+
+def is_python(command_line: str) -> bool:
+    return Path(command_line.split()[0]).name.startswith("python")
+
+
 def jvm_of(place: Place) -> int:
     (found,) = [pid for pid, line in marked_processes(place.mark).items() if Path(line.split()[0]).name == "java"]
     return found

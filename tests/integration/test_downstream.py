@@ -30,9 +30,13 @@ def send(place: Place) -> Iterator[Send]:
     place.create_topics()
     producer = KafkaProducer(bootstrap_servers=place.bootstrap_servers, acks="all")
 
-    def put(topic: str, records: Sequence[tuple[str, dict[str, Any] | None]]) -> None:
+    def put(
+        topic: str,
+        records: Sequence[tuple[str, dict[str, Any] | None]],
+        headers: Sequence[tuple[str, bytes]] = (),
+    ) -> None:
         sent = [
-            producer.send(topic, key=key.encode(), value=None if value is None else json.dumps(value).encode())
+            producer.send(topic, None if value is None else json.dumps(value).encode(), key.encode(), list(headers))
             for key, value in records
         ]
         for future in sent:
@@ -125,6 +129,18 @@ def test_the_memory_is_bounded_and_forgets_the_oldest(place: Place, send: Send) 
     assert member.repeated == 2
     assert max(map(len, member.memory.values())) == 3
     member.close()
+
+
+def test_what_a_recompute_sends_again_is_handled_though_its_id_is_known(place: Place, send: Send) -> None:
+    topic = place.settings.kafka.topics.anomalies
+    handled: list[str] = []
+    member = consumer(place, lambda event: handled.append(event["anomalyId"]))
+    send(topic, [*anomalies(0, 3, meters=1), *anomalies(1, 2, meters=1)])
+    send(topic, anomalies(1, 2, meters=1), [("anomaly-id", b"id-1"), ("recomputed", b"true")])
+    step_until(lambda: len(handled) >= 4, member)
+    member.close()
+    assert handled == [*ids(0, 3), "id-1"]
+    assert member.repeated == 1
 
 
 def test_a_partition_that_changes_hands_brings_no_repeats(place: Place, send: Send) -> None:

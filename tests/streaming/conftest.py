@@ -24,6 +24,8 @@ class Outbox:
     fail_on: str | None = None
     let_through: int = 0
     """So many sends to `fail_on` succeed before the one that fails."""
+    headers: dict[str, set[str]] = field(default_factory=dict)
+    """Names of the headers of the last send, by topic."""
 
     def send(self, frame: DataFrame, settings: Settings, topic: str) -> None:
         """Collect a frame, or fail once at the topic named in `fail_on`, after `let_through` sends to it."""
@@ -33,6 +35,7 @@ class Outbox:
                 raise ConnectionError("the broker is gone")
             self.let_through -= 1
         rows = frame.collect()
+        self.headers[topic] = {header["key"] for row in rows for header in row.asDict().get("headers") or ()}
         self.records += [(topic, row.asDict().get("key"), row["value"] and json.loads(row["value"])) for row in rows]
 
     def take(self, topic: str) -> list[tuple[str | None, Any]]:

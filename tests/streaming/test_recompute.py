@@ -233,6 +233,7 @@ def test_recompute_makes_of_a_lake_what_it_were_had_all_come_in_time(
     assert None in told.values(), "a tombstone for an incident that is gone"
     said = box.take(topics.anomalies)
     assert "sustained_undervoltage" in {value["anomalyType"] for _, value in said}
+    assert box.headers[topics.anomalies] == {"anomaly-id", "recomputed"}
 
     # The query incidents takes a replay of all that was said, and of what is sent now, without undoing anything.
     stored = lake.rows(ANOMALIES), lake.rows(INCIDENTS)

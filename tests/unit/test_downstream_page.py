@@ -96,7 +96,7 @@ def test_the_keys_and_the_header_are_those_of_the_contract() -> None:
         json.loads((ROOT / f"conf/contracts/{name}.json").read_text()) for name in ("anomaly_event", "incident")
     ]
     assert [contract["key"] for contract in contracts] == ["meterId", "incidentId"]
-    assert contracts[0]["headers"] == ["anomaly-id"]
+    assert contracts[0]["headers"] == ["anomaly-id", "recomputed"]
     assert "| key | `incidentId`" in PAGE
     assert "| header | `anomaly-id`" in PAGE
 

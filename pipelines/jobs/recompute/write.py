@@ -26,6 +26,7 @@ from pipelines.write_times import timed
 
 RUN = "run"
 """What recomputations calls the row of a run itself."""
+_RECOMPUTED = F.struct(F.lit("recomputed").alias("key"), F.lit(b"true").alias("value"))
 _SAID = ("change", "before", "after")
 _RANGE = ("since", "until")
 
@@ -64,12 +65,15 @@ def note_run(settings: Settings, plan: Plan, *, run_id: str, figures: Mapping[st
 
 def send_changes(spark: SparkSession, settings: Settings, since: datetime, until: datetime) -> dict[str, int]:
     """Send what recomputes inside [since, until) have ever changed, as it is now: anomalies, incidents, and tombstones
-    of incidents that are gone. Returns how many records of each topic; at least once, with the same ids."""
+    of incidents that are gone. Returns how many records of each topic; at least once, with the same ids. An anomaly has
+    the header `recomputed`, since its id may be known with other values."""
     noted = to_be_sent(settings, since, until)
     topics = settings.kafka.topics
     anomalies, _ = _as_now(noted, settings, ANOMALIES, "anomaly_id")
     if anomalies.num_rows:
-        send(encode_anomalies(spark.createDataFrame(anomalies)), settings, topics.anomalies)
+        records = encode_anomalies(spark.createDataFrame(anomalies))
+        marked = records.withColumn("headers", F.concat("headers", F.array(_RECOMPUTED)))
+        send(marked, settings, topics.anomalies)
     incidents, gone = _as_now(noted, settings, INCIDENTS, "incident_id")
     if incidents.num_rows:
         send(as_records(spark, incidents), settings, topics.incidents)
