@@ -82,7 +82,7 @@ def _start_both(bench: Bench) -> Both:
 @row(
     31,
     "any one of three brokers killed under load",
-    "0 lost, 0 duplicates; alerts go on, the pipeline restarts at most once each",
+    "0 lost, 0 duplicates; alerts go on, pipeline restarts once at most",
 )
 def one_of_three_killed(bench: Bench) -> Figures:
     """Each in turn, kill -9, while both jobs work; the next only when all replicas are in sync again."""
