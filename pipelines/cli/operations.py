@@ -43,7 +43,8 @@ def register(commands: Commands) -> None:
     new.add_argument(
         "--rebuild",
         action="store_true",
-        help="also empty meter_windows and baselines and compute them again from readings",
+        help="also empty meter_windows and baselines and compute them again from readings, without what recompute had"
+        " put in: its ranges are printed",
     )
     new.epilog = (
         "The pipeline must be stopped. Old checkpoints stay where they are. Nothing is stored twice: rows\n"

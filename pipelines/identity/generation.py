@@ -12,6 +12,7 @@ from pipelines.errors import DataRefused, SettingsError
 from pipelines.identity.check import WRITTEN, changed_shape, complete, gather
 from pipelines.identity.files import CheckpointFiles
 from pipelines.identity.past_rows import clean_version, count_ahead, delete_ahead, empty_table, first_unaudited
+from pipelines.identity.recomputed import what_to_recompute
 from pipelines.identity.record import REBUILD, RunRecord, Start, new_record, read_record, write_record
 from pipelines.identity.tables import add_columns, audited, audited_ends, claim
 from pipelines.settings import Settings
@@ -153,7 +154,8 @@ def _begin(
     *, why: str, rebuild: bool, say: Say,
 ) -> RunRecord:  # fmt: skip
     """Record first: if the process dies before the last step, the tables' owner refuses every start until this is
-    done again. Stored rows of a partition that audit does not know are read again, never only deleted."""
+    done again. Stored rows of a partition that audit does not know are read again, never only deleted. Where the
+    windows begin anew, by `rebuild` or because they are gone, the last lines said are what to recompute again."""
     offsets = first_unaudited(settings, there.keys() - offsets.keys()) | dict(offsets)
     _refuse_gone(offsets, there)
     files = CheckpointFiles(settings)
@@ -174,6 +176,9 @@ def _begin(
     _note_skipped(settings, record, skipped, why)
     claim(settings, record.generation)
     say(f"generation {record.number} begins at {_listed(offsets) or settings.pipeline.starting}")
+    if start.windows_after is None:
+        for line in what_to_recompute(settings):
+            say(line)
     return record
 
 
