@@ -29,9 +29,9 @@ class CheckpointLock:
     """The right to write checkpoint and tables, held from `acquire` to `release` or to the end of the process.
 
     A lock of the file `<pipeline.checkpoint>/<name>`; the file tells who holds it, and stays, unless the folder was
-    made for it and holds nothing else at the end. For a checkpoint in an object store the file lies in this machine's
-    temporary folder and keeps out this machine's processes; those of others are kept out by a lease in the store, if
-    the store's keys are given and it knows conditional writes.
+    made for it and holds nothing else at the end. For a checkpoint in an object store the file lies in the temporary
+    folder and keeps out this user's processes that have the same one; all others, of this machine too, are kept out by
+    a lease in the store, if the store's keys are given and it knows conditional writes.
     """
 
     def __init__(self, settings: Settings, command: str, *, name: str = LOCK_NAME) -> None:
@@ -56,7 +56,7 @@ class CheckpointLock:
             raise
         try:
             if self._lease is not None:
-                self._lease.acquire()
+                self._lease.acquire(_identity(file))
         except GridwatchError:
             file.close()
             raise
@@ -130,7 +130,7 @@ def lock_path(settings: Settings, name: str = LOCK_NAME) -> Path:
 
 
 def _lease(settings: Settings, command: str, name: str) -> StoreLease | None:
-    """What other machines see of the lock; None for a folder, and without keys of our own to sign with."""
+    """What all machines see of the lock; None for a folder, and without keys of our own to sign with."""
     files, store = CheckpointFiles(settings), settings.store
     if files.is_folder or not (store.access_key and store.secret_key):
         return None
@@ -169,6 +169,19 @@ def _is_at(file: IO[str], path: Path) -> bool:
         return os.path.samestat(os.fstat(file.fileno()), path.stat())
     except FileNotFoundError:
         return False
+
+
+def _identity(file: IO[str]) -> str:
+    """Tells an open file from all others that are open, on this machine and on one of the same name.
+
+    Without /proc only from those of this machine. After a restart of the machine it is another one.
+    """
+    try:
+        boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+    except OSError:
+        boot = ""
+    at = os.fstat(file.fileno())
+    return f"{boot}:{at.st_dev}:{at.st_ino}"
 
 
 def _read(file: IO[str]) -> dict[str, Any]:

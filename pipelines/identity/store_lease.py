@@ -1,4 +1,4 @@
-"""A lock that other machines see: an object in the store that its holder writes anew, by conditional writes.
+"""A lock that every machine sees: an object in the store that its holder writes anew, by conditional writes.
 
 A store frees nothing when a holder dies. So the holder writes its object again every few seconds, and who finds one
 watches it: an object that changes has a holder; one that stays as it is for the whole lease has none any more and is
@@ -67,12 +67,14 @@ class StoreLease:
         """Whether the lease is ours; False too when the store knows no conditional writes."""
         return self._renewer is not None
 
-    def acquire(self) -> None:
+    def acquire(self, lock_file: str | None = None) -> None:
         """Take the lease, waiting up to its length for one that may be a dead holder's.
 
-        A store without conditional writes gives none, and nobody is kept out. Raises DataRefused when another machine's
-        process holds it, InfrastructureUnavailable when the store does not answer within `patience_s`.
+        `lock_file`: identity of the file whose lock of the kernel the caller holds; a lease that names the same one is
+        not waited for. A store without conditional writes gives none, and nobody is kept out. Raises DataRefused when
+        another process holds it, InfrastructureUnavailable when the store does not answer within `patience_s`.
         """
+        self._about["lock_file"] = lock_file
         deadline = time.monotonic() + self._patience_s
         while True:
             try:
@@ -121,8 +123,8 @@ class StoreLease:
         return self._place.put_new(b"{}").status not in _DONE
 
     def _outlast(self, found: Answer) -> None:
-        """Return when the holder of what was found is gone. A former life on this machine is: our file lock says so."""
-        if _read(found).get("host") == self._about["host"]:
+        """Return when the holder of what was found is gone."""
+        if self._had_our_file(_read(found)):
             return
         deadline = time.monotonic() + self._lease_s
         while time.monotonic() < deadline:
@@ -132,6 +134,15 @@ class StoreLease:
                 return
             if now.tag != found.tag:
                 raise self._refusal(now)
+
+    def _had_our_file(self, holder: Holder) -> bool:
+        """Whether the holder had locked the file that is locked by us now: then it is dead.
+
+        A process of this machine with another temporary folder has another file, and may live. So may one of an older
+        version, which noted none.
+        """
+        place = ("host", "lock_file")
+        return self._about["lock_file"] is not None and all(holder.get(name) == self._about[name] for name in place)
 
     def _start(self) -> None:
         self._over.clear()
