@@ -1,8 +1,7 @@
 """Which features of Delta a table of the lake may have: those that Spark, DuckDB, deltalake and Polars all know.
 
 A feature is in a table's protocol because a program turned it on, or because one wrote with newer defaults. Nobody
-sees it before the first reader fails: so the pipeline refuses to start on such a table, and `gridwatch doctor` names
-it.
+sees it before the first reader fails: so no command begins to write such a table, and `gridwatch doctor` names it.
 """
 
 from __future__ import annotations
@@ -68,7 +67,8 @@ def foreign_features(settings: Settings, tables: Iterable[Table] = TABLES.values
             )
 
 
-def require_known_features(settings: Settings) -> None:
-    """Raises DataRefused, one line, for the first table with a feature beyond `ALLOWED`; nothing is changed."""
-    for problem in foreign_features(settings):
+def require_known_features(settings: Settings, tables: Iterable[Table] = TABLES.values()) -> None:
+    """For a command that is going to write these tables. Raises DataRefused, one line, for the first one with a feature
+    beyond `ALLOWED`, and what `open_table` raises when the store does not answer."""
+    for problem in foreign_features(settings, tables):
         raise DataRefused(problem)

@@ -83,6 +83,8 @@ def replay_records(args: argparse.Namespace) -> int:
     from pipelines import dead_letters
     from pipelines.client_errors import as_ours
     from pipelines.identity.lock import CheckpointLock
+    from pipelines.table_features import require_known_features
+    from pipelines.tables import REPLAYS
     from pipelines.topics import wait_for_kafka
 
     _require_limit(args.limit)
@@ -90,6 +92,7 @@ def replay_records(args: argparse.Namespace) -> int:
     if not args.reason and args.offset is None:
         raise SettingsError("dlq replay: say which, with --reason NAME (`gridwatch dlq list` shows them) or --offset")
     with CheckpointLock(settings, "gridwatch dlq replay", name="dlq.lock"), as_ours(settings):
+        require_known_features(settings, [REPLAYS])
         chosen = dead_letters.to_replay(settings, _selection(args), limit=args.limit, say=say)
         if args.dry_run or not chosen:
             show(f"{len(chosen)} records would be sent to {settings.kafka.topics.readings}")

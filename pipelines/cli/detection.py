@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+from collections.abc import Sequence
 from datetime import date
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
 
     from pipelines.settings import Settings
     from pipelines.settings_load import Loaded
+    from pipelines.tables import Table
 
 FIRST_COMPILER = "-XX:TieredStopAtLevel=1"
 FEW_READINGS = 1_000_000
@@ -82,9 +84,10 @@ def profiles(args: argparse.Namespace) -> int:
     """Write the profiles of a day."""
     from pipelines.jobs.batch_session import batch_session
     from pipelines.jobs.profiles import update_profiles
+    from pipelines.tables import PROFILES
 
     settings = settings_of(args).settings
-    _require_lake(settings)
+    _require_lake(settings, writes=[PROFILES])
     with batch_session(settings, "profiles") as spark:
         update_profiles(spark, settings, args.day, say_timed)
     return 0
@@ -107,16 +110,18 @@ def backtest(args: argparse.Namespace) -> int:
     return 0
 
 
-def _require_lake(settings: Settings) -> None:
+def _require_lake(settings: Settings, *, writes: Sequence[Table] = ()) -> None:
     from pipelines.client_errors import as_ours
     from pipelines.fleet import require_known_classes
     from pipelines.lake_sql import no_tables
     from pipelines.small_tables import table_is_there
+    from pipelines.table_features import require_known_features
     from pipelines.tables import METERS
 
     with as_ours(settings):
         if not table_is_there(settings, METERS):
             raise no_tables(settings.lake.root)
+        require_known_features(settings, writes)
         require_known_classes(settings)
 
 

@@ -24,6 +24,7 @@ from pipelines.identity.tables import audited, audited_ends, claim, newest_batch
 from pipelines.lake_sql import no_tables
 from pipelines.settings import Settings
 from pipelines.small_tables import count_rows, table_is_there
+from pipelines.table_features import require_known_features
 from pipelines.tables import (
     ANOMALIES,
     AUDIT,
@@ -94,8 +95,10 @@ def examine(settings: Settings) -> list[str]:
 def require_own_tables(settings: Settings) -> None:
     """For a command that writes by hand and needs no Kafka: whether this checkpoint's pipeline owns the tables.
 
-    Raises DataRefused when it does not, SettingsError when there are none.
+    Raises DataRefused when it does not, and for a table with a feature that not every reader knows; SettingsError when
+    there are none.
     """
+    require_known_features(settings)
     files = CheckpointFiles(settings)
     record, owner = read_record(files), owner_of(settings)
     if owner is None and not table_is_there(settings, AUDIT):

@@ -24,6 +24,7 @@ from pipelines.small_tables import (
     highest_value,
     read_rows,
 )
+from pipelines.table_features import require_known_features
 from pipelines.tables import AUDIT, BASELINES, METER_WINDOWS, READINGS, REJECTED
 from pipelines.topics import topic_offsets
 
@@ -144,6 +145,7 @@ def new_generation(
 
 
 def _prepare(settings: Settings, *, rebuild: bool) -> None:
+    require_known_features(settings)
     _refuse_other_topics(settings)
     create_tables(settings)
     add_columns(settings, but=DERIVED if rebuild else ())

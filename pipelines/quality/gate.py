@@ -26,6 +26,7 @@ from pipelines.quality.measure import measure
 from pipelines.quality.suites import all_suites
 from pipelines.settings import Settings
 from pipelines.small_tables import STORE_ERRORS, append_rows, as_arrow, create_table, table_is_there
+from pipelines.table_features import require_known_features
 from pipelines.tables import QUALITY_RESULTS, READINGS, TABLES
 
 
@@ -71,14 +72,15 @@ def run_gate(settings: Settings, day: date, *, docs: Path | None, say: Say) -> V
     """Judge a day, write data docs and append to the table quality_results.
 
     Nothing is written before everything is judged. Run again it appends another run. Raises DataRefused for a day
-    without readings, SettingsError without a lake or without Great Expectations,
-    DataRefused or InfrastructureUnavailable when a table cannot be read.
+    without readings and when quality_results has a feature that not every reader knows, SettingsError without a lake or
+    without Great Expectations, DataRefused or InfrastructureUnavailable when a table cannot be read.
     """
     require_library()
     began, run_at = time.monotonic(), datetime.now(UTC)
     if not table_is_there(settings, READINGS):
         raise no_tables(settings.lake.root)
     with _reading(settings):
+        require_known_features(settings, [QUALITY_RESULTS])
         found = find_day(settings, day)
         frames = measure(settings, found, say)
     suites = all_suites(settings)

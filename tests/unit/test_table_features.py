@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -10,10 +11,11 @@ from deltalake import TableFeatures
 
 from pipelines.cli.main import main
 from pipelines.errors import DataRefused
+from pipelines.identity.generation import SkippedRange, new_generation, skip_ranges
 from pipelines.settings import Settings
 from pipelines.small_tables import create_tables, open_table
 from pipelines.table_features import ALLOWED, features_of, foreign_features, require_known_features
-from pipelines.tables import INCIDENTS, READINGS, TABLES, Table, table_path
+from pipelines.tables import AUDIT, INCIDENTS, PROFILES, READINGS, REPLAYS, TABLES, Table, table_path
 from pipelines.upkeep import look_after
 from tests.unit.identity.lakes import Lake, settings_in
 
@@ -78,6 +80,55 @@ def test_a_feature_that_the_library_itself_does_not_know_is_refused_and_no_outag
         require_known_features(settings)
 
 
+COMMANDS = {
+    "maintain": (["maintain"], READINGS),
+    "recompute": (["recompute", "--from", "2026-03-01", "--to", "2026-03-02"], INCIDENTS),
+    "recompute --dry-run": (["recompute", "--from", "2026-03-01", "--to", "2026-03-02", "--dry-run"], INCIDENTS),
+    "profiles": (["profiles"], PROFILES),
+    "dlq replay": (["dlq", "replay", "--reason", "not_utf8"], REPLAYS),
+}
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_no_command_begins_to_write_a_table_with_a_foreign_feature(
+    name: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words, table = COMMANDS[name]
+    settings = Lake(settings_in(tmp_path)).make().settings
+    open_table(settings, table).alter.add_feature(TableFeatures.DeletionVectors, allow_protocol_versions_increase=True)
+    before = versions(settings)
+    place = [f"lake.root={settings.lake.root}", f"pipeline.checkpoint={settings.pipeline.checkpoint}"]
+    assert main([*words, *(part for one in place for part in ("--set", one))]) == 3
+    assert f"table {table.name} of {settings.lake.root} has deletionVectors" in capsys.readouterr().err
+    assert versions(settings) == before
+
+
+def test_a_table_of_another_command_is_no_reason_to_refuse(settings: Settings) -> None:
+    open_table(settings, INCIDENTS).alter.add_feature(
+        TableFeatures.DeletionVectors, allow_protocol_versions_increase=True
+    )
+    require_known_features(settings, [PROFILES, REPLAYS])
+
+
+@pytest.mark.parametrize(
+    "begin",
+    [
+        lambda settings: new_generation(settings, {}, rebuild=False, say=print),
+        lambda settings: new_generation(settings, {}, rebuild=True, say=print),
+        lambda settings: skip_ranges(settings, [SkippedRange(0, 0, 4)], why="x", say=print),
+    ],
+    ids=["new-generation", "new-generation --rebuild", "skip-range"],
+)
+def test_no_generation_begins_on_a_table_with_a_foreign_feature(
+    begin: Callable[[Settings], object], settings: Settings
+) -> None:
+    """Kafka, which is not there, is not asked."""
+    listed = {"readerFeatures": ["ofTomorrow"], "writerFeatures": ["ofTomorrow"]}
+    raise_protocol(settings, AUDIT, {"minReaderVersion": 3, "minWriterVersion": 7, **listed})
+    with pytest.raises(DataRefused, match=r"table audit of .* 'ofTomorrow' is not supported"):
+        begin(settings)
+
+
 def test_the_doctor_names_every_table_with_a_foreign_feature(
     settings: Settings, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -91,6 +142,10 @@ def test_the_doctor_names_every_table_with_a_foreign_feature(
     assert (found["result"], found["exit_code"]) == ("failed", 3)
     assert "table readings of" in found["detail"]
     assert "; and table incidents of" in found["detail"]
+
+
+def versions(settings: Settings) -> dict[str, int]:
+    return {name: open_table(settings, table).version() for name, table in TABLES.items()}
 
 
 def raise_protocol(settings: Settings, table: Table, protocol: dict[str, object]) -> None:

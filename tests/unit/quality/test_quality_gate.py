@@ -10,7 +10,7 @@ import duckdb
 import pyarrow as pa
 import pyarrow.compute as pc
 import pytest
-from deltalake import write_deltalake
+from deltalake import TableFeatures, write_deltalake
 
 from pipelines.errors import DataRefused, InfrastructureUnavailable
 from pipelines.quality.day import find_day
@@ -18,8 +18,8 @@ from pipelines.quality.gate import Verdict, _reading, run_gate
 from pipelines.quality.measure import measure
 from pipelines.quality.suites import all_suites
 from pipelines.settings import Settings
-from pipelines.small_tables import append_rows, arrow_schema, create_tables, read_rows
-from pipelines.tables import METER_WINDOWS, READINGS, RECOMPUTATIONS
+from pipelines.small_tables import append_rows, arrow_schema, create_tables, open_table, read_rows
+from pipelines.tables import METER_WINDOWS, QUALITY_RESULTS, READINGS, RECOMPUTATIONS
 from tests.unit.quality import archive, bad_days
 from tests.unit.quality.archive import DAY, HOUR, START, World
 
@@ -140,6 +140,14 @@ def test_a_damaged_file_in_a_store_is_not_a_store_that_does_not_answer(
 ) -> None:
     with pytest.raises(kind), _reading(archive.settings_at(Path("s3a:"), lake={"root": "s3a://b/l"})):
         raise error
+
+
+def test_results_are_not_written_to_a_table_with_a_foreign_feature(tmp_path: Path) -> None:
+    settings = archive.write(tmp_path)
+    results = open_table(settings, QUALITY_RESULTS)
+    results.alter.add_feature(TableFeatures.DeletionVectors, allow_protocol_versions_increase=True)
+    with pytest.raises(DataRefused, match=r"table quality_results of .* has deletionVectors"):
+        judged(settings)
 
 
 def test_windows_that_were_computed_again_are_not_compared_with_readings(tmp_path: Path) -> None:
