@@ -26,7 +26,6 @@ from pipelines.write_times import timed
 
 RUN = "run"
 """What recomputations calls the row of a run itself."""
-_RECOMPUTED = F.struct(F.lit("recomputed").alias("key"), F.lit(b"true").alias("value"))
 _SAID = ("change", "before", "after")
 _RANGE = ("since", "until")
 
@@ -72,7 +71,8 @@ def send_changes(spark: SparkSession, settings: Settings, since: datetime, until
     anomalies, _ = _as_now(noted, settings, ANOMALIES, "anomaly_id")
     if anomalies.num_rows:
         records = encode_anomalies(spark.createDataFrame(anomalies))
-        marked = records.withColumn("headers", F.concat("headers", F.array(_RECOMPUTED)))
+        mark = F.struct(F.lit("recomputed").alias("key"), F.lit(b"true").alias("value"))
+        marked = records.withColumn("headers", F.concat("headers", F.array(mark)))
         send(marked, settings, topics.anomalies)
     incidents, gone = _as_now(noted, settings, INCIDENTS, "incident_id")
     if incidents.num_rows:
