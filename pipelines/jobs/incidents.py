@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from datetime import datetime, timedelta
+from datetime import datetime
 from functools import cached_property
 
 import pyarrow as pa
@@ -24,7 +24,7 @@ from pipelines.sources import kafka_stream
 from pipelines.tables import ANOMALIES, INCIDENTS, OPERATOR_ACTIONS, RECOMPUTATIONS
 from pipelines.transforms.anomalies import decode_anomalies, encode_events
 from pipelines.transforms.incident_relations import Key, key_of, relate
-from pipelines.transforms.incidents import NEEDED, Anomaly, incident_key, sessions
+from pipelines.transforms.incidents import NEEDED, Anomaly, incident_key, look_back, sessions
 
 QUERY = "incidents"
 
@@ -115,7 +115,7 @@ class IncidentsBatch:
         since = known.reach_back(touched)
         rules = self._operators.rules(min(since.values(), default=clock))
         steps = settings.detection.steps_s
-        back = timedelta(seconds=(rules.warning_n - 1) * max(steps))
+        back = look_back(rules, steps)
         anomalies = stored_anomalies(settings, {key: at - back for key, at in since.items()})
         found = sessions(anomalies, clock=clock, settings=rules, step_s=steps)
         # What lies before a key's moment was read to count k of n, and belongs to earlier incidents.

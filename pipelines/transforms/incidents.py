@@ -48,6 +48,11 @@ def off_delay(family: str, settings: Incidents) -> timedelta:
     return timedelta(seconds=settings.off_delay + (settings.silence_heartbeat if family == "silence" else 0))
 
 
+def look_back(settings: Incidents, step_s: tuple[float, float]) -> timedelta:
+    """How long before an incident's opening there may be anomalies that count to it: the longest span of k of n."""
+    return _span(settings, max(step_s)) if settings.warning_n > 1 else timedelta(0)
+
+
 def sessionise(
     anomalies: Iterable[Anomaly],
     *,
@@ -114,10 +119,14 @@ def _is_kth(session: Sequence[Anomaly], settings: Incidents, step_s: tuple[float
     if settings.warning_k == 1:
         return True
     last = session[-1]
-    # Half a step more: readings come with jitter.
-    span = timedelta(seconds=(settings.warning_n - 0.5) * step_s[last["stage"] != "reading"])
+    span = _span(settings, step_s[last["stage"] != "reading"])
     alike = (a for a in session if a["anomaly_type"] == last["anomaly_type"] and _opens(a))
     return len([a for a in alike if last["event_ts"] - a["event_ts"] < span]) >= settings.warning_k
+
+
+def _span(settings: Incidents, step_s: float) -> timedelta:
+    # Half a step more: readings come with jitter.
+    return timedelta(seconds=(settings.warning_n - 0.5) * step_s)
 
 
 def _sessions(ordered: Sequence[Anomaly], longest_gap: timedelta) -> Iterator[list[Anomaly]]:
