@@ -12,7 +12,8 @@ from pipelines.jobs.operator_actions import OperatorActions
 from pipelines.jobs.recompute.changes import Change, Row, changes_between
 from pipelines.settings import Incidents, Settings
 from pipelines.transforms.incident_relations import Key, key_of, relate
-from pipelines.transforms.incidents import Anomaly, incident_key, look_back, off_delay, sessions
+from pipelines.transforms.incident_rows import Anomaly
+from pipelines.transforms.incidents import incident_key, look_back, off_delay, sessions
 
 
 def incident_changes(
