@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import re
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from datetime import datetime
 from typing import Any, Literal
 
@@ -189,13 +189,36 @@ def read_rows(
 
     Text that came with the data never goes into a predicate. A column that an older table has not yet got is null.
     """
-    names, schema, target = list(columns or table.column_names), arrow_schema(table), open_table(settings, table)
-    wanted = pa.schema([schema.field(name) for name in names])
+    wanted = _schema_of(table, columns)
+    return _as_declared(_scan(settings, table, wanted, where).read_all(), wanted)
+
+
+def scan_rows(
+    settings: Settings, table: Table, *, columns: Sequence[str] | None = None, where: str | None = None
+) -> Iterator[pa.Table]:
+    """The same in pieces of some thousand rows: what the caller drops of a piece is gone before the next is read."""
+    wanted = _schema_of(table, columns)
+    for batch in _scan(settings, table, wanted, where):
+        yield _as_declared(pa.Table.from_batches([batch]), wanted)
+
+
+def _schema_of(table: Table, columns: Sequence[str] | None) -> pa.Schema:
+    schema = arrow_schema(table)
+    return pa.schema([schema.field(name) for name in columns or table.column_names])
+
+
+def _scan(settings: Settings, table: Table, wanted: pa.Schema, where: str | None) -> pa.RecordBatchReader:
+    """The wanted columns that the table has got."""
+    target = open_table(settings, table)
     stored = {field.name for field in target.schema().fields}
-    found = pa.table(target.scan(columns=[name for name in names if name in stored], predicate=where))
-    for name in (name for name in names if name not in stored):
-        found = found.append_column(wanted.field(name), pa.nulls(found.num_rows, wanted.field(name).type))
-    return found.select(names).cast(wanted)
+    found = target.scan(columns=[name for name in wanted.names if name in stored], predicate=where)
+    return pa.RecordBatchReader.from_stream(found)
+
+
+def _as_declared(found: pa.Table, wanted: pa.Schema) -> pa.Table:
+    for field in (field for field in wanted if field.name not in found.column_names):
+        found = found.append_column(field, pa.nulls(found.num_rows, field.type))
+    return found.select(wanted.names).cast(wanted)
 
 
 def moment(at: datetime) -> str:

@@ -18,6 +18,7 @@ from deltalake import DeltaTable
 from pipelines.settings import Settings
 from pipelines.small_tables import moment, open_table, read_rows, table_is_there
 from pipelines.tables import ANOMALIES, INCIDENTS, METER_WINDOWS, READINGS, REJECTED, Table
+from pipelines.transforms.incidents import look_back
 
 _MANY = 8
 """So many small files of a closed partition are made one at once; fewer when the last is a day old."""
@@ -167,8 +168,7 @@ def _needed_since(settings: Settings, now: float) -> date | None:
     opened_at = pc.min(read_rows(settings, INCIDENTS, columns=["opened_at"], where=where)["opened_at"]).as_py()
     if opened_at is None:
         return None
-    back_s = (settings.session_rules.warning_n - 1) * max(settings.detection.steps_s)
-    day: date = (opened_at - timedelta(seconds=back_s)).date()
+    day: date = (opened_at - look_back(settings.session_rules, settings.detection.steps_s)).date()
     return day
 
 

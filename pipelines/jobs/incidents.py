@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from datetime import datetime, timedelta
+from datetime import datetime
 from functools import cached_property
 
 import pyarrow as pa
@@ -15,6 +15,7 @@ from pyspark.sql.streaming.query import StreamingQuery
 
 from pipelines.jobs.context import Run
 from pipelines.jobs.known_incidents import KnownIncidents, stored_anomalies
+from pipelines.jobs.long_incidents import LongIncidents
 from pipelines.jobs.operator_actions import OperatorActions
 from pipelines.observe.batches import count_anomalies
 from pipelines.observe.grid import show_incidents
@@ -24,7 +25,8 @@ from pipelines.sources import kafka_stream
 from pipelines.tables import ANOMALIES, INCIDENTS, OPERATOR_ACTIONS, RECOMPUTATIONS
 from pipelines.transforms.anomalies import decode_anomalies, encode_events
 from pipelines.transforms.incident_relations import Key, key_of, relate
-from pipelines.transforms.incidents import NEEDED, Anomaly, incident_key, sessions
+from pipelines.transforms.incident_rows import Anomaly
+from pipelines.transforms.incidents import NEEDED, cut, incident_key, look_back
 
 QUERY = "incidents"
 
@@ -56,6 +58,7 @@ class IncidentsBatch:
     _clock_after: tuple[int, datetime | None] = (-2, None)
     """Number of the batch written last, and the clock after it."""
     _operators: OperatorActions = field(init=False)
+    _long: LongIncidents = field(default_factory=LongIncidents, init=False)
 
     def __post_init__(self) -> None:
         self._operators = OperatorActions(self.run.settings)
@@ -115,11 +118,14 @@ class IncidentsBatch:
         since = known.reach_back(touched)
         rules = self._operators.rules(min(since.values(), default=clock))
         steps = settings.detection.steps_s
-        back = timedelta(seconds=(rules.warning_n - 1) * max(steps))
-        anomalies = stored_anomalies(settings, {key: at - back for key, at in since.items()})
-        found = sessions(anomalies, clock=clock, settings=rules, step_s=steps)
+        back = look_back(rules, steps)
+        begun = self._long.continued(touched, since)
+        anomalies = stored_anomalies(
+            settings, {key: touched[key] if key in begun else at - back for key, at in since.items()}
+        )
+        found = cut(anomalies, begun, clock=clock, settings=rules, step_s=steps)
         # What lies before a key's moment was read to count k of n, and belongs to earlier incidents.
-        fresh = [row for row in found if row["opened_at"] >= since[key_of(row)]]
+        fresh = [session.row for session in found if session.row["opened_at"] >= since[key_of(session.row)]]
         gone = known.vanished(since, fresh)
         closed = known.closed_by(clock, before, since)
         others = known.others(fresh, gone, closed)
@@ -128,6 +134,7 @@ class IncidentsBatch:
         rows = [*related, *(row for row in closed if row["incident_id"] not in decided)]
         current = {row["incident_id"]: row for row in (*others, *rows)}
         show_incidents(self.run.metrics, current.values(), settings.metrics.feeders)
+        still_open = {name for name, row in current.items() if row["status"] == "open"}
         if rows or gone:
             changed = pa.Table.from_pylist(rows, schema=arrow_schema(INCIDENTS))
             topic = settings.kafka.topics.incidents
@@ -138,6 +145,7 @@ class IncidentsBatch:
                 send(as_records(self.run.spark, changed), settings, topic)
             open_now = sum(row["status"] == "open" for row in rows)
             self.run.say(f"incidents batch {batch.number}: {len(rows)} incidents touched, {open_now} of them open")
+        self._long.remember(found, still_open)
 
 
 def as_records(spark: SparkSession, rows: pa.Table) -> DataFrame:

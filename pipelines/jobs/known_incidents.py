@@ -11,10 +11,12 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from pipelines.settings import Incidents, Settings
-from pipelines.small_tables import moment, read_rows
+from pipelines.small_tables import moment, read_rows, scan_rows
 from pipelines.tables import ANOMALIES, INCIDENTS
 from pipelines.transforms.incident_relations import Key, key_of
-from pipelines.transforms.incidents import NEEDED, Anomaly, incident_key, off_delay
+from pipelines.transforms.incident_rows import Anomaly
+from pipelines.transforms.incidents import NEEDED, incident_key, off_delay
+from pipelines.transforms.rules import FAMILIES
 
 Row = dict[str, Any]
 
@@ -81,19 +83,50 @@ class KnownIncidents:
 
 
 def stored_anomalies(settings: Settings, since: Mapping[Key, datetime]) -> list[Anomaly]:
-    """The anomalies of the table of the given keys, each key from its moment on."""
+    """The anomalies of the table of the given keys, each key from its moment on.
+
+    A meter that is silent for weeks has a moment weeks ago. Of that time no other family is read, and of the other
+    meters of its family no more than some thousand rows are in memory at a time.
+    """
     if not since:
         return []
-    earliest = min(since.values())
-    where = f"event_date >= '{earliest.date()}' AND event_ts >= {moment(earliest)}"
-    stored = read_rows(settings, ANOMALIES, columns=NEEDED, where=where)
-    ids = pa.array(sorted({scope_id for _, scope_id, _ in since}))
-    concerned = pc.or_(pc.is_in(stored["meter_id"], ids), pc.is_in(stored["feeder_id"], ids))
+    meters, feeders = _ids(since, "meter"), _ids(since, "feeder")
     return [
         row
-        for row in stored.filter(concerned).to_pylist()
+        for piece in scan_rows(settings, ANOMALIES, columns=NEEDED, where=_where(since))
+        for row in piece.filter(_is_of(piece, meters, feeders)).to_pylist()
         if (key := incident_key(row)) is not None and key in since and row["event_ts"] >= since[key]
     ]
+
+
+def _where(since: Mapping[Key, datetime]) -> str:
+    """Predicate of the keys' families, each from the earliest moment of its keys on."""
+    earliest: dict[str, datetime] = {}
+    for (_, _, family), at in since.items():
+        earliest[family] = min(earliest.get(family, at), at)
+    return " OR ".join(f"({_of_family(family)} AND {_from(at)})" for family, at in sorted(earliest.items()))
+
+
+def _of_family(family: str) -> str:
+    types = ", ".join(f"'{name}'" for name, of in FAMILIES.items() if of == family)
+    return f"anomaly_type IN ({types})"
+
+
+def _from(at: datetime) -> str:
+    return f"event_date >= '{at.date()}' AND event_ts >= {moment(at)}"
+
+
+def _ids(keys: Iterable[Key], wanted: str) -> pa.Array:
+    return pa.array({scope_id for scope, scope_id, _ in keys if scope == wanted}, pa.string())
+
+
+def _is_of(rows: pa.Table, meters: pa.Array, feeders: pa.Array) -> pa.ChunkedArray:
+    """Whether an anomaly is one of these meters', or one of these feeders' and no meter's.
+
+    Not part of the predicate: ids came with the data.
+    """
+    of_feeder = pc.and_(pc.is_null(rows["meter_id"]), pc.is_in(rows["feeder_id"], feeders))
+    return pc.or_(pc.is_in(rows["meter_id"], meters), of_feeder)
 
 
 def _is_remade(row: Row, since: Mapping[Key, datetime]) -> bool:

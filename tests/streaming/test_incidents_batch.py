@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -12,8 +13,12 @@ from pyspark.sql import DataFrame, Row
 from pipelines.jobs import incidents
 from pipelines.jobs.context import Run
 from pipelines.jobs.incidents import IncidentsBatch
+from pipelines.jobs.known_incidents import stored_anomalies
+from pipelines.settings import Settings
 from pipelines.transforms.anomalies import encode_anomalies
-from tests.factories import KAFKA_SCHEMA, NOON, anomalies_frame, at, ms
+from pipelines.transforms.incident_relations import Key
+from pipelines.transforms.incident_rows import Anomaly
+from tests.factories import KAFKA_SCHEMA, NOON, anomalies_frame, at, ms, utc
 from tests.streaming.conftest import MakeRun, Outbox
 
 Anomalies = list[dict[str, Any]]
@@ -143,6 +148,34 @@ def test_broker_that_is_gone_while_an_incident_vanishes_loses_no_tombstone(run: 
     (left,) = table(run, "incidents", "opened_at")
     assert {key for key, document in topic.items() if document is not None} == {left["incident_id"]}
     assert topic[left["incident_id"]]["lastAnomalyAt"] == ms(560)
+
+
+def test_a_silence_of_hours_is_read_from_its_newest_heartbeat_on(
+    run: Run, outbox: Outbox, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """
+    batch   0                   1          1 replayed    2 by another process
+    rows    heartbeats of 6 h   the next   the same      one more
+    read    all                 from it    all           all
+    """
+    asked: list[Any] = []
+
+    def overheard(settings: Settings, since: Mapping[Key, datetime]) -> list[Anomaly]:
+        asked.extend(since.values())
+        return stored_anomalies(settings, since)
+
+    monkeypatch.setattr(incidents, "stored_anomalies", overheard)
+    beats = [a(1800 * n, "meter_silent", "ERROR" if n else "WARNING", stage="window") for n in range(15)]
+    batch = IncidentsBatch(run)
+    batch.write(records(run, beats[:13], (21600,)), 0)
+    following = records(run, beats[13:14], (23400,))
+    batch.write(following, 1)
+    batch.write(following, 1)
+    expected = ("open", "ERROR", 0, 23400, None, 14, 2)
+    assert [brief(row) for row in table(run, "incidents", "opened_at")] == [expected]
+    IncidentsBatch(run).write(records(run, beats[14:], (25200,)), 2)
+    assert [brief(row) for row in table(run, "incidents", "opened_at")] == [("open", "ERROR", 0, 25200, None, 15, 2)]
+    assert asked == [utc(t) for t in (0, 23400, 0, 0)]
 
 
 def test_anomaly_known_by_id_is_stored_once(run: Run, outbox: Outbox) -> None:

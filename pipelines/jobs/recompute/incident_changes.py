@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Sequence
-from datetime import date, datetime, timedelta
+from datetime import date, datetime
 from typing import Any
 
 from pipelines.errors import DataRefused
@@ -12,7 +12,8 @@ from pipelines.jobs.operator_actions import OperatorActions
 from pipelines.jobs.recompute.changes import Change, Row, changes_between
 from pipelines.settings import Incidents, Settings
 from pipelines.transforms.incident_relations import Key, key_of, relate
-from pipelines.transforms.incidents import Anomaly, incident_key, off_delay, sessions
+from pipelines.transforms.incident_rows import Anomaly
+from pipelines.transforms.incidents import incident_key, look_back, off_delay, sessions
 
 
 def incident_changes(
@@ -32,7 +33,7 @@ def incident_changes(
     since = known.reach_back(touched)
     rules = OperatorActions(settings).rules(min(since.values()))
     steps = settings.detection.steps_s
-    back = timedelta(seconds=(rules.warning_n - 1) * max(steps))
+    back = look_back(rules, steps)
     reached = {key: at - back for key, at in since.items()}
     stored = stored_anomalies(settings, reached)
     begun = [row for row in known.rows if kept_since and (row["opened_at"] - back).date() < kept_since]

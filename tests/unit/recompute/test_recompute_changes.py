@@ -205,6 +205,20 @@ def test_an_incident_of_a_day_before_retention_that_is_all_there_is_made_anew(se
     assert (change.label, change.row["anomalies"]) == ("changed", 2)
 
 
+def test_an_incident_of_the_kth_warning_keeps_its_opening_when_the_first_came_with_jitter(tmp_path: Path) -> None:
+    """
+    second   0     140   200        300 new     the second of three window ends opens, at most 150 s after the first
+    """
+    rules = {"incidents": {"warning_k": 2, "warning_n": 3}, "lake": {"root": str(tmp_path / "lake")}}
+    settings = Settings.model_validate(rules)
+    create_tables(settings, [ANOMALIES, INCIDENTS, OPERATOR_ACTIONS])
+    (opened,) = store(settings, anomalies(0, 140, 200, severity="WARNING", stage="window")).values()
+    assert opened["opened_at"] == utc(140)
+    (further,) = anomalies(300, severity="WARNING", stage="window")
+    (change,) = incident_changes(settings, [Change(further["anomaly_id"], None, further)], clock=CLOCK)
+    assert (change.key, change.row["anomalies"]) == (opened["incident_id"], 3)
+
+
 def test_the_feeders_incident_that_appears_adopts_the_meters(settings: Settings) -> None:
     before = store(settings, anomalies(10))
     feeder = anomaly_row(
