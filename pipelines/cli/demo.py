@@ -104,7 +104,8 @@ def _check(args: argparse.Namespace) -> None:
         raise SettingsError(
             f"--rate {args.rate:g} is too low for {args.meters} meters every 10 s: {args.meters / 10:g} or more"
         )
-    require_writable_file("--report", args.report)
+    if args.report and not (args.dir and args.report.resolve().parent == args.dir.resolve()):  # the run makes that one
+        require_writable_file("--report", args.report)
     if args.dir and any((args.dir / part).exists() for part in ("lake", "broker", "checkpoint")):
         raise SettingsError(f"--dir {args.dir} holds an earlier run: name another folder or remove it")
 

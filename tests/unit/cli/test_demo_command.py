@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from pipelines.cli.main import main
+from pipelines.cli import demo
+from pipelines.cli.main import build_parser, main
 
 
 @pytest.mark.parametrize("part", ["lake", "broker", "checkpoint"])
@@ -19,3 +20,9 @@ def test_the_folder_of_an_earlier_run_is_refused(tmp_path: Path, part: str, caps
 def test_a_report_that_cannot_be_written_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["demo", "--report", str(tmp_path / "none" / "r.json")]) == 2
     assert "name a file in a folder that exists" in capsys.readouterr().err
+
+
+def test_a_report_in_the_folder_that_the_run_makes_is_none_of_these(tmp_path: Path) -> None:
+    words = ["demo", "--dir", str(tmp_path / "new"), "--report", str(tmp_path / "new" / "r.json")]
+    demo._check(build_parser().parse_args(words))
+    assert not (tmp_path / "new").exists()
