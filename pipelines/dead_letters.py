@@ -27,7 +27,7 @@ from kafka.errors import (
 
 from pipelines.errors import DataRefused, InfrastructureUnavailable, SettingsError
 from pipelines.settings import Settings
-from pipelines.small_tables import arrow_schema, create_tables, moment, open_table, read_rows, table_is_there
+from pipelines.small_tables import arrow_schema, create_tables, moment, open_table, read_rows, scan_rows, table_is_there
 from pipelines.tables import REJECTED, REPLAYS
 from pipelines.topics import client_options
 
@@ -155,9 +155,8 @@ def rejected_records(settings: Settings, selection: Selection) -> Iterator[Rejec
         raise SettingsError(f"lake.root = {settings.lake.root} has no table rejected: start `gridwatch run` once")
     done, seen = Done.read(settings), set[str]()
     names = [name for name in REJECTED.column_names if name != "kafka_date"]
-    found = open_table(settings, REJECTED).scan(columns=names, predicate=selection.where)
-    for batch in pa.RecordBatchReader.from_stream(found):
-        for row in batch.to_pylist():
+    for piece in scan_rows(settings, REJECTED, columns=names, where=selection.where):
+        for row in piece.to_pylist():
             digest = digest_of(row["key"], row["value"])
             place = row["kafka_topic"], row["kafka_partition"], row["kafka_offset"]
             state = done.state_of(place, digest)

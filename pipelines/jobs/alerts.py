@@ -25,7 +25,7 @@ from pipelines.jobs.alerts_offsets import Offsets, committed_offsets, first_offs
 from pipelines.jobs.alerts_slots import require_slots
 from pipelines.jobs.alerts_watch import Watch
 from pipelines.jobs.context import Say
-from pipelines.jobs.ending import JVM_ENDS, quieten, stop_quietly
+from pipelines.jobs.ending import JVM_ENDS, quieten, stop_queries, stop_quietly
 from pipelines.jobs.failures import explain_failure
 from pipelines.jobs.jvm import answers, kill_jvm, spark_errors
 from pipelines.jobs.live_table import LiveTable
@@ -150,8 +150,7 @@ class AlertsJob:
                 if is_final or failures > self.settings.alerts.max_restarts or not answers(self.spark):
                     raise
                 self.metering.metrics.up.set(0)
-                for query in self.spark.streams.active:
-                    stop_quietly(query)
+                stop_queries(self.spark)
                 pause = min(2.0 ** (failures - 1), 60.0)
                 self.say(f"{problem}; restart {failures} of {self.settings.alerts.max_restarts} in {pause:g} s")
                 time.sleep(pause)

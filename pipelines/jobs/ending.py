@@ -78,6 +78,12 @@ def stop_quietly(query: StreamingQuery) -> None:
         query.stop()
 
 
+def stop_queries(spark: SparkSession) -> None:
+    """Stop all that still run."""
+    for query in spark.streams.active:
+        stop_quietly(query)
+
+
 class SparedJvm:
     """Within this block a process that PySpark starts is deaf to SIGTERM, as PySpark makes it deaf to Ctrl-C.
 

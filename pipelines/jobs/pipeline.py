@@ -14,7 +14,7 @@ from pipelines.identity.lock import CheckpointLock
 from pipelines.identity.record import RunRecord
 from pipelines.identity.tables import add_columns
 from pipelines.jobs.context import Say
-from pipelines.jobs.ending import JVM_ENDS, Ending, SparedJvm, quieten, stop_quietly
+from pipelines.jobs.ending import JVM_ENDS, Ending, SparedJvm, quieten, stop_queries
 from pipelines.jobs.jvm import jvm_pid
 from pipelines.jobs.metering import metered_pipeline
 from pipelines.jobs.queries import StartQueries
@@ -76,8 +76,7 @@ def prepare(settings: Settings, say: Say) -> RunRecord:
 def stop_session(spark: SparkSession) -> None:
     """End queries and session; a signal to the whole process group may have reached the JVM too, which then ends."""
     with suppress(*JVM_ENDS):
-        for query in spark.streams.active:
-            stop_quietly(query)
+        stop_queries(spark)
     with suppress(*JVM_ENDS):
         spark.stop()
 

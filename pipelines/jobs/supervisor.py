@@ -18,7 +18,7 @@ from pipelines.client_errors import CLIENT_ERRORS, as_ours
 from pipelines.errors import DataRefused, GridwatchError, InfrastructureUnavailable, SettingsError
 from pipelines.identity.check import examine, settle_identity
 from pipelines.jobs.context import Say
-from pipelines.jobs.ending import JVM_ENDS, Ending, end_in_order, stop_quietly
+from pipelines.jobs.ending import JVM_ENDS, Ending, end_in_order, stop_queries
 from pipelines.jobs.failures import OutOfMemory, explain_failure
 from pipelines.jobs.jvm import answers, kill_jvm, why_gone
 from pipelines.jobs.liveness import Liveness
@@ -195,8 +195,7 @@ class Supervisor:
         time.sleep(pause_s)
 
     def _stop_all(self) -> None:
-        for query in self.spark.streams.active:
-            stop_quietly(query)
+        stop_queries(self.spark)
         self.spark.catalog.clearCache()
         self.liveness = Liveness()
 

@@ -30,7 +30,7 @@ from pipelines.local.objectstore import start_objectstore
 from pipelines.local.processes import Child, LocalParts, log_text, run_logged
 from pipelines.local.spark_kit import spark_kit
 from pipelines.settings import Settings
-from pipelines.settings_load import PREFIX, load_settings, secret_names
+from pipelines.settings_load import environment_name, is_secret, load_settings, setting_fields
 from pipelines.small_tables import count_rows, highest_value, read_rows
 from pipelines.tables import ANOMALIES, AUDIT, INCIDENTS, METER_WINDOWS, Table
 from pipelines.topics import create_topics, topic_offsets
@@ -42,7 +42,6 @@ CADENCE_S = 10
 BUCKET = "gridwatch"
 _JOBS = (("pipeline", "run", pipeline_job.READY), ("alerts job", "alerts", alerts.READY))
 """Name, command, and what it says when it reads."""
-_SETTINGS_FILE = "GRIDWATCH_SETTINGS"
 _READY_LIMIT_S = 240.0
 _DRAIN_LIMIT_S = 180.0
 _PROGRESS_S = 5.0
@@ -125,18 +124,17 @@ class Demo:
 
     def assignments(self) -> list[str]:
         """The settings of the run that are not defaults, as `section.name=value`; no secrets."""
-        unsaid = {_SETTINGS_FILE, *secret_names()}
         return [
-            f"{name.removeprefix(PREFIX).lower().replace('__', '.')}={value}"
-            for name, value in self._environment.items()
-            if name not in unsaid
+            f"{name}={self._environment[variable]}"
+            for name, field in setting_fields()
+            if (variable := environment_name(name)) in self._environment and not is_secret(field)
         ]
 
     def _start_servers(self, parts: LocalParts) -> None:
         self._say("starting a Kafka broker")
         broker = parts.add(start_broker(self._dir / "broker", say=self._say))
         self._environment = {
-            _SETTINGS_FILE: os.devnull,  # that of the user is for a grid of his own
+            "GRIDWATCH_SETTINGS": os.devnull,  # that of the user is for a grid of his own
             "GRIDWATCH_KAFKA__BOOTSTRAP_SERVERS": broker.bootstrap_servers,
             "GRIDWATCH_LAKE__ROOT": str(self._dir / "lake"),
             "GRIDWATCH_LAKE__FLEET": str(self._dir / "fleet.csv"),
