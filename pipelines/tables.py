@@ -61,6 +61,10 @@ _COORDINATES = (
     Column("kafka_ts", _TIME, "UTC", "Broker time at which the record was appended."),
 )
 
+_ITEM = Column(
+    "kafka_item", _INT, None, "Place of the reading among those of its record, counted from 0; null means 0."
+)
+
 READINGS = Table(
     "readings",
     "one accepted reading",
@@ -83,6 +87,7 @@ READINGS = Table(
         Column("is_resent", _FLAG, None, "Same meter and event time as a record with a lower offset."),
         Column("extra", _STRING, "JSON", "Fields of the document that the contract does not know, or null."),
         *_COORDINATES,
+        _ITEM,
         Column("event_date", _DATE, "UTC", "Date of event_ts."),
     ),
     ("event_date",),
@@ -99,6 +104,7 @@ REJECTED = Table(
         Column("key", T.BinaryType(), "bytes", "Key of the record, as it came."),
         Column("value", T.BinaryType(), "bytes", "Value of the record, as it came, in full."),
         *_COORDINATES,
+        _ITEM,
         Column("kafka_date", _DATE, "UTC", "Date of kafka_ts."),
     ),
     ("kafka_date",),
@@ -130,6 +136,44 @@ AUDIT = Table(
             None,
             "Null for a batch. Else these offsets were given up (batch_id -1), and this is why.",
         ),
+        Column("gaps", _LONG, "count", "Offsets of the range without a record: markers, aborted or compacted records."),
+        Column("aligned_ts", _TIME, "UTC", "Aligned time after the batch: what is late in the next one follows it."),
+        Column(
+            "judged_until",
+            _LONG,
+            None,
+            "Offset that the alerts had committed in the partition before the batch, or null.",
+        ),
+    ),
+)
+
+PANES = Table(
+    "panes",
+    "the countable readings of one meter in one slide of the windows, of one batch",
+    "archive",
+    (
+        Column("generation", _STRING, None, "Checkpoint generation whose windows are made of it."),
+        Column("batch_id", _LONG, None, "Batch of the archive query that released it; -1 for the fill at a start."),
+        Column("meter_id", _STRING, None, "Identifier of the meter."),
+        Column("phase", _STRING, None, "Phase of the reading; null when it is of the whole meter."),
+        Column("pane_start", _TIME, "UTC", "Inclusive start of the slide."),
+        Column("n", _LONG, "count", "Readings that are neither late nor re-sent."),
+        Column("in_band_n", _LONG, "count", "In-band voltages."),
+        Column("in_band_sum", _DOUBLE, "V", "Sum of the in-band voltages less 230 V."),
+        Column("in_band_squares", _DOUBLE, "V^2", "Sum of the squares of the same differences."),
+        Column("in_band_current_n", _LONG, "count", "Currents of the in-band readings."),
+        Column("in_band_current_sum", _DOUBLE, "A", "Sum of these currents."),
+        Column("plausible_n", _LONG, "count", "Plausible voltages."),
+        Column("plausible_sum", _DOUBLE, "V", "Sum of the plausible voltages less 230 V."),
+        Column("plausible_squares", _DOUBLE, "V^2", "Sum of the squares of the same differences."),
+        Column("least_v", _DOUBLE, "V", "Least plausible voltage."),
+        Column("most_v", _DOUBLE, "V", "Largest plausible voltage."),
+        Column("out_ts", _TIME, "UTC", "Earliest plausible out-of-band reading."),
+        Column("least_a", _DOUBLE, "A", "Least plausible current."),
+        Column("most_a", _DOUBLE, "A", "Largest plausible current."),
+        Column("least_c", _DOUBLE, "°C", "Least plausible temperature."),
+        Column("most_c", _DOUBLE, "°C", "Largest plausible temperature."),
+        Column("last_ts", _TIME, "UTC", "Latest event time: the event time of the row."),
     ),
 )
 
@@ -361,7 +405,7 @@ QUALITY_RESULTS = Table(
 TABLES = {
     table.name: table
     for table in (
-        READINGS, REJECTED, AUDIT, METER_WINDOWS, BASELINES, ANOMALIES, INCIDENTS, METERS, PROFILES, LABELS,
+        READINGS, REJECTED, AUDIT, PANES, METER_WINDOWS, BASELINES, ANOMALIES, INCIDENTS, METERS, PROFILES, LABELS,
         REPLAYS, OPERATOR_ACTIONS, QUALITY_RESULTS, RECOMPUTATIONS,
     )
 }  # fmt: skip

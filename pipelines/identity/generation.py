@@ -271,6 +271,7 @@ def _skipped_row(settings: Settings, record: RunRecord, lost: SkippedRange, why:
         "kafka_partition": lost.partition, "first_offset": lost.first, "last_offset": lost.last,
         "records_in": accepted + rejected, "accepted": accepted, "rejected": rejected, "rejected_by_reason": {},
         "late": 0, "resent": 0, "max_event_ts": None, "max_kafka_ts": None, "skipped_because": why,
+        "gaps": 0, "aligned_ts": None, "judged_until": None,
     }  # fmt: skip
 
 

@@ -89,6 +89,9 @@ class BatchFacts:
                 "batch_id": batch.number,
                 "kafka_partition": partition,
                 "skipped_because": None,
+                "gaps": 0,
+                "aligned_ts": None,
+                "judged_until": None,
             }
             rows.append(tuple(figures[name] for name in AUDIT.column_names))
         return rows

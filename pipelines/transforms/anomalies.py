@@ -69,6 +69,7 @@ def identify(found: DataFrame, *, stage: str, place: Column | None = None) -> Da
         "stage": F.lit(stage),
         "rule_version": F.lit(RULE_VERSION),
         "detected_at": F.lit(None).cast("timestamp"),
+        "source_item": F.lit(None).cast("long"),
         **{name: F.col(name) for name in ("meter_id", "feeder_id", "event_ts", "baseline", "original_event", "source")},
     }
     return found.select([values.get(f.column, said[f.column]).alias(f.column) for f in _EVENT.fields])

@@ -38,6 +38,7 @@ def type_readings(checked: DataFrame) -> DataFrame:
         "kafka_partition",
         "kafka_offset",
         "kafka_ts",
+        F.lit(0).alias("kafka_item"),
         event_ts.cast("date").alias("event_date"),
     )
 

@@ -234,7 +234,7 @@ class TestTables:
         from pipelines import small_tables
 
         small_tables._create(settings, older)
-        assert add_columns(settings) == ["audit.skipped_because"]
+        assert add_columns(settings) == ["audit.judged_until"]
         assert add_columns(settings) == []
 
     def test_a_column_of_another_type_and_an_unknown_one_are_refused(self, tmp_path: Path) -> None:

@@ -1,0 +1,1 @@
+"""Kafka as gridwatch reaches it: options of the clients, records in and out, topics."""

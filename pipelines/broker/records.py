@@ -1,0 +1,73 @@
+"""Records to Kafka and from it by librdkafka, where milliseconds or many records count."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+from confluent_kafka import KafkaError, KafkaException, Producer
+
+from pipelines.errors import InfrastructureUnavailable
+from pipelines.settings import Kafka
+from pipelines.write_times import timed
+
+Headers = list[tuple[str, bytes]]
+Record = tuple[bytes | None, bytes | None, Headers]
+"""Key, value and headers."""
+
+_FLUSH_S = 120.0
+
+
+def librdkafka_options(kafka: Kafka) -> dict[str, Any]:
+    """Connection options of librdkafka's clients; hold the password in clear."""
+    options: dict[str, Any] = {
+        "bootstrap.servers": kafka.bootstrap_servers,
+        "security.protocol": kafka.security_protocol,
+    }
+    if kafka.sasl_password:
+        options["sasl.mechanism"] = kafka.sasl_mechanism
+        options["sasl.username"] = kafka.sasl_username
+        options["sasl.password"] = kafka.sasl_password.get_secret_value()
+    if kafka.ssl_cafile:
+        options["ssl.ca.location"] = kafka.ssl_cafile
+    return options
+
+
+def send_records(kafka: Kafka, topic: str, records: Iterable[Record]) -> int:
+    """Send records and wait until Kafka has all of them; returns how many. At least once.
+
+    Raises InfrastructureUnavailable for the first record that Kafka did not take.
+    """
+    options = {"acks": "all", "enable.idempotence": True, "linger.ms": 20, "compression.type": "lz4"}
+    producer = Producer(librdkafka_options(kafka) | options)
+    failed: list[KafkaError] = []
+
+    def acknowledged(error: KafkaError | None, _message: object) -> None:
+        if error is not None:
+            failed.append(error)
+
+    count = 0
+    with timed("kafka", topic):
+        for key, value, headers in records:
+            _produce(producer, topic, key=key, value=value, headers=headers, on_delivery=acknowledged)
+            count += 1
+            if failed:
+                break
+        left = producer.flush(_FLUSH_S)
+    if failed or left:
+        why = failed[0].str() if failed else f"{left} records are not acknowledged within {_FLUSH_S:g} s"
+        raise InfrastructureUnavailable(f"topic {topic} at {kafka.bootstrap_servers}: {why}")
+    return count
+
+
+def _produce(producer: Any, topic: str, **record: Any) -> None:
+    """Hand over one record; where the client's queue is full, wait for room."""
+    while True:
+        try:
+            producer.produce(topic, **record)
+            producer.poll(0)
+            return
+        except BufferError:
+            producer.poll(0.5)
+        except KafkaException as error:
+            raise InfrastructureUnavailable(f"topic {topic}: {error.args[0].str()}") from None
