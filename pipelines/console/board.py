@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from pipelines.transforms.operator_actions import action_problem
-from pipelines.transforms.rules import FAMILIES
+from pipelines.anomalies.rules import FAMILIES
 
 Document = dict[str, Any]
 

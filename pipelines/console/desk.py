@@ -28,7 +28,7 @@ from pipelines.errors import InfrastructureUnavailable, SettingsError
 from pipelines.settings import Settings
 from pipelines.topics import client_options
 from pipelines.transforms.operator_actions import ACTION, action_problem
-from pipelines.transforms.rules import FAMILIES
+from pipelines.anomalies.rules import FAMILIES
 
 Asked = ParamSpec("Asked")
 Answer = TypeVar("Answer")

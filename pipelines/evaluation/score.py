@@ -22,7 +22,7 @@ from pipelines.evaluation.explained import (
     with_reach,
 )
 from pipelines.evaluation.labels import GRACE, Label
-from pipelines.transforms.rules import FAMILIES
+from pipelines.anomalies.rules import FAMILIES
 
 OUT_OF_BAND = frozenset(
     {"sag", "swell", "spike", "interruption", "feeder_sag", "feeder_swell", "feeder_outage", "feeder_interruption",

@@ -16,7 +16,7 @@ from pipelines.tables import ANOMALIES, INCIDENTS
 from pipelines.transforms.incident_relations import Key, key_of
 from pipelines.transforms.incident_rows import Anomaly
 from pipelines.transforms.incidents import NEEDED, incident_key, off_delay
-from pipelines.transforms.rules import FAMILIES
+from pipelines.anomalies.rules import FAMILIES
 
 Row = dict[str, Any]
 

@@ -11,7 +11,7 @@ from pyspark.sql import functions as F
 from pyspark.sql import types as T
 
 from pipelines.contract import message
-from pipelines.transforms.rules import RULE_VERSION
+from pipelines.anomalies.rules import RULE_VERSION
 
 _EVENT = message("anomaly_event")
 

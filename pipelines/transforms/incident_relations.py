@@ -10,7 +10,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from pipelines.settings import Incidents
-from pipelines.transforms.rules import EXPLAINED_BY_FEEDER, RANKS
+from pipelines.anomalies.rules import EXPLAINED_BY_FEEDER, RANKS
 
 Row = Mapping[str, Any]
 

@@ -15,7 +15,7 @@ from types import MappingProxyType
 from typing import Any
 
 from pipelines.transforms.incident_relations import Key
-from pipelines.transforms.rules import NEVER_OPEN, RANKS
+from pipelines.anomalies.rules import NEVER_OPEN, RANKS
 
 Anomaly = Mapping[str, Any]
 

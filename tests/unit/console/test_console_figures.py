@@ -14,7 +14,7 @@ from pipelines.settings import Detection
 from pipelines.sinks import BatchId
 from pipelines.small_tables import append_rows_once, as_arrow, create_tables, read_rows
 from pipelines.tables import AUDIT
-from pipelines.transforms.rules import RULES
+from pipelines.anomalies.rules import RULES
 from tests.unit.identity.lakes import audit as audit_row
 from tests.unit.identity.lakes import settings_in
 

@@ -23,7 +23,7 @@ from generator.scenario import build_scenario, readings_between
 from pipelines.settings import Settings
 from pipelines.small_tables import append_rows, arrow_schema, create_tables
 from pipelines.tables import TABLES
-from pipelines.transforms.rules import RULE_VERSION
+from pipelines.anomalies.rules import RULE_VERSION
 
 DAY = date(2026, 3, 1)
 START = datetime(2026, 3, 1, tzinfo=UTC)
