@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from hashlib import sha256
-from typing import Any
+from typing import Any, NamedTuple
 
 import msgspec
 
@@ -15,29 +15,37 @@ Event = dict[str, Any]
 _encode = msgspec.json.Encoder().encode
 
 
-def anomaly_event(
-    *,
-    stage: str,
-    anomaly_type: str,
-    severity: str,
-    meter_id: str | None,
-    feeder_id: str | None,
-    event_ms: int,
-    score: float | None,
-    observed: float | None,
-    deviation: float | None,
-    threshold_used: float | None,
-    baseline: dict[str, Any] | None,
-    message: str,
-    original_event: dict[str, Any] | None,
-    source: dict[str, Any] | None,
-    source_item: int | None,
-    place: str | None = None,
-) -> Event:
-    """The event of one finding; `detectedAt` is null until `anomaly_record` sends it.
+class Finding(NamedTuple):
+    """What a rule says of row `row` of the frame that was judged."""
 
-    `place` narrows the scope of a feeder (its phase; None for all).
-    """
+    row: int
+    anomaly_type: str
+    severity: str
+    score: float | None
+    observed: float | None
+    deviation: float | None
+    threshold_used: float | None
+    message: str
+
+
+class Subject(NamedTuple):
+    """What findings are about: a meter, or a feeder (`meter_id` is None), at a time. Structs are as on the wire."""
+
+    meter_id: str | None
+    feeder_id: str | None
+    event_ms: int
+    baseline: dict[str, Any] | None
+    original_event: dict[str, Any] | None
+    source: dict[str, Any] | None
+    source_item: int | None
+    place: str | None = None
+    """Narrows the scope of a feeder: its phase; None for all."""
+
+
+def anomaly_event(stage: str, finding: Finding, subject: Subject) -> Event:
+    """The event of one finding; `detectedAt` is null until `anomaly_record` sends it."""
+    _, anomaly_type, severity, score, observed, deviation, threshold_used, message = finding
+    meter_id, feeder_id, event_ms, baseline, original_event, source, source_item, place = subject
     scope = f"feeder|{feeder_id}" if meter_id is None else f"meter|{meter_id}"
     return {
         "anomalyId": anomaly_id(stage, anomaly_type, scope if place is None else f"{scope}/{place}", event_ms),
@@ -65,7 +73,7 @@ def anomaly_id(stage: str, anomaly_type: str, scope: str, event_ms: int) -> str:
     """Depends on stage, rule, scope and event time only: the same anomaly has the same id in every run.
 
     >>> anomaly_id("reading", "overvoltage", "meter|m1", 0)[:16]
-    'c8dc3bd2b0e2f8c2'
+    '244fc85f119f4c93'
     """
     return sha256(f"{stage}|{anomaly_type}|{scope}|{event_ms}".encode()).hexdigest()
 

@@ -6,15 +6,15 @@ from typing import Any
 
 import polars as pl
 
-from pipelines.anomalies.events import Event, anomaly_event
+from pipelines.anomalies.events import Event, Subject, anomaly_event
 from pipelines.readings.bounds import Bounds
 from pipelines.readings.meters import known_meters, placed_meters
-from pipelines.readings.rules import Finding, ReadingRules
+from pipelines.readings.rules import ReadingRules
 from pipelines.settings import Detection
 
 _NEEDED = (
-    "meter_id", "feeder_id", "event_ms", "voltage_v", "current_a", "temperature_c", "status",
-    "kafka_topic", "kafka_partition", "kafka_offset", "kafka_ms", "kafka_item", "baseline",
+    "meter_id", "feeder_id", "baseline", "event_ms", "voltage_v", "current_a", "temperature_c", "status",
+    "kafka_topic", "kafka_partition", "kafka_offset", "kafka_ms", "kafka_item",
 )  # fmt: skip
 
 
@@ -46,37 +46,33 @@ def reading_events(placed: pl.DataFrame, rules: ReadingRules) -> list[Event]:
     """Events of readings with the columns of `attach_meters` and, where there are baselines, of BASELINE."""
     marked = rules.mark(placed)
     findings = rules.findings(marked)
-    readings = marked.select(_NEEDED).rows(named=True) if findings else []
-    return [_event(finding, readings[finding.row]) for finding in findings]
+    subjects = [_subject(*row) for row in marked.select(_NEEDED).rows()] if findings else []
+    return [anomaly_event("reading", finding, subjects[finding.row]) for finding in findings]
 
 
-def _event(finding: Finding, reading: dict[str, Any]) -> Event:
-    return anomaly_event(
-        stage="reading",
-        anomaly_type=finding.anomaly_type,
-        severity=finding.severity,
-        meter_id=reading["meter_id"],
-        feeder_id=reading["feeder_id"],
-        event_ms=reading["event_ms"],
-        score=finding.score,
-        observed=finding.observed,
-        deviation=finding.deviation,
-        threshold_used=finding.threshold_used,
-        baseline=reading["baseline"],
-        message=finding.message,
-        original_event={
-            "meterId": reading["meter_id"],
-            "timestamp": reading["event_ms"],
-            "voltage": reading["voltage_v"],
-            "current": reading["current_a"],
-            "temperature": reading["temperature_c"],
-            "status": reading["status"],
-        },
-        source={
-            "topic": reading["kafka_topic"],
-            "partition": reading["kafka_partition"],
-            "offset": reading["kafka_offset"],
-            "timestamp": reading["kafka_ms"],
-        },
-        source_item=reading["kafka_item"],
-    )
+def _subject(
+    meter_id: str,
+    feeder_id: str | None,
+    baseline: dict[str, Any] | None,
+    event_ms: int,
+    voltage_v: float,
+    current_a: float | None,
+    temperature_c: float | None,
+    status: str | None,
+    kafka_topic: str | None,
+    kafka_partition: int | None,
+    kafka_offset: int | None,
+    kafka_ms: int | None,
+    kafka_item: int | None,
+) -> Subject:
+    """One row of the columns _NEEDED."""
+    original_event = {
+        "meterId": meter_id,
+        "timestamp": event_ms,
+        "voltage": voltage_v,
+        "current": current_a,
+        "temperature": temperature_c,
+        "status": status,
+    }
+    source = {"topic": kafka_topic, "partition": kafka_partition, "offset": kafka_offset, "timestamp": kafka_ms}
+    return Subject(meter_id, feeder_id, event_ms, baseline, original_event, source, kafka_item)

@@ -10,10 +10,10 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import chain
 from operator import itemgetter
-from typing import NamedTuple
 
 import polars as pl
 
+from pipelines.anomalies.events import Finding
 from pipelines.anomalies.limits import Limit, limits_of
 from pipelines.readings import messages
 from pipelines.readings.flags import is_plausible, lowest_plausible_v
@@ -47,19 +47,6 @@ class Rule:
         return [value.alias(str(place)) for place, value in enumerate([*numbers, pl.col("meter_id"), *self.text_of])]
 
     text_of: tuple[pl.Expr, ...]
-
-
-class Finding(NamedTuple):
-    """What a rule says of the reading in row `row` of a frame."""
-
-    row: int
-    anomaly_type: str
-    severity: str
-    score: float | None
-    observed: float | None
-    deviation: float | None
-    threshold_used: float | None
-    message: str
 
 
 _TEXTS = ("anomaly_type", "severity", "message")
