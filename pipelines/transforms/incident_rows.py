@@ -14,8 +14,8 @@ from itertools import groupby
 from types import MappingProxyType
 from typing import Any
 
-from pipelines.transforms.incident_relations import Key
 from pipelines.anomalies.rules import NEVER_OPEN, RANKS
+from pipelines.transforms.incident_relations import Key
 
 Anomaly = Mapping[str, Any]
 
