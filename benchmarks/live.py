@@ -22,7 +22,7 @@ from pipelines.local.processes import Child, LocalParts, log_text, wait_until
 from pipelines.settings import REALTIME, Settings
 from pipelines.settings_load import load_settings
 from pipelines.topics import create_topics, topic_offsets
-from pipelines.verify import VerifyReport, verify
+from pipelines.reconcile.verify import VerifyReport, verify
 
 _READY_LIMIT_S = 240.0
 JOBS = {"run": "pipeline", "alerts": "alerts"}

@@ -123,9 +123,7 @@ def check_topics(settings: Settings) -> None:
             raise SettingsError(
                 f"topic {absent[0]} does not exist at {kafka.bootstrap_servers}; `gridwatch topics create` makes it"
             )
-        resource = ConfigResource(ConfigResourceType.TOPIC, topics.readings)
-        configs = admin.describe_configs([resource], config_filter="all")
-    kind = _config_value(configs, topics.readings, "message.timestamp.type")
+    kind = topic_config(kafka, topics.readings, "message.timestamp.type")
     if kind != "LogAppendTime" and not settings.input.trust_create_time:
         raise DataRefused(
             f"topic {topics.readings} has message.timestamp.type = {kind}: a producer's clock would guard itself; set"
@@ -133,11 +131,16 @@ def check_topics(settings: Settings) -> None:
         )
 
 
-def _config_value(configs: Any, topic: str, key: str) -> str | None:
+def topic_config(kafka: Kafka, topic: str, key: str) -> str | None:
+    """A setting of a topic, as Kafka has it; None when it does not say. Needs the right DESCRIBE_CONFIGS."""
+    with _asked(kafka, f"settings of {topic}"), closing(KafkaAdminClient(**client_options(kafka))) as admin:
+        resource = ConfigResource(ConfigResourceType.TOPIC, topic)
+        configs: Any = admin.describe_configs([resource], config_filter="all")
     for by_name in configs.values():
         if topic in by_name:
-            found = by_name[topic].get(key)
-            return found.get("value") if isinstance(found, dict) else found
+            found: Any = by_name[topic].get(key)
+            value: str | None = found.get("value") if isinstance(found, dict) else found
+            return value
     return None
 
 

@@ -16,7 +16,7 @@ from pipelines.errors import SettingsError
 from pipelines.places import no_file
 
 if TYPE_CHECKING:
-    from pipelines.dead_letters import Rejected, Selection
+    from pipelines.reconcile.replay import Rejected, Selection
 
 _STATES = ("fresh", "replayed", "unsure", "parked")
 _SHOWN_BYTES = 120
@@ -53,7 +53,7 @@ def register(commands: Commands) -> None:
 
 def list_reasons(args: argparse.Namespace) -> int:
     """Print counts."""
-    from pipelines.dead_letters import count_by_reason
+    from pipelines.reconcile.replay import count_by_reason
 
     counts = count_by_reason(settings_of(args).settings, _selection(args))
     names = ["reason", *_STATES, "bytes"]
@@ -63,7 +63,7 @@ def list_reasons(args: argparse.Namespace) -> int:
 
 def show_records(args: argparse.Namespace) -> int:
     """Print records, or write the value of one."""
-    from pipelines.dead_letters import rejected_records
+    from pipelines.reconcile.replay import rejected_records
 
     _require_limit(args.limit)
     found = rejected_records(settings_of(args).settings, _selection(args))
@@ -72,7 +72,7 @@ def show_records(args: argparse.Namespace) -> int:
     if args.out:
         _write_value(args, chosen)
         return 0
-    names = ["partition", "offset", "appended", "reason", "state", "length", "key", "value"]
+    names = ["partition", "offset", "items", "appended", "reason", "state", "length", "key", "value"]
     is_json = args.format == "json"
     show(render(names, [_row(record, whole=is_json) for record in chosen], args.format))
     return 0
@@ -80,9 +80,9 @@ def show_records(args: argparse.Namespace) -> int:
 
 def replay_records(args: argparse.Namespace) -> int:
     """Send records again."""
-    from pipelines import dead_letters
     from pipelines.client_errors import as_ours
     from pipelines.identity.lock import CheckpointLock
+    from pipelines.reconcile import replay as dead_letters
     from pipelines.table_features import require_known_features
     from pipelines.tables import REPLAYS
     from pipelines.topics import wait_for_kafka
@@ -120,7 +120,7 @@ def _add_selection(parser: Any) -> None:
 
 def _selection(args: argparse.Namespace) -> Selection:
     from pipelines.contract import rejection_reasons
-    from pipelines.dead_letters import Selection
+    from pipelines.reconcile.replay import Selection
 
     if unknown := sorted(set(args.reason) - set(rejection_reasons())):
         raise SettingsError(f"--reason {unknown[0]} is no reason; they are {', '.join(rejection_reasons())}")
@@ -142,7 +142,8 @@ def _row(record: Rejected, *, whole: bool) -> list[Any]:
     shown = [_as_base64(part) if whole else escaped(part) for part in (record.key, record.value)]
     length = None if record.value is None else len(record.value)
     at = record.kafka_ts.isoformat(timespec="milliseconds")
-    return [record.kafka_partition, record.kafka_offset, at, record.reason, record.state, length, *shown]
+    items, reason = ",".join(map(str, record.items)), ", ".join(record.reasons)
+    return [record.kafka_partition, record.kafka_offset, items, at, reason, record.state, length, *shown]
 
 
 def escaped(part: bytes | None) -> str:

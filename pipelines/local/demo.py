@@ -29,12 +29,12 @@ from pipelines.local.java import require_java
 from pipelines.local.objectstore import start_objectstore
 from pipelines.local.processes import Child, LocalParts, log_text, run_logged
 from pipelines.local.spark_kit import spark_kit
+from pipelines.reconcile.verify import verify
 from pipelines.settings import Settings
 from pipelines.settings_load import environment_name, is_secret, load_settings, setting_fields
 from pipelines.small_tables import count_rows, highest_value, read_rows
 from pipelines.tables import ANOMALIES, AUDIT, INCIDENTS, METER_WINDOWS, Table
 from pipelines.topics import create_topics, topic_offsets
-from pipelines.verify import verify
 
 Say = Callable[[str], None]
 

@@ -20,10 +20,10 @@ from kafka import KafkaConsumer, TopicPartition
 from pipelines.jobs.pipeline import READY
 from pipelines.lake_sql import open_lake
 from pipelines.local.processes import Child, tail, wait_until
+from pipelines.reconcile.verify import VerifyReport, verify
 from pipelines.settings import Settings
 from pipelines.settings_load import load_settings
 from pipelines.topics import create_topics, topic_offsets
-from pipelines.verify import VerifyReport, verify
 
 ROOT = Path(__file__).parents[2]
 MARK = "INTEGRATION_TEST_MARK"

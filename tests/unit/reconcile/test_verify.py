@@ -13,10 +13,11 @@ import pytest
 from duckdb import DuckDBPyConnection
 
 from pipelines.lake_sql import open_lake
+from pipelines.reconcile.ranges import OffsetRange
+from pipelines.reconcile.report import SHOWN_RANGES, VerifyReport
+from pipelines.reconcile.verify import verify_tables
 from pipelines.settings import Settings
 from pipelines.small_tables import create_tables
-from pipelines.verify import verify_tables
-from pipelines.verify_report import SHOWN_RANGES, OffsetRange, VerifyReport
 
 TOPIC = "sensor-readings"
 
@@ -232,10 +233,10 @@ def swapped(lake: Lake) -> None:
 @pytest.mark.parametrize(
     ("spoil", "words"),
     [
-        (wrong_sum, "partition 0, batch 1: records_in, its parts and the offsets disagree"),
+        (wrong_sum, "partition 0, batch 1: records_in, its parts, the gaps and the offsets disagree"),
         (gap, "partition 0: a batch begins at offset 21 where 20 is due"),
         (overlap, "partition 0: a batch begins at offset 25 where 30 is due"),
-        (swapped, "partition 0 counts 18 accepted + 2 rejected, the tables hold 19 + 1"),
+        (swapped, "partition 0 counts 18 accepted + 2 rejected of 20 records, the tables hold 19 + 1 of 20"),
     ],
 )
 def test_an_audit_that_contradicts_itself_or_the_tables_is_named(

@@ -6,19 +6,10 @@ from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
+from pipelines.reconcile.ranges import OffsetRange
+
 SHOWN_RANGES = 5
-"""So many lost ranges and doubled offsets of a partition are named; the counts are always complete."""
-
-
-@dataclass(frozen=True)
-class OffsetRange:
-    """Offsets from `first` to `last`, both included."""
-
-    first: int
-    last: int
-
-    def __str__(self) -> str:
-        return str(self.first) if self.first == self.last else f"{self.first}..{self.last}"
+"""Maximum number of lost ranges and of offsets that a partition's report names; the counts are always complete."""
 
 
 @dataclass(frozen=True)
@@ -40,15 +31,25 @@ class PartitionReport:
     lost_ranges: tuple[OffsetRange, ...]
     """The first few ranges of lost offsets."""
     duplicates: int
-    """Rows too many: rows minus different offsets, over both tables."""
+    """Rows beyond the first of each offset and item, over both tables."""
     duplicate_offsets: tuple[int, ...]
-    """The first few offsets that stand more than once."""
+    """The first few offsets with such rows."""
     beyond: int
     """Rows with an offset that Kafka has never given out: of another topic's life, or of another topic."""
     ahead: int
     """Rows past `committed_end` that Kafka has: a batch whose audit row is still to come."""
     skipped: int = 0
     """Offsets in no table that a command has noted in `audit` as lost."""
+    gaps: int = 0
+    """Offsets in no table that hold no committed record: nothing is lost there."""
+    markers: int = 0
+    """Of the gaps: those where Kafka holds no record at all, as at the marker of a transaction."""
+    aborted: int = 0
+    """Of the gaps: records of transactions that were aborted."""
+    missing_items: int = 0
+    """Readings missing within a record: their number is below another one of the same offset."""
+    missing_item_offsets: tuple[int, ...] = ()
+    """The first few offsets of such records."""
 
     @property
     def lag(self) -> int:
@@ -57,8 +58,8 @@ class PartitionReport:
 
     @property
     def unaccounted(self) -> int:
-        """Lost offsets, and rows that no record of the topic explains."""
-        return self.lost + self.beyond
+        """Lost offsets and items, and rows that no record of the topic explains."""
+        return self.lost + self.missing_items + self.beyond
 
 
 @dataclass(frozen=True)
@@ -84,12 +85,12 @@ class VerifyReport:
 
     @property
     def lost(self) -> int:
-        """Offsets in neither table."""
+        """Offsets in neither table that held a record."""
         return sum(p.lost for p in self.partitions)
 
     @property
     def duplicates(self) -> int:
-        """Rows whose offset stands already in one of the tables."""
+        """Rows whose offset and item are already in one of the tables."""
         return sum(p.duplicates for p in self.partitions)
 
     @property
@@ -98,8 +99,28 @@ class VerifyReport:
         return sum(p.skipped for p in self.partitions)
 
     @property
+    def gaps(self) -> int:
+        """Offsets that hold no committed record."""
+        return sum(p.gaps for p in self.partitions)
+
+    @property
+    def markers(self) -> int:
+        """Of the gaps: offsets where Kafka holds no record at all."""
+        return sum(p.markers for p in self.partitions)
+
+    @property
+    def aborted(self) -> int:
+        """Of the gaps: records of aborted transactions."""
+        return sum(p.aborted for p in self.partitions)
+
+    @property
+    def missing_items(self) -> int:
+        """Readings missing within their record."""
+        return sum(p.missing_items for p in self.partitions)
+
+    @property
     def unaccounted(self) -> int:
-        """Lost offsets and rows that Kafka does not explain."""
+        """Lost offsets and items, and rows that Kafka does not explain."""
         return sum(p.unaccounted for p in self.partitions)
 
     @property
@@ -122,10 +143,17 @@ class VerifyReport:
         """One line: all is well, or what is wrong and where."""
         counts = f"{self.archived} archived + {self.rejected} rejected"
         counts += f" + {self.skipped} noted as skipped" if self.skipped else ""
+        counts += f" + {self._gaps}" if self.gaps else ""
         waiting = f"; {self.lag} more wait in Kafka (lag)" if self.lag else ""
         if self.ok:
             return f"ok: {self.topic}: {counts}, every record exactly once{waiting}"
         return f"mismatch in {self.topic}: {'; '.join(self.problems)} ({counts}{waiting})"
+
+    @property
+    def _gaps(self) -> str:
+        markers = [_count(self.markers, "marker")] if self.markers else []
+        known = ", ".join([*markers, *([f"{self.aborted} aborted"] if self.aborted else [])])
+        return f"{_count(self.gaps, 'offset')} without a record{f' ({known})' if known else ''}"
 
     def to_json(self) -> dict[str, Any]:
         """The report with its sums, ready for `json.dumps`."""
@@ -141,6 +169,10 @@ class VerifyReport:
             "duplicates",
             "unaccounted",
             "skipped",
+            "gaps",
+            "markers",
+            "aborted",
+            "missing_items",
             "lag",
         )
         partitions = [asdict(p) | {"lag": p.lag, "unaccounted": p.unaccounted} for p in self.partitions]
@@ -162,10 +194,15 @@ def _problems(part: PartitionReport) -> Iterator[str]:
         offsets = ", ".join(map(str, part.duplicate_offsets))
         rows = _count(part.duplicates, "row")
         yield f"{where}: {rows} too many in readings + rejected, at offset {offsets}{more}"
+    if part.missing_items:
+        more = ", ..." if len(part.missing_item_offsets) == SHOWN_RANGES else ""
+        offsets = ", ".join(map(str, part.missing_item_offsets))
+        items = _count(part.missing_items, "reading")
+        yield f"{where}: {items} missing within records, at offset {offsets}{more}"
     if part.beyond:
         yield (
             f"{where}: {_count(part.beyond, 'row')} that Kafka does not know (its end is {part.broker_end}):"
-            " the topic was made anew, or this is another cluster's lake"
+            " the topic was deleted and created again, or this lake belongs to another cluster"
         )
 
 

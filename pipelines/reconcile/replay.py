@@ -1,20 +1,25 @@
 """Rejected records looked at and sent to the topic again, each at most once, with all their bytes.
 
-The dead-letter queue's copies are cut, so the table `rejected` is the source. What was replayed stands in the table
+The dead-letter queue's copies are cut, so the table `rejected` is the source. What was replayed is in the table
 `replays`, written before anything is sent: when the process dies in between, a record is not sent rather than twice.
+
+A record may carry several readings. Each bad one has a row in `rejected`; the record's bytes are in the row of the
+lowest of them. The record is what is shown, counted as replayed and sent again, as a whole.
 """
 
 from __future__ import annotations
 
 import hashlib
 import uuid
-from collections.abc import Callable, Iterator, Sequence
+from collections import defaultdict
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from typing import Any
 
 import pyarrow as pa
+import pyarrow.compute as pc
 from deltalake import write_deltalake
 from kafka import KafkaProducer
 from kafka.errors import (
@@ -28,7 +33,7 @@ from kafka.errors import (
 from pipelines.errors import DataRefused, InfrastructureUnavailable, SettingsError
 from pipelines.settings import Settings
 from pipelines.small_tables import arrow_schema, create_tables, moment, open_table, read_rows, scan_rows, table_is_there
-from pipelines.tables import REJECTED, REPLAYS
+from pipelines.tables import READINGS, REJECTED, REPLAYS, Table
 from pipelines.topics import client_options
 
 FRESH, REPLAYED, UNSURE, PARKED = "fresh", "replayed", "unsure", "parked"
@@ -43,11 +48,19 @@ _SEND_LIMIT_S = 120.0
 Say = Callable[[str], None]
 Place = tuple[str, int, int]
 """Topic, partition, offset."""
+BadItem = tuple[int, str]
+"""Place of a bad reading in its record, and its reason."""
+
+ITEMS_HEADER = "gridwatch-replay-items"
+"""Of a replayed record of which other items were accepted: the numbers of the bad ones, separated by commas."""
+_WITHOUT_BYTES = "kafka_item > 0 AND value IS NULL"
+_WITH_BYTES = "(kafka_item IS NULL OR kafka_item = 0 OR value IS NOT NULL)"
+"""Rows of `rejected` whose record's bytes are in another row, and the others: one per record."""
 
 
 @dataclass(frozen=True)
 class Selection:
-    """Which rejected records; all when nothing is said."""
+    """Which rejected records; all of them without any condition."""
 
     reasons: Sequence[str] = ()
     since: datetime | None = None
@@ -57,11 +70,14 @@ class Selection:
     partition: int | None = None
     offset: int | None = None
 
-    @property
-    def where(self) -> str | None:
-        """SQL predicate over the table rejected; reasons are names of the contract."""
-        parts = []
-        if self.reasons:
+    def has(self, reasons: Collection[str]) -> bool:
+        """Whether a record with these reasons is selected."""
+        return not self.reasons or not set(self.reasons).isdisjoint(reasons)
+
+    def where(self, *more: str, with_reasons: bool = True) -> str | None:
+        """SQL predicate over the table rejected, and further ones; reasons are names of the contract."""
+        parts = list(more)
+        if self.reasons and with_reasons:
             names = ", ".join(f"'{reason}'" for reason in self.reasons)
             parts.append(f"reason IN ({names})")
         if self.since:
@@ -77,9 +93,10 @@ class Selection:
 
 @dataclass(frozen=True)
 class Rejected:
-    """One rejected record with its state."""
+    """One rejected record, or one with rejected items, with its state."""
 
     reason: str
+    """That of its lowest bad item."""
     rule_version: str
     key: bytes | None
     value: bytes | None
@@ -89,6 +106,20 @@ class Rejected:
     kafka_ts: datetime
     digest: str
     state: str
+    bad_items: tuple[BadItem, ...] = ()
+    """All its bad items, in order; one with number 0 for a record that could not be decoded or is a single reading."""
+    is_partly_accepted: bool = False
+    """Whether other items of the record are known to be in `readings`."""
+
+    @property
+    def items(self) -> tuple[int, ...]:
+        """Numbers of the bad items."""
+        return tuple(item for item, _ in self.bad_items)
+
+    @property
+    def reasons(self) -> tuple[str, ...]:
+        """Every reason once, in the order of the items."""
+        return tuple(dict.fromkeys(reason for _, reason in self.bad_items))
 
     @property
     def place(self) -> Place:
@@ -154,30 +185,64 @@ def rejected_records(settings: Settings, selection: Selection) -> Iterator[Rejec
     if not table_is_there(settings, REJECTED):
         raise SettingsError(f"lake.root = {settings.lake.root} has no table rejected: start `gridwatch run` once")
     done, seen = Done.read(settings), set[str]()
+    further = _further_items(settings, selection)
+    # A record is selected by the reason of any of its items, and its bytes are in the row of the first.
+    is_told_by_row = not any(selection.has([reason]) for items in further.values() for _, reason in items)
+    where = selection.where(*_unless_older(settings, _WITH_BYTES), with_reasons=is_told_by_row)
     names = [name for name in REJECTED.column_names if name != "kafka_date"]
-    for piece in scan_rows(settings, REJECTED, columns=names, where=selection.where):
+    for piece in scan_rows(settings, REJECTED, columns=names, where=where):
         for row in piece.to_pylist():
-            digest = digest_of(row["key"], row["value"])
+            item: BadItem = (row.pop("kafka_item") or 0, row["reason"])
             place = row["kafka_topic"], row["kafka_partition"], row["kafka_offset"]
+            items = (item, *further.get(place, ()))
+            if not selection.has([reason for _, reason in items]):
+                continue
+            digest = digest_of(row["key"], row["value"])
             state = done.state_of(place, digest)
             if state == FRESH and digest in seen:
                 state = PARKED
             seen.add(digest)
-            yield Rejected(**row, digest=digest, state=state)
+            yield Rejected(**row, digest=digest, state=state, bad_items=items)
+
+
+def _further_items(settings: Settings, selection: Selection) -> dict[Place, list[BadItem]]:
+    """The bad items whose record's bytes are in another row, by record; an entry each, held in memory."""
+    found: dict[Place, list[BadItem]] = defaultdict(list)
+    if not _knows_items(settings, REJECTED):
+        return found
+    names = ["kafka_topic", "kafka_partition", "kafka_offset", "kafka_item", "reason"]
+    where = selection.where(_WITHOUT_BYTES, with_reasons=False)
+    for piece in scan_rows(settings, REJECTED, columns=names, where=where):
+        for topic, partition, offset, item, reason in zip(*piece.to_pydict().values(), strict=True):
+            found[topic, partition, offset].append((item, reason))
+    for items in found.values():
+        items.sort()
+    return found
+
+
+def _unless_older(settings: Settings, predicate: str) -> list[str]:
+    """A predicate over items; none for a table of before, which has no column for them."""
+    return [predicate] if _knows_items(settings, REJECTED) else []
+
+
+def _knows_items(settings: Settings, table: Table) -> bool:
+    return any(field.name == "kafka_item" for field in open_table(settings, table).schema().fields)
 
 
 def count_by_reason(settings: Settings, selection: Selection) -> dict[str, dict[str, int]]:
-    """Records by reason and state, and under `bytes` the size of their values."""
+    """Rejected readings by reason and state, and under `bytes` the size of their records' values, each once."""
     counts: dict[str, dict[str, int]] = {}
     for record in rejected_records(settings, selection):
-        row = counts.setdefault(record.reason, dict.fromkeys((*STATES, "bytes"), 0))
-        row[record.state] += 1
-        row["bytes"] += len(record.value or b"")
+        for _, reason in record.bad_items:
+            if selection.has([reason]):
+                counts.setdefault(reason, dict.fromkeys((*STATES, "bytes"), 0))[record.state] += 1
+        if record.reason in counts:
+            counts[record.reason]["bytes"] += len(record.value or b"")
     return dict(sorted(counts.items()))
 
 
 def to_replay(settings: Settings, selection: Selection, *, limit: int, say: Say) -> list[Rejected]:
-    """The fresh records of a selection, at most so many. Raises DataRefused for records of another topic."""
+    """The fresh records of a selection, up to a limit. Raises DataRefused for records of another topic."""
     chosen: list[Rejected] = []
     for record in rejected_records(settings, selection):
         if len(chosen) >= limit:
@@ -192,7 +257,25 @@ def to_replay(settings: Settings, selection: Selection, *, limit: int, say: Say)
             f"records of topic {min(other)} cannot be sent to {topic}; set kafka.topics.readings to the topic they came"
             " from"
         )
-    return chosen
+    accepted = _partly_accepted(settings, chosen)
+    return [replace(record, is_partly_accepted=record.place in accepted) for record in chosen]
+
+
+def _partly_accepted(settings: Settings, records: Sequence[Rejected]) -> set[Place]:
+    """The records of which readings are stored. Files without their offsets are not read."""
+    if not records or not table_is_there(settings, READINGS) or not _knows_items(settings, READINGS):
+        return set()
+    wanted: dict[int, list[int]] = defaultdict(list)
+    for record in records:
+        wanted[record.kafka_partition].append(record.kafka_offset)
+    found: set[Place] = set()
+    for partition, offsets in wanted.items():
+        where = f"kafka_partition = {partition} AND kafka_offset BETWEEN {min(offsets)} AND {max(offsets)}"
+        names = ["kafka_topic", "kafka_offset"]
+        for piece in scan_rows(settings, READINGS, columns=names, where=where):
+            stored = piece.filter(pc.is_in(piece["kafka_offset"], pa.array(offsets, pa.int64())))
+            found |= {(row["kafka_topic"], partition, row["kafka_offset"]) for row in stored.to_pylist()}
+    return found
 
 
 def replay(settings: Settings, records: Sequence[Rejected]) -> int:
@@ -237,8 +320,7 @@ class _Sending:
     def send(self, producer: Any, replay_id: str, records: Sequence[Rejected]) -> None:
         """Hand the records over and wait for Kafka's answers, some time."""
         for record in records:
-            place = ":".join(map(str, record.place))
-            headers = [("gridwatch-replay", replay_id.encode()), ("gridwatch-replay-of", place.encode())]
+            headers = _headers(replay_id, record)
             self.futures[record.place] = None
             try:
                 self.futures[record.place] = producer.send(
@@ -263,6 +345,14 @@ class _Sending:
             return False
         self.refusal = future.exception
         return True
+
+
+def _headers(replay_id: str, record: Rejected) -> list[tuple[str, bytes]]:
+    place = ":".join(map(str, record.place))
+    headers = [("gridwatch-replay", replay_id.encode()), ("gridwatch-replay-of", place.encode())]
+    if record.is_partly_accepted or any(record.items):
+        headers.append((ITEMS_HEADER, ",".join(map(str, record.items)).encode()))
+    return headers
 
 
 def _note(settings: Settings, replay_id: str, step: str, records: Sequence[Rejected]) -> None:

@@ -17,9 +17,10 @@ from kafka.errors import (
 )
 from kafka.future import Future
 
-from pipelines import dead_letters
 from pipelines.cli.main import main
-from pipelines.dead_letters import (
+from pipelines.errors import DataRefused, InfrastructureUnavailable
+from pipelines.reconcile import replay as replaying
+from pipelines.reconcile.replay import (
     Selection,
     _note,
     count_by_reason,
@@ -27,10 +28,9 @@ from pipelines.dead_letters import (
     replay,
     to_replay,
 )
-from pipelines.errors import DataRefused, InfrastructureUnavailable
 from pipelines.settings import Settings
 from pipelines.sinks import BatchId
-from pipelines.tables import REJECTED
+from pipelines.tables import READINGS, REJECTED
 from tests.unit.identity.lakes import NOON, Lake, reading, settings_in
 
 NASTY = b'{"meterId":"\x1b[2J\nm"'
@@ -96,11 +96,70 @@ def test_counts_by_reason(settings: Settings) -> None:
     assert counts["not_utf8"]["bytes"] == 300_000
 
 
+class TestSeveralItems:
+    """Of the record at offset 10 items 1, 3 and 4 are bad, 0 and 2 good; of the one at 11 item 0 alone is bad."""
+
+    VALUE = b'[{"meterId":"a"},{},{"meterId":"b"},{},{}]'
+
+    @pytest.fixture
+    def settings(self, settings: Settings) -> Settings:
+        lake = Lake(settings)
+        bad = {"rule_version": "1", "key": b"m"}
+        rows = [
+            # The row without bytes comes first: their order in the files is not that of the items.
+            reading(10, kafka_item=4, reason="out_of_range", rule_version="1"),
+            reading(10, kafka_item=1, reason="wrong_type", value=self.VALUE, **bad),
+            reading(10, kafka_item=3, reason="wrong_type", rule_version="1"),
+            reading(11, kafka_item=0, reason="missing_meter_id", value=b"[{},{}]", **bad),
+            reading(12, kafka_item=0, reason="missing_meter_id", value=b"{}", **bad),
+            reading(13, kafka_item=None, reason="empty_value", value=None, **bad),
+        ]
+        lake.add(REJECTED, rows, BatchId("g", "archive", 1))
+        good = [reading(10, kafka_item=0), reading(10, kafka_item=2), reading(11, kafka_item=1)]
+        lake.add(READINGS, good, BatchId("g", "archive", 1))
+        return settings
+
+    def test_a_record_is_listed_once_with_all_its_bad_items(self, settings: Settings) -> None:
+        found = {r.kafka_offset: r for r in rejected_records(settings, Selection()) if r.kafka_offset >= 10}
+        assert sorted(found) == [10, 11, 12, 13]
+        assert found[10].bad_items == ((1, "wrong_type"), (3, "wrong_type"), (4, "out_of_range"))
+        assert (found[10].value, found[10].reason, found[11].items) == (self.VALUE, "wrong_type", (0,))
+
+    @pytest.mark.parametrize("reason", ["wrong_type", "out_of_range"])
+    def test_it_is_selected_by_the_reason_of_any_of_them(self, settings: Settings, reason: str) -> None:
+        (record,) = rejected_records(settings, Selection(reasons=[reason]))
+        assert (record.kafka_offset, record.items, record.value) == (10, (1, 3, 4), self.VALUE)
+
+    def test_reasons_count_readings_and_bytes_count_once(self, settings: Settings) -> None:
+        counts = count_by_reason(settings, Selection(reasons=["wrong_type", "out_of_range"]))
+        assert (counts["wrong_type"]["fresh"], counts["out_of_range"]["fresh"]) == (2, 1)
+        assert (counts["wrong_type"]["bytes"], counts["out_of_range"]["bytes"]) == (len(self.VALUE), 0)
+
+    def test_it_is_sent_once_with_the_numbers_of_its_bad_items(
+        self, settings: Settings, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        producer = Producer({})
+        monkeypatch.setattr(replaying, "KafkaProducer", producer)
+        chosen = to_replay(settings, Selection(reasons=["out_of_range", "missing_meter_id"]), limit=10, say=print)
+        assert replay(settings, chosen) == 3
+        items = {value: headers.get("gridwatch-replay-items") for value, headers in producer.sent.items()}
+        assert items == {self.VALUE: b"1,3,4", b"[{},{}]": b"0", b"{}": None}
+        assert dict(states(settings))[10] == "replayed"
+        assert to_replay(settings, Selection(reasons=["wrong_type"]), limit=10, say=print) == []
+
+    def test_the_command_shows_it_as_one_line(self, settings: Settings, capsys: pytest.CaptureFixture[str]) -> None:
+        assert main(["dlq", "show", "--offset", "10", "--format", "json", *words_for(settings)]) == 0
+        (row,) = json.loads(capsys.readouterr().out)
+        assert (row["items"], row["reason"], row["length"]) == ("1,3,4", "wrong_type, out_of_range", len(self.VALUE))
+
+
 class Producer:
     """A producer whose broker answers each value as it is told to; an error that is to be raised is raised at once."""
 
     def __init__(self, answers: dict[bytes, KafkaError | None], raised: dict[bytes, Exception] | None = None) -> None:
         self.answers, self.raised = answers, raised or {}
+        self.sent: dict[bytes, dict[str, bytes]] = {}
+        """Headers by value."""
 
     def __call__(self, **options: Any) -> Producer:
         return self
@@ -108,6 +167,7 @@ class Producer:
     def send(self, topic: str, value: bytes, key: bytes, headers: list[Any], *, partition: int) -> Any:
         if value in self.raised:
             raise self.raised[value]
+        self.sent[value] = dict(headers)
         future: Any = Future()
         answer = self.answers.get(value)
         return future.success(None) if answer is None else future.failure(answer)
@@ -118,7 +178,7 @@ class Producer:
 
 
 def replay_with(settings: Settings, monkeypatch: pytest.MonkeyPatch, producer: Any) -> None:
-    monkeypatch.setattr(dead_letters, "KafkaProducer", producer)
+    monkeypatch.setattr(replaying, "KafkaProducer", producer)
     replay(settings, to_replay(settings, Selection(reasons=["malformed_json"]), limit=10, say=print))
 
 
