@@ -1,4 +1,4 @@
-"""Catch-ups after downtimes, simulated: a topic, Spark's source, the archive's rules of aligned time, Spark's watermark.
+"""Catch-ups after downtimes, simulated: a topic, Spark's source, the archive's aligned time, Spark's watermark.
 
 The archive part calls the pipeline's own functions; the rest is a small model of what is around them. Times are whole
 numbers: here one of them is a millisecond, so that the functions take them as they are.
