@@ -144,6 +144,12 @@ def topic_config(kafka: Kafka, topic: str, key: str) -> str | None:
     return None
 
 
+def topic_names(kafka: Kafka) -> set[str]:
+    """Every topic that the brokers tell us of."""
+    with _asked(kafka, "topics"), closing(KafkaAdminClient(**client_options(kafka))) as admin:
+        return set(admin.list_topics())
+
+
 def topic_ids(kafka: Kafka, names: Iterable[str]) -> dict[str, str]:
     """Kafka's id of each topic: a topic that was deleted and made again has another one. SettingsError without one."""
     with _asked(kafka, "topics"), closing(KafkaAdminClient(**client_options(kafka))) as admin:

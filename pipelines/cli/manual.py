@@ -46,6 +46,7 @@ _EXAMPLES: dict[str, tuple[str, ...]] = {
         "gridwatch checkpoint new-generation --settings my.toml --rebuild   # the windows again, from readings",
     ),
     "skip-range": ('gridwatch skip-range 0:100-199 --settings my.toml --why "disk of the broker"',),
+    "upgrade": ("gridwatch upgrade --settings my.toml", "gridwatch upgrade --settings my.toml --yes"),
     "maintain": ("gridwatch maintain --settings my.toml",),
     "dlq list": ("gridwatch dlq list --settings my.toml",),
     "dlq show": (

@@ -129,7 +129,7 @@ def gather(settings: Settings) -> Facts:
 def problems(files: CheckpointFiles, settings: Settings, record: RunRecord, facts: Facts) -> Iterator[str]:
     """What does not fit, the cause before its consequences."""
     yield from _foreign_tables(files, settings, record, facts)
-    yield from _older_edition(files, record)
+    yield from older_edition(files, record)
     yield from changed_shape(record.shape, facts.shape)
     yield from _new_topics(settings, record, facts)
     for query, written in WRITTEN.items():
@@ -164,6 +164,30 @@ readings with `gridwatch checkpoint new-generation --rebuild`
                 else f"go on with {NEW_GENERATION}"
             )
             yield f"{name} = {value}, but this checkpoint was made with {before}: set it back, or {way}"
+
+
+def is_of_older_edition(files: CheckpointFiles, record: RunRecord) -> bool:
+    """Whether the checkpoints were made before there were panes: their windows query reads another table."""
+    return record.start.panes_version is None and not all(
+        Batches.read(files, record.folder(query)).is_new for query in WRITTEN
+    )
+
+
+def older_edition(files: CheckpointFiles, record: RunRecord) -> Iterator[str]:
+    """The refusal of such checkpoints."""
+    if is_of_older_edition(files, record):
+        yield (
+            f"{files.root} was made by an earlier version: `gridwatch upgrade` says what is to be done, and does it"
+            " with --yes"
+        )
+
+
+def refuse_older_edition(settings: Settings) -> None:
+    """Raises DataRefused for checkpoints of an earlier version, before anybody changes its tables."""
+    files = CheckpointFiles(settings)
+    if record := read_record(files):
+        for problem in older_edition(files, record):
+            raise DataRefused(problem)
 
 
 def refuse_vanished(settings: Settings) -> None:
@@ -221,15 +245,6 @@ def _other_table(settings: Settings, name: str, known: str, now: str | None) -> 
 def _has_records(settings: Settings) -> bool:
     """Also of tables that nobody owns any more because audit was lost."""
     return any(table_is_there(settings, table) and count_rows(settings, table) for table in (READINGS, REJECTED))
-
-
-def _older_edition(files: CheckpointFiles, record: RunRecord) -> Iterator[str]:
-    """Checkpoints of before there were panes: their windows query reads another table."""
-    if record.start.panes_version is None and not all(Batches.read(files, record.folder(q)).is_new for q in WRITTEN):
-        yield (
-            f"{files.root} was made by an earlier version, whose windows came from the table readings: go on from the"
-            f" tables with {NEW_GENERATION}"
-        )
 
 
 def _new_topics(settings: Settings, record: RunRecord, facts: Facts) -> Iterator[str]:

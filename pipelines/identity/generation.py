@@ -97,7 +97,7 @@ def skip_ranges(settings: Settings, ranges: Sequence[SkippedRange], *, why: str,
 
     Raises DataRefused when Kafka still has one of them, they do not follow what is stored, or other topics' are.
     """
-    _prepare(settings, rebuild=False)
+    _prepare(settings, rebuild=False, say=say)
     there, stored = topic_offsets(settings.kafka, settings.kafka.topics.readings), audited_ends(settings)
     behind = dict(stored)
     for lost in ranges:
@@ -127,7 +127,7 @@ def new_generation(
     With `rebuild` meter_windows and baselines are emptied and computed again from readings. The caller holds the lock.
     Raises DataRefused when a record would be stored twice or is gone from Kafka.
     """
-    _prepare(settings, rebuild=rebuild)
+    _prepare(settings, rebuild=rebuild, say=say)
     there, stored = topic_offsets(settings.kafka, settings.kafka.topics.readings), audited_ends(settings)
     chosen = dict(stored)
     jumped = []
@@ -145,11 +145,13 @@ def new_generation(
     return _begin(settings, chosen, there, jumped, why=why, rebuild=rebuild, say=say)
 
 
-def _prepare(settings: Settings, *, rebuild: bool) -> None:
+def _prepare(settings: Settings, *, rebuild: bool, say: Say) -> None:
+    """Tables of this version, and no batch half done: what was decided of the old generation stays decided."""
     require_known_features(settings)
     _refuse_other_topics(settings)
     create_tables(settings)
     add_columns(settings, but=DERIVED if rebuild else ())
+    # INTEGRATOR: `carry_out_open_plan(settings, say)` of readings/carry_out.py (branch write) goes here, once.
 
 
 def _begin(
@@ -266,12 +268,14 @@ def _skipped_row(settings: Settings, record: RunRecord, lost: SkippedRange, why:
     """A crashed batch may have stored some of the range: those rows count."""
     place = f"kafka_partition = {lost.partition} AND kafka_offset BETWEEN {lost.first} AND {lost.last}"
     accepted, rejected = (
-        read_rows(settings, table, columns=["kafka_offset"], where=place).num_rows for table in (READINGS, REJECTED)
+        read_rows(settings, table, columns=["kafka_offset"], where=place)["kafka_offset"].to_pylist()
+        for table in (READINGS, REJECTED)
     )
     return {
         "generation": record.generation, "batch_id": -1, "kafka_topic": settings.kafka.topics.readings,
         "kafka_partition": lost.partition, "first_offset": lost.first, "last_offset": lost.last,
-        "records_in": accepted + rejected, "accepted": accepted, "rejected": rejected, "rejected_by_reason": {},
+        "records_in": len({*accepted, *rejected}), "accepted": len(accepted), "rejected": len(rejected),
+        "rejected_by_reason": {},
         "late": 0, "resent": 0, "max_event_ts": None, "max_kafka_ts": None, "skipped_because": why,
         "gaps": 0, "aligned_ts": None, "judged_until": None,
     }  # fmt: skip

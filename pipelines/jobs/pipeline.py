@@ -9,7 +9,7 @@ from pyspark.sql import SparkSession
 
 from pipelines.client_errors import as_ours
 from pipelines.fleet import load_reference_tables
-from pipelines.identity.check import refuse_vanished, settle_identity
+from pipelines.identity.check import refuse_older_edition, refuse_vanished, settle_identity
 from pipelines.identity.lock import CheckpointLock
 from pipelines.identity.record import RunRecord
 from pipelines.identity.tables import add_columns
@@ -65,6 +65,7 @@ def prepare(settings: Settings, say: Say) -> RunRecord:
         wait_for_lake(settings, say)
         require_known_features(settings)
         refuse_vanished(settings)
+        refuse_older_edition(settings)
         create_tables(settings)
         if added := add_columns(settings):
             say(f"columns of this version added to older tables: {', '.join(added)}")
