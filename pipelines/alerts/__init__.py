@@ -1,1 +1,1 @@
-"""Stage 1 once more, in milliseconds: the consumer that judges each reading as Kafka has it."""
+"""The alerts: members of one consumer group that judge each reading within milliseconds, and publish what they find."""

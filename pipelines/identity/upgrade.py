@@ -10,7 +10,8 @@ from pipelines.identity.check import WRITTEN, is_of_older_edition, require_own_t
 from pipelines.identity.files import CheckpointFiles
 from pipelines.identity.generation import new_generation
 from pipelines.identity.record import read_record
-from pipelines.identity.tables import add_columns, missing_columns
+from pipelines.identity.starting import settle_start
+from pipelines.identity.tables import add_columns, audited, missing_columns, noted_start
 from pipelines.settings import Settings
 from pipelines.small_tables import create_tables, table_is_there
 from pipelines.tables import AUDIT, TABLES
@@ -60,6 +61,12 @@ def _steps(settings: Settings, say: Say) -> Iterator[Step]:
     absent = [name for name, table in TABLES.items() if table not in there]
     if absent:
         yield Step(f"create the tables {', '.join(absent)}", lambda: _create(settings))
+    if noted_start(settings) is None and audited(settings, "batch_id"):
+        yield Step(
+            "note with the tables where the alerts begin in each partition: where the anomalies of readings were surely"
+            " published",
+            lambda: _note_start(settings, say),
+        )
     files = CheckpointFiles(settings)
     record = read_record(files)
     if record is not None and is_of_older_edition(files, record):
@@ -76,6 +83,10 @@ def _add_columns(settings: Settings) -> None:
 
 def _create(settings: Settings) -> None:
     create_tables(settings)
+
+
+def _note_start(settings: Settings, say: Say) -> None:
+    settle_start(settings, say)
 
 
 def _begin(settings: Settings, say: Say) -> None:

@@ -16,16 +16,15 @@ from pipelines.jobs.context import Run
 from pipelines.jobs.generation_start import first_offsets
 from pipelines.jobs.recent_keys import Longs
 from pipelines.observe.batches import count_archive
-from pipelines.settings import REALTIME, Settings
+from pipelines.settings import Settings
 from pipelines.sinks import BatchId, append_once, send
-from pipelines.small_tables import append_rows_once, arrow_schema, as_arrow, read_rows
+from pipelines.small_tables import append_rows_once, arrow_schema, as_arrow
 from pipelines.sources import kafka_stream
-from pipelines.tables import AUDIT, BASELINES, READINGS, REJECTED
-from pipelines.transforms.anomalies import encode_anomalies
+from pipelines.tables import AUDIT, READINGS, REJECTED
 from pipelines.transforms.checks import name_rejections
 from pipelines.transforms.dead_letters import as_dead_letters, as_rejected_table
 from pipelines.transforms.decode import decode_readings
-from pipelines.transforms.reading_rules import attach_baseline, judge_readings, reading_anomalies
+from pipelines.transforms.reading_rules import attach_baseline, judge_readings
 from pipelines.transforms.readings import (
     accepted,
     as_readings_table,
@@ -64,10 +63,7 @@ def judge(flagged: DataFrame, baselines: DataFrame, *, settings: Settings) -> Da
 
 
 def start_archive(run: Run) -> StreamingQuery:
-    """Start the query; the first start reads from `pipeline.starting`, later ones from the checkpoint.
-
-    With `alerts.mode = realtime` it finds nothing: the alerts job judges the readings.
-    """
+    """Start the query; the first start reads from the noted start, later ones from the checkpoint."""
     settings = run.settings
     records = kafka_stream(
         run.spark,
@@ -100,7 +96,7 @@ class ArchiveBatch:
         self._ownership.require()
         past = self._past = self._past or recall(self._run, batch)
         watermark_s = self._run.settings.detection.watermark
-        kept = self._judge(flagged).persist()
+        kept = flagged.persist()
         try:
             # Behind the cache: the limit is a constant of the generated code, which is then compiled at each batch.
             marked = mark_late(kept, highest_before_ms=past.highest_ms, watermark_s=watermark_s)
@@ -112,31 +108,23 @@ class ArchiveBatch:
             kept.unpersist()
         self._run.keep_up(READINGS, REJECTED, AUDIT)
 
-    def _judge(self, flagged: DataFrame) -> DataFrame:
-        settings = self._run.settings
-        if settings.alerts.mode == REALTIME:
-            return flagged.withColumn("findings", F.lit(None).cast("string"))
-        return judge(flagged, self._as_frame(read_rows(settings, BASELINES)), settings=settings)
-
-    def _write_batch(self, judged: DataFrame, facts: BatchFacts, resent: Longs, batch: BatchId) -> None:
+    def _write_batch(self, marked: DataFrame, facts: BatchFacts, resent: Longs, batch: BatchId) -> None:
         settings, topics = self._run.settings, self._run.settings.kafka.topics
         positions = self._as_frame(pa.table({"position": resent})) if len(resent) else None
-        decided = mark_resent(accepted(judged), positions)
+        decided = mark_resent(accepted(marked), positions)
         readings = as_readings_table(decided, fields=settings.input.fields)
         append_once(readings.coalesce(1), settings, READINGS, batch)
-        rejected = self._write_rejected(judged, facts.rejected_bytes, batch) if facts.rejected else None
+        rejected = self._write_rejected(marked, facts.rejected_bytes, batch) if facts.rejected else None
         audit = as_arrow(facts.audit_rows(batch, resent), AUDIT)
         if append_rows_once(audit, settings, AUDIT, batch):  # a batch that is done again after a restart counts once
             count_archive(self._run.metrics, audit.to_pylist(), facts.kafka_ms, time.time())
         if rejected is not None:
             send(as_dead_letters(rejected), settings, topics.dead_letters)
-        if facts.has_anomalies:
-            send(encode_anomalies(reading_anomalies(decided)), settings, topics.anomalies)
         self._run.say(f"archive batch {batch.number}: {facts.count} records, {facts.rejected} rejected")
 
-    def _write_rejected(self, judged: DataFrame, size: int, batch: BatchId) -> DataFrame:
+    def _write_rejected(self, marked: DataFrame, size: int, batch: BatchId) -> DataFrame:
         """Append the rejected records and return them."""
-        rejected = as_rejected_table(judged)
+        rejected = as_rejected_table(marked)
         if size > REJECTED_IN_DRIVER_BYTES:
             append_once(rejected.coalesce(1), self._run.settings, REJECTED, batch)
             return rejected

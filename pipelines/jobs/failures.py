@@ -59,8 +59,7 @@ class OutOfMemory(InfrastructureUnavailable):
 
     def __init__(self, what: str) -> None:
         super().__init__(
-            f"{what}; raise pipeline.driver_memory (alerts.driver_memory of the alerts job), or lower"
-            " pipeline.max_offsets_per_trigger"
+            f"{what}; raise pipeline.driver_memory, or lower pipeline.max_offsets_per_trigger"
         )
 
 

@@ -7,8 +7,8 @@ from collections.abc import Mapping
 from pyspark.sql import Column, DataFrame
 from pyspark.sql import functions as F
 
+from pipelines.identity.tables import noted_start
 from pipelines.jobs.context import Run
-from pipelines.settings import REALTIME
 from pipelines.sinks import send
 from pipelines.topics import topic_offsets
 from pipelines.transforms.dead_letters import as_dead_letters
@@ -18,14 +18,18 @@ EARLIEST = -2
 
 
 def first_offsets(run: Run) -> str | dict[int, int]:
-    """Where the archive's very first batch begins: `pipeline.starting`, or behind the tables in a later generation.
+    """Where the archive's very first batch begins: at the noted start, or behind the tables in a later generation.
 
-    Partitions that the tables do not know are read from their start.
+    Partitions that neither knows are read from their start. Where Kafka has nothing before the noted start, what
+    comes first is read: retention may take it meanwhile.
     """
-    if run.start.offsets is None:
-        return run.settings.pipeline.starting
     there = topic_offsets(run.settings.kafka, run.settings.kafka.topics.readings)
-    return {partition: run.start.offsets.get(partition, EARLIEST) for partition in there}
+    if run.start.offsets is not None:
+        return {partition: run.start.offsets.get(partition, EARLIEST) for partition in there}
+    noted = noted_start(run.settings)
+    if noted is None:  # a run without Kafka's first start: benchmarks
+        return run.settings.pipeline.starting
+    return {p: noted[p] if p in noted and noted[p] > first else EARLIEST for p, (first, _) in there.items()}
 
 
 def only_new_windows(run: Run, closed: DataFrame) -> DataFrame:
@@ -47,8 +51,3 @@ def resend_dead_letters(run: Run) -> None:
     """Send the letters of the newest stored batch again: a crash may have kept them back. Consumers see repeats."""
     rejected = run.table("rejected").where(is_at_or_behind(run.start.resend))
     send(as_dead_letters(rejected), run.settings, run.settings.kafka.topics.dead_letters)
-
-
-def must_resend(run: Run) -> bool:
-    """Whether the archive itself publishes anomalies and has to repeat the last of an earlier generation."""
-    return bool(run.start.resend) and run.settings.alerts.mode != REALTIME

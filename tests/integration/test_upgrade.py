@@ -14,7 +14,7 @@ from pipelines.errors import DataRefused
 from pipelines.identity.check import examine
 from pipelines.identity.files import CheckpointFiles
 from pipelines.identity.record import read_record
-from pipelines.identity.tables import owner_of
+from pipelines.identity.tables import noted_start, owner_of
 from pipelines.jobs.pipeline import prepare
 from pipelines.local.broker import RunningBroker
 from pipelines.small_tables import count_rows, read_rows, table_is_there
@@ -66,12 +66,13 @@ def test_run_refuses_it_in_one_line_before_it_changes_anything(place: Place) -> 
 def test_without_yes_it_says_what_is_due_and_changes_nothing(place: Place, capsys: pytest.CaptureFixture[str]) -> None:
     before = sorted(str(file) for file in place.folder.rglob("*") if file.is_file())
     said = command(place, "upgrade", capsys=capsys)
-    assert [line[:3] for line in said[:3]] == ["1. ", "2. ", "3. "]
+    assert [line[:3] for line in said[:4]] == ["1. ", "2. ", "3. ", "4. "]
     for table, columns in NEW_COLUMNS.items():
         assert all(f"{table.name}.{column}" in said[0] for column in columns)
     assert "panes" in said[1]
-    assert "new generation" in said[2]
-    assert any("alerts-mode" in line for line in said[3:])
+    assert "where the alerts begin" in said[2]
+    assert "new generation" in said[3]
+    assert any("alerts-mode" in line for line in said[4:])
     assert "`gridwatch upgrade --yes`" in said[-1]
     (place.folder / "settings.toml").unlink()
     assert sorted(str(file) for file in place.folder.rglob("*") if file.is_file()) == before
@@ -91,6 +92,8 @@ def test_with_yes_it_goes_on_from_the_tables_and_loses_nothing(
     assert count_rows(settings, AUDIT) == 3
     assert read_rows(settings, READINGS)["kafka_item"].null_count == 30
     assert examine(settings) == []
+    # The alerts job had been given the work at offset 20, and its checkpoint is not there.
+    assert noted_start(settings) == {0: 20}
     report = place.verify()
     assert report.ok, report.verdict
     assert report.lag == RECORDS - 30
