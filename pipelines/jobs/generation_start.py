@@ -50,4 +50,5 @@ def is_at_or_behind(offsets: Mapping[int, int]) -> Column:
 def resend_dead_letters(run: Run) -> None:
     """Send the letters of the newest stored batch again: a crash may have kept them back. Consumers see repeats."""
     rejected = run.table("rejected").where(is_at_or_behind(run.start.resend))
+    rejected = rejected.where("value IS NOT NULL OR coalesce(kafka_item, 0) = 0")  # one letter per record
     send(as_dead_letters(rejected), run.settings, run.settings.kafka.topics.dead_letters)

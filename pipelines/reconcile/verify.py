@@ -7,13 +7,13 @@ items are numbered from 0, and none of them may be missing or stored twice.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
-from typing import Any
+from collections.abc import Callable, Mapping
 
 from duckdb import DuckDBPyConnection
 
 from pipelines.errors import SettingsError
 from pipelines.lake_sql import open_lake, view_names
+from pipelines.reconcile.audit import audit_problems
 from pipelines.reconcile.gaps import BatchGaps, Gaps, KafkaAgain, LookAgain, explain_missing
 from pipelines.reconcile.ranges import OffsetRange, beyond, common, count_offsets, united
 from pipelines.reconcile.report import SHOWN_RANGES, PartitionReport, VerifyReport
@@ -81,7 +81,7 @@ def verify_tables(
         rejected_by_reason=dict(reasons),
         late=_one(lake, "SELECT count(*) FROM readings WHERE is_late"),
         resent=_one(lake, "SELECT count(*) FROM readings WHERE is_resent"),
-        audit_problems=(*problems, *_audit_problems(lake)),
+        audit_problems=(*problems, *audit_problems(lake)),
     )
 
 
@@ -230,44 +230,6 @@ def _offsets_with_holes(lake: DuckDBPyConnection, number: int) -> tuple[int, ...
 def _first_offsets(lake: DuckDBPyConnection, query: str, number: int) -> tuple[int, ...]:
     rows = lake.execute(f"{query} ORDER BY o LIMIT {SHOWN_RANGES}", {"p": number}).fetchall()
     return tuple(row[0] for row in rows)
-
-
-def _audit_problems(lake: DuckDBPyConnection) -> Iterator[str]:
-    """What in `audit` contradicts itself or the tables. Each record has a row or more."""
-    for part, batch in _some(
-        lake,
-        "records_in > accepted + rejected"
-        " OR (skipped_because IS NULL AND records_in <> last_offset - first_offset + 1 - gaps)",
-    ):
-        yield f"audit: partition {part}, batch {batch}: records_in, its parts, the gaps and the offsets disagree"
-    holes = lake.execute(
-        f"""SELECT p, before + 1, first_offset FROM (
-            SELECT kafka_partition AS p, first_offset,
-            lag(last_offset) OVER (PARTITION BY kafka_partition ORDER BY first_offset) AS before FROM v_audit)
-        WHERE first_offset <> before + 1 ORDER BY 1, 2 LIMIT {SHOWN_RANGES}"""
-    ).fetchall()
-    for part, expected, got in holes:
-        yield f"audit: partition {part}: a batch begins at offset {got} where {expected} is due"
-    sums = lake.execute(
-        """WITH a AS (
-            SELECT kafka_partition AS p, sum(records_in)::BIGINT AS records, sum(accepted)::BIGINT AS accepted,
-            sum(rejected)::BIGINT AS rejected, max(last_offset) AS last FROM v_audit GROUP BY 1)
-        SELECT a.p, any_value(a.records), any_value(a.accepted), any_value(a.rejected), count(DISTINCT r.o) AS stored,
-        count(*) FILTER (r.accepted) AS in_readings, count(*) FILTER (NOT r.accepted) AS in_rejected
-        FROM a LEFT JOIN v_rows r ON r.p = a.p AND r.o <= a.last GROUP BY a.p
-        HAVING any_value(a.accepted) <> in_readings OR any_value(a.rejected) <> in_rejected
-            OR any_value(a.records) <> stored ORDER BY 1"""
-    ).fetchall()
-    for part, records, accepted, rejected, stored, in_readings, in_rejected in sums:
-        yield (
-            f"audit: partition {part} counts {accepted} accepted + {rejected} rejected of {records} records,"
-            f" the tables hold {in_readings} + {in_rejected} of {stored}"
-        )
-
-
-def _some(lake: DuckDBPyConnection, condition: str) -> list[tuple[Any, ...]]:
-    query = f"SELECT kafka_partition, batch_id FROM v_audit WHERE {condition} ORDER BY 1, 2 LIMIT {SHOWN_RANGES}"
-    return lake.execute(query).fetchall()
 
 
 def _one(lake: DuckDBPyConnection, query: str, values: Mapping[str, int] | None = None) -> int:

@@ -20,14 +20,8 @@ from kafka.future import Future
 from pipelines.cli.main import main
 from pipelines.errors import DataRefused, InfrastructureUnavailable
 from pipelines.reconcile import replay as replaying
-from pipelines.reconcile.replay import (
-    Selection,
-    _note,
-    count_by_reason,
-    rejected_records,
-    replay,
-    to_replay,
-)
+from pipelines.reconcile.rejected import Selection, count_by_reason, rejected_records
+from pipelines.reconcile.replay import _note, replay, to_replay
 from pipelines.settings import Settings
 from pipelines.sinks import BatchId
 from pipelines.tables import READINGS, REJECTED
