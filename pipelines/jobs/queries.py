@@ -12,7 +12,6 @@ from pyspark.sql.streaming.query import StreamingQuery
 from pipelines.identity.files import CheckpointFiles
 from pipelines.identity.record import RunRecord
 from pipelines.jobs.alerts_mode import publish_since, settle_mode
-from pipelines.jobs.archive import start_archive
 from pipelines.jobs.context import Run, Say
 from pipelines.jobs.ending import Ending
 from pipelines.jobs.failures import explain_failure
@@ -20,6 +19,7 @@ from pipelines.jobs.generation_start import must_resend, resend_dead_letters
 from pipelines.jobs.incidents import start_incidents
 from pipelines.jobs.windows import start_windows
 from pipelines.observe.metrics import PipelineMetrics
+from pipelines.readings.query import start_archive
 from pipelines.settings import Settings
 
 
