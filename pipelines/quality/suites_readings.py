@@ -7,7 +7,7 @@ from pipelines.quality.checks import Check, Suite, columns_suite, known, none_of
 from pipelines.settings import Settings
 
 NEVER_NULL = (
-    "event_ts", "voltage_v", "current_a", "temperature_c", "is_plausible", "is_in_band", "is_late", "is_resent",
+    "event_ts", "voltage_v", "is_plausible", "is_in_band", "is_late", "is_resent",
     "kafka_topic", "kafka_partition", "kafka_offset", "kafka_ts",
 )  # fmt: skip
 """Columns of readings that the archive always fills; meter_id is the key of the frame."""

@@ -1,6 +1,6 @@
 """The checker: topics and tables read side by side, and every record's fate told by a model in plain Python.
 
-Nothing of the pipeline judges here: what is valid says `tests.transforms.decoding.is_valid` (Python's json and the
+Nothing of the pipeline judges here: what is valid says `tests.fuzz.validator.is_valid` (Python's json and the
 contract), windows are those of `tests.window_model`. Batch boundaries alone are taken from `audit`, since lateness is
 defined by them.
 """
@@ -20,7 +20,7 @@ from generator.malformed import expected_reason
 from pipelines.settings import Settings
 from pipelines.topics import client_options, topic_offsets
 from tests.faults.traffic import MALFORMED, SPIKE, Sent
-from tests.transforms.decoding import is_valid
+from tests.fuzz.validator import is_valid
 from tests.window_model import Reading, model_windows
 
 SHOWN = 3

@@ -16,8 +16,8 @@ from tests.faults.matrix import Figures, row
 from tests.faults.scene import Scene
 from tests.faults.tables import fates
 from tests.faults.traffic import LATE_BY_MS, MALFORMED, NORMAL, ODD, SPIKE, SPIKE_V, Sent
-from tests.transforms.documents import make_documents
-from tests.transforms.test_decode_checks import ACCEPTED, REJECTED
+from tests.fuzz.documents import make_documents
+from tests.fuzz.examples import ACCEPTED, REJECTED
 
 DAY_MS = 86_400_000
 _ALMOST_A_MIB = 1_048_000

@@ -1,4 +1,4 @@
-"""`python -m tests.fuzz`: a million inputs through the decoder, each judged by a reader of its own."""
+"""`python -m tests.fuzz`: a million inputs through the decoder, each judged by a validator of its own."""
 
 from __future__ import annotations
 
@@ -12,8 +12,6 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from pipelines.session import build_session
-from pipelines.settings import Settings
 from tests.fuzz.judge import ACCEPTED, Verdict, judge
 from tests.fuzz.mutate import Fuzzer
 
@@ -22,18 +20,14 @@ _SHOWN = 20
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Exit code: 0 when pipeline and reader agree on every input."""
+    """Exit code: 0 when decoder and validator agree on every input."""
     parser = argparse.ArgumentParser(prog="python -m tests.fuzz", description=__doc__)
     parser.add_argument("--count", type=int, default=1_000_000, help="inputs (1,000,000)")
     parser.add_argument("--seed", type=int, help="drawn and printed when not given")
     parser.add_argument("--report", help="JSON file for the result")
     args = parser.parse_args(argv)
     seed = random.SystemRandom().randrange(10**6) if args.seed is None else args.seed
-    spark = build_session(Settings.model_validate({"pipeline": {"driver_memory": "2g"}}), app_name="gridwatch-fuzz")
-    try:
-        report = fuzz(spark, seed, args.count)
-    finally:
-        spark.stop()
+    report = fuzz(seed, args.count)
     if args.report:
         Path(args.report).write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
     _say(f"{report['inputs']} inputs, {report['accepted']} accepted, {report['crashes']} crashes,"
@@ -41,13 +35,13 @@ def main(argv: Sequence[str] | None = None) -> int:
     return 1 if report["crashes"] or report["disagreements"] else 0
 
 
-def fuzz(spark: Any, seed: int, count: int) -> dict[str, Any]:
+def fuzz(seed: int, count: int) -> dict[str, Any]:
     """Run so many inputs; the report names the first that are wrong."""
     fuzzer, seen = Fuzzer(seed), set[object]()
     total, done, began = Verdict(), 0, time.monotonic()
     while done < count:
         values = fuzzer.batch(min(BATCH, count - done))
-        verdict = judge(spark, values, seen)
+        verdict = judge(values, seen)
         for value in verdict.novel:
             fuzzer.keep(value)
         done += len(values)
@@ -55,7 +49,7 @@ def fuzz(spark: Any, seed: int, count: int) -> dict[str, Any]:
         total.crashes += verdict.crashes
         total.disagreements += verdict.disagreements
         for value, got, wanted in verdict.disagreements[:3]:
-            _say(f"disagreement: {value!r}: pipeline {got}, reader {wanted}")
+            _say(f"disagreement: {value!r}: decoder {got}, validator {wanted}")
         for value, error in verdict.crashes[:3]:
             _say(f"crash: {value!r}: {error}")
         rate = done / (time.monotonic() - began)

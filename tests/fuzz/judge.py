@@ -1,4 +1,4 @@
-"""Runs inputs through the decode plan of the pipeline and compares each outcome with a reader in plain Python."""
+"""Runs inputs through the pipeline's decoder and compares each outcome with a validator in plain Python."""
 
 from __future__ import annotations
 
@@ -6,30 +6,27 @@ import json
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from datetime import UTC
 from typing import Any
 
-import pyarrow as pa
-from py4j.protocol import Py4JError
-from pyspark.errors import PySparkException
-from pyspark.sql import SparkSession
-from pyspark.sql import functions as F
-
+from pipelines.readings.decode import Decoded, Decoder
 from pipelines.settings import Settings
-from tests.factories import NOON
+from tests.factories import NOON_MS
 from tests.fuzz.mutate import Value
-from tests.transforms.decoding import FIELDS, REASONS, decide_records, is_valid
+from tests.fuzz.validator import FIELDS, REASONS, read
 
 ACCEPTED = "accepted"
-_COLUMNS = ("meter_id", "event_ms", "voltage_v", "current_a", "temperature_c", "status")
+COLUMNS = ("meter_id", "event_ms", "voltage_v", "current_a", "temperature_c", "status", "extra")
+"""Columns of a decoded reading."""
 _NAMES = tuple(field["name"] for field in FIELDS)
-_NOON = NOON.replace(tzinfo=UTC)
-_KNOWN = set(_NAMES)
+_MARKS = (b"{", b"[", b"\\", b'":', b"\x00", b"e", b"-", b"\n", b"/")
+
+Outcome = str | dict[str, Any]
+"""The reason of a rejection, or the values of a reading by column."""
 
 
 @dataclass
 class Verdict:
-    """What a batch showed: outcomes, and inputs on which pipeline and reader disagree or the pipeline crashed."""
+    """What a batch showed: outcomes, and inputs on which decoder and validator disagree or the decoder crashed."""
 
     outcomes: Counter[str] = field(default_factory=Counter)
     disagreements: list[tuple[Value, str, str]] = field(default_factory=list)
@@ -42,77 +39,76 @@ class Verdict:
         return not (self.disagreements or self.crashes)
 
 
-def judge(spark: SparkSession, values: Sequence[Value], seen: set[object] | None = None) -> Verdict:
-    """Every input has exactly one outcome; accepted exactly when the reader accepts, and with the reader's values.
+def judge(values: Sequence[Value], seen: set[object] | None = None, settings: Settings | None = None) -> Verdict:
+    """Every input has exactly one outcome; accepted exactly when the validator accepts, and with its values.
 
     `seen`: signatures of outcomes known so far; inputs with a new one are `novel`, and it is added.
     """
     verdict = Verdict()
-    try:
-        rows = _decide(spark, values)
-    except (PySparkException, Py4JError) as error:
-        if len(values) == 1:
-            verdict.crashes.append((values[0], str(error).splitlines()[0]))
-            return verdict
-        half = len(values) // 2
-        for part in (values[:half], values[half:]):
-            found = judge(spark, part, seen)
-            verdict.crashes += found.crashes
-            verdict.disagreements += found.disagreements
-        return verdict
-    if [row["kafka_offset"] for row in rows] != list(range(len(values))):
-        verdict.disagreements.append((None, f"{len(rows)} outcomes", f"{len(values)} inputs"))
-        return verdict
-    for value, row in zip(values, rows, strict=True):
-        _compare(value, row, verdict)
-        signature = _signature(value, row)
+    for value, outcome in zip(values, _decide(Decoder((settings or Settings()).input), values, verdict), strict=True):
+        if outcome is None:
+            continue
+        _compare(value, outcome, verdict)
+        signature = _signature(value, outcome)
         if seen is not None and signature not in seen:
             seen.add(signature)
             verdict.novel.append(value)
     return verdict
 
 
-def _decide(spark: SparkSession, values: Sequence[Value]) -> list[dict[str, Any]]:
-    count = len(values)
-    records = pa.table(
-        {
-            "key": pa.array([b"k"] * count, pa.binary()),
-            "value": pa.array(values, pa.binary()),
-            "topic": pa.array(["sensor-readings"] * count),
-            "partition": pa.array([0] * count, pa.int32()),
-            "offset": pa.array(range(count), pa.int64()),
-            "timestamp": pa.array([_NOON] * count, pa.timestamp("us", "UTC")),
-        }
-    )
-    decided = decide_records(spark.createDataFrame(records), Settings())
-    columns = ["kafka_offset", "reason", *_COLUMNS, "extra"]
-    table = decided.withColumn("event_ms", F.unix_millis("event_ts")).select(*columns).toArrow()
-    return sorted(table.to_pylist(), key=lambda row: row["kafka_offset"])
+def outcomes(decoded: Decoded, count: int) -> list[Outcome | None]:
+    """The outcome of each of `count` records; raises ValueError when one has none, or two."""
+    found: list[Outcome | None] = [None] * count
+    readings = zip(*(getattr(decoded, column) for column in COLUMNS), strict=True)
+    accepted = {
+        row: dict(zip(COLUMNS, values, strict=True)) for row, values in zip(decoded.rows, readings, strict=True)
+    }
+    rejected = {one.row: one.reason for one in decoded.rejections}
+    if (
+        len(accepted) + len(rejected) != len(decoded.rows) + len(decoded.rejections)
+        or accepted.keys() & rejected.keys()
+    ):
+        raise ValueError("a record has two outcomes")
+    if accepted.keys() | rejected.keys() != set(range(count)):
+        raise ValueError(f"{len(accepted) + len(rejected)} outcomes of {count} records")
+    for row, outcome in (*accepted.items(), *rejected.items()):
+        found[row] = outcome
+    return found
 
 
-def _compare(value: Value, row: dict[str, Any], verdict: Verdict) -> None:
+def _decide(decoder: Decoder, values: Sequence[Value], verdict: Verdict) -> list[Outcome | None]:
+    try:
+        return outcomes(decoder.decode(values, [NOON_MS] * len(values)), len(values))
+    except Exception as error:  # whatever it is: no input may raise
+        if len(values) == 1:
+            verdict.crashes.append((values[0], f"{type(error).__name__}: {error}"))
+            return [None]
+        half = len(values) // 2
+        return _decide(decoder, values[:half], verdict) + _decide(decoder, values[half:], verdict)
+
+
+def _compare(value: Value, outcome: Outcome, verdict: Verdict) -> None:
     limits = Settings().input
-    reason = row["reason"]
-    verdict.outcomes[reason or ACCEPTED] += 1
-    valid = is_valid(value, max_skew_s=limits.max_skew, max_age_s=limits.max_age)
-    if reason is not None:
-        if valid or reason not in REASONS:
-            verdict.disagreements.append((value, reason, "valid" if valid else "no such reason"))
+    verdict.outcomes[outcome if isinstance(outcome, str) else ACCEPTED] += 1
+    wanted = read(value, max_skew_s=limits.max_skew, max_age_s=limits.max_age)
+    if isinstance(outcome, str):
+        if wanted is not None or outcome not in REASONS:
+            verdict.disagreements.append((value, outcome, "valid" if wanted is not None else "no such reason"))
         return
-    if not valid:
+    if wanted is None:
         verdict.disagreements.append((value, ACCEPTED, "not valid"))
         return
-    document = json.loads(value or b"")
-    wanted = tuple(document.get(name) for name in _NAMES)
-    found = tuple(row[name] for name in _COLUMNS)
-    extra = {name: rest for name, rest in document.items() if name not in _KNOWN}
-    if found != wanted or bool(extra) != (row["extra"] is not None):
-        verdict.disagreements.append((value, str(found), str(wanted)))
+    found = [outcome[column] for column in COLUMNS[:-1]]
+    extra = json.loads(outcome["extra"] or "{}", parse_constant=str)
+    if found != [wanted[name] for name in _NAMES] or extra != wanted["extra"]:
+        verdict.disagreements.append((value, str(outcome), str(wanted)))
 
 
-def _signature(value: Value, row: dict[str, Any]) -> object:
+def _signature(value: Value, outcome: Outcome) -> object:
     """What makes an outcome worth another look: reason, which columns were read, and the shape of the text."""
     text = value or b""
-    marks = tuple(min(text.count(mark), 3) for mark in (b"{", b"[", b"\\", b'":', b"\x00", b"e", b"-", b"\n", b"/"))
-    high = any(byte > 127 for byte in text)
-    return row["reason"], tuple(row[name] is None for name in _COLUMNS[2:]), row["extra"] is None, marks, high
+    marks = tuple(min(text.count(mark), 3) for mark in _MARKS)
+    high = not text.isascii()
+    if isinstance(outcome, str):
+        return outcome, marks, high
+    return tuple(outcome[name] is None for name in COLUMNS[3:]), marks, high

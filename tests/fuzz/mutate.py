@@ -6,7 +6,7 @@ import random
 from collections.abc import Callable
 
 from tests.factories import NOON_MS
-from tests.transforms.documents import make_documents
+from tests.fuzz.documents import make_documents
 
 Value = bytes | None
 
@@ -26,7 +26,7 @@ _LONGEST = 2000
 class Fuzzer:
     """Makes batches of inputs from a seed; `keep` feeds back what was worth mutating further.
 
-    Two in five come from the grammar of `tests.transforms.documents`, the rest are mutations of the corpus.
+    Two in five come from the grammar of `tests.fuzz.documents`, the rest are mutations of the corpus.
     """
 
     def __init__(self, seed: int, *, largest_corpus: int = 20_000) -> None:

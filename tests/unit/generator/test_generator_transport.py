@@ -61,17 +61,18 @@ def _first_flaw(reading: dict) -> str:
     stamp, status, meter_id = reading.get("timestamp"), reading.get("status"), reading.get("meterId")
     not_finite = [n for n in numbers if n == "NaN" or (isinstance(n, float) and (n != n or abs(n) == float("inf")))]
     finite = [n for n in numbers if n not in not_finite and n is not None]
+    voltage = numbers[0]
     if any(isinstance(n, (str, bool)) for n in finite) or isinstance(stamp, str) or isinstance(meter_id, int):
         return "wrong_type"
     if not meter_id:
         return "missing_meter_id"
     if stamp is None:
         return "missing_timestamp"
-    if None in numbers:
+    if voltage is None:
         return "missing_measurement"
-    if not_finite:
+    if voltage in not_finite:
         return "not_finite"
-    if abs(numbers[0]) > 1e6 or not -273 <= numbers[2] <= 1000 or stamp < 0:
+    if abs(voltage) > 1e6 or stamp < 0:
         return "out_of_range"
     if len(meter_id) > 64 or not meter_id.replace("-", "").isalnum():
         return "bad_meter_id"

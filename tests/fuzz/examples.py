@@ -1,24 +1,24 @@
-"""Every record gets exactly one outcome: the typed reading, or the first reason that fits."""
+"""Records of every kind with the outcome that each must have, written by hand."""
 
 from __future__ import annotations
 
 import json
 from typing import Any
 
-import pytest
-from hypothesis import Phase, given, settings
-from hypothesis import strategies as st
-from pyspark.sql import DataFrame, Row, SparkSession
+from tests.factories import NOON_MS, READING, document, ms
+from tests.fuzz.documents import OLDEST_MS
 
-from generator.malformed import VARIANTS, expected_reason, make_malformed
-from pipelines.contract import rejection_reasons
-from pipelines.jobs import archive, windows
-from pipelines.settings import Settings
-from pipelines.sources import empty_table
-from tests.factories import NOON_MS, READING, document, kafka_frame, ms
-from tests.timelines import epoch_ms
-from tests.transforms.decoding import GOOD, REASONS, VALUES, decide, is_valid
-from tests.transforms.documents import OLDEST_MS, make_documents
+GOOD = document()
+VALUES = {
+    "meter_id": "m1",
+    "event_ms": NOON_MS,
+    "voltage_v": 230.0,
+    "current_a": 5.0,
+    "temperature_c": 20.0,
+    "status": "OK",
+    "extra": None,
+}
+"""What GOOD decodes to."""
 
 
 def raw(name: str, literal: str) -> bytes:
@@ -85,10 +85,26 @@ REJECTED: list[tuple[str, bytes | None, str]] = [
     ("an unknown field twice", adding('"x":1,"x":1'), "malformed_json"),
     ("a nested field twice", adding('"x":{"a":1,"a":2}'), "malformed_json"),
     ("NaN in an unknown field", adding('"x":NaN'), "malformed_json"),
+    ("NaN deep in an unknown field", adding('"x":[{"y":NaN}]'), "malformed_json"),
+    ("NaN in an unknown field and as current", raw("current", "NaN")[:-1] + b',"x":NaN}', "malformed_json"),
+    ("NaN as current and a repeated field", raw("current", "NaN")[:-1] + b',"voltage":1}', "malformed_json"),
+    ("NaN as current and a text as voltage", raw("current", "NaN").replace(b"230.0", b'"x"'), "malformed_json"),
+    ("NaN as current and words after the document", raw("current", "NaN") + b" and more", "trailing_content"),
+    ("a bare NaN as timestamp", raw("timestamp", "NaN"), "malformed_json"),
+    ("half a surrogate pair in an unknown field", adding(r'"x":"\ude00"'), "malformed_json"),
+    ("half a surrogate pair in an unknown name", adding(r'"\ud83d":1'), "malformed_json"),
+    ("a byte that is not UTF-8 in an unknown field", adding('"x":"@"').replace(b"@", b"\xff"), "not_utf8"),
+    ("a raw line break in an unknown field", adding('"x":"a\nb"'), "malformed_json"),
+    ("a repeated name hidden by an escaped quotation mark", adding(r'"x":"\"","x":1'), "malformed_json"),
+    ("objects nested 257 deep", adding('"x":' + '{"x":' * 256 + "1" + "}" * 256), "malformed_json"),
+    ("arrays nested 100,000 deep", adding('"x":' + "[" * 100_000 + "]" * 100_000), "malformed_json"),
+    ("a document without an end, 100,000 deep", b'{"x":' * 100_000, "malformed_json"),
     ("text for a number", document(voltage="abc"), "wrong_type"),
     ("digits in quotes", document(voltage="230"), "wrong_type"),
     ("empty text for a number", document(voltage=""), "wrong_type"),
     ("true for a number", document(voltage=True), "wrong_type"),
+    ("text for a current, which is optional", document(current="abc"), "wrong_type"),
+    ("true for a temperature, which is optional", document(temperature=True), "wrong_type"),
     ("an object for a number", document(current={"value": 5}), "wrong_type"),
     ("an array for a number", document(temperature=[20.0]), "wrong_type"),
     ("an ISO time", document(timestamp="2026-03-01T12:00:00Z"), "wrong_type"),
@@ -110,19 +126,18 @@ REJECTED: list[tuple[str, bytes | None, str]] = [
     ("no timestamp", without("timestamp"), "missing_timestamp"),
     ("a null timestamp", document(timestamp=None), "missing_timestamp"),
     ("no voltage", without("voltage"), "missing_measurement"),
-    ("a null current", document(current=None), "missing_measurement"),
-    ("no temperature", without("temperature"), "missing_measurement"),
+    ("a null voltage", document(voltage=None), "missing_measurement"),
+    ("a null voltage beside an impossible current", document(voltage=None, current=2e6), "missing_measurement"),
     ("a bare NaN", raw("voltage", "NaN"), "not_finite"),
     ("NaN as text", document(voltage="NaN"), "not_finite"),
-    ("a bare Infinity", raw("temperature", "Infinity"), "not_finite"),
-    ("a bare -Infinity", raw("current", "-Infinity"), "not_finite"),
-    ("Infinity as text", document(current="Infinity"), "not_finite"),
-    ("an overflowing number", raw("current", "1e400"), "not_finite"),
+    ("a bare Infinity", raw("voltage", "Infinity"), "not_finite"),
+    ("a bare -Infinity", raw("voltage", "-Infinity"), "not_finite"),
+    ("Infinity as text", document(voltage="Infinity"), "not_finite"),
+    ("an overflowing number", raw("voltage", "1e400"), "not_finite"),
     ("a voltage above the legal range", raw("voltage", "1000000.1"), "out_of_range"),
     ("a voltage below the legal range", document(voltage=-1_000_001), "out_of_range"),
-    ("an integer of 30 digits", raw("current", "9" * 30), "out_of_range"),
-    ("a temperature below absolute zero", document(temperature=-273.1), "out_of_range"),
-    ("a temperature above the legal range", document(temperature=1000.5), "out_of_range"),
+    ("an integer of 30 digits", raw("voltage", "9" * 30), "out_of_range"),
+    ("an integer of 5,000 digits", raw("voltage", "9" * 5000), "not_finite"),
     ("a time before 1970", document(timestamp=-1), "out_of_range"),
     ("a time after the year 9999", document(timestamp=253_402_300_800_000), "out_of_range"),
     ("the largest 64-bit time", document(timestamp=2**63 - 1), "out_of_range"),
@@ -168,6 +183,55 @@ ACCEPTED: list[tuple[str, bytes, dict[str, Any]]] = [
     ("odd milliseconds", document(timestamp=NOON_MS - 877), {"event_ms": NOON_MS - 877}),
     ("a voltage at the legal limit", document(voltage=-1e6), {"voltage_v": -1e6}),
     ("a temperature at the legal limits", document(temperature=-273), {"temperature_c": -273.0}),
+    ("a null current", document(current=None), {"current_a": None}),
+    ("no current", without("current"), {"current_a": None}),
+    ("no temperature", without("temperature"), {"temperature_c": None}),
+    (
+        "a voltage and nothing else",
+        without("current", "temperature", "status"),
+        {"current_a": None, "temperature_c": None, "status": None},
+    ),
+    ("a current above the legal range", document(current=2e6), {"current_a": None, "extra": {"current": 2e6}}),
+    (
+        "a current of 30 digits",
+        raw("current", "9" * 30),
+        {"current_a": None, "extra": {"current": int("9" * 30)}},
+    ),
+    (
+        "a temperature below absolute zero",
+        document(temperature=-273.1),
+        {"temperature_c": None, "extra": {"temperature": -273.1}},
+    ),
+    (
+        "a temperature above the legal range",
+        document(temperature=1000.5),
+        {"temperature_c": None, "extra": {"temperature": 1000.5}},
+    ),
+    ("NaN as current", raw("current", "NaN"), {"current_a": None, "extra": {"current": "NaN"}}),
+    ("NaN as text for a current", document(current="NaN"), {"current_a": None, "extra": {"current": "NaN"}}),
+    (
+        "an infinite temperature",
+        raw("temperature", "-Infinity"),
+        {"temperature_c": None, "extra": {"temperature": "-Infinity"}},
+    ),
+    ("an overflowing current", raw("current", "1e400"), {"current_a": None, "extra": {"current": "1e400"}}),
+    (
+        "a current of 5,000 digits",
+        raw("current", "9" * 5000),
+        {"current_a": None, "extra": {"current": "9" * 5000}},
+    ),
+    (
+        "impossible values among unknown fields",
+        document(current=-2e6, temperature=-300)[:-1] + b',"x":[1]}',
+        {"current_a": None, "temperature_c": None, "extra": {"current": -2e6, "temperature": -300, "x": [1]}},
+    ),
+    ("a number beyond doubles in an unknown field", adding('"x":1e400'), {"extra": {"x": "1e400"}}),
+    ("an integer of 30 digits in an unknown field", adding('"x":' + "9" * 30), {"extra": {"x": int("9" * 30)}}),
+    (
+        "objects nested 200 deep",
+        adding('"x":' + "[" * 199 + "]" * 199),
+        {"extra": {"x": json.loads("[" * 199 + "]" * 199)}},
+    ),
     ("a negative zero", raw("current", "-0.0"), {"current_a": 0.0}),
     ("an unknown field", adding('"x":1'), {"extra": {"x": 1}}),
     ("an unknown field with a space before its colon", adding('"x" :1'), {"extra": {"x": 1}}),
@@ -189,66 +253,6 @@ ACCEPTED: list[tuple[str, bytes, dict[str, Any]]] = [
 ]
 
 
-@pytest.fixture(scope="module")
-def outcomes(spark: SparkSession) -> dict[bytes | None, Row]:
-    """Every record of the tables above and of the generator's malformed kinds, decided in one frame."""
-    values = [value for _, value, _ in (*REJECTED, *ACCEPTED)] + [made(v) for v in VARIANTS if v != "future_clock"]
-    rows = decide(spark, values, Settings()).orderBy("kafka_offset").collect()
-    assert len(rows) == len(values)
-    return dict(zip(values, rows, strict=True))
-
-
-def made(variant: str) -> bytes | None:
-    """The generator's malformed record of a kind."""
-    return make_malformed(variant, GOOD)
-
-
-@pytest.mark.parametrize(("name", "value", "reason"), REJECTED, ids=[name for name, *_ in REJECTED])
-def test_record_is_rejected(outcomes: dict[bytes | None, Row], name: str, value: bytes | None, reason: str) -> None:
-    row = outcomes[value]
-    assert row["reason"] == reason
-    assert (None if row["value"] is None else bytes(row["value"])) == value, "all bytes are kept"
-    assert row["event_ts"] is None, "a rejected record's clock moves nothing"
-
-
-@pytest.mark.parametrize(("name", "value", "changed"), ACCEPTED, ids=[name for name, *_ in ACCEPTED])
-def test_record_is_accepted(
-    outcomes: dict[bytes | None, Row], name: str, value: bytes, changed: dict[str, Any]
-) -> None:
-    row, expected = outcomes[value], {**VALUES, "event_ms": NOON_MS, **changed}
-    assert row["reason"] is None
-    found = {**{column: row[column] for column in VALUES}, "event_ms": epoch_ms(row["event_ts"])}
-    found["extra"] = found["extra"] and json.loads(found["extra"])
-    assert found == expected
-    assert row["value"] is None, "the bytes of a reading are not kept twice"
-
-
-@pytest.mark.parametrize("variant", [v for v in VARIANTS if v != "future_clock"])
-def test_malformed_kind_of_the_generator_gets_its_reason(outcomes: dict[bytes | None, Row], variant: str) -> None:
-    assert outcomes[made(variant)]["reason"] == expected_reason(variant)
-
-
-def test_every_reason_is_reached_and_named_in_the_contract() -> None:
-    assert {reason for _, _, reason in REJECTED} == set(REASONS) == set(rejection_reasons())
-
-
-@settings(max_examples=3, deadline=None, database=None, derandomize=True, phases=[Phase.generate])
-@given(seed=st.integers(0, 2**32 - 1))
-def test_any_bytes_get_one_outcome_and_what_is_accepted_is_valid(spark: SparkSession, seed: int) -> None:
-    """3,000 records a frame: no crash, and accepted exactly when a strict reader of the contract accepts."""
-    values = make_documents(seed, 3000)
-    limits = Settings().input
-    rows = decide(spark, values, Settings()).select("kafka_offset", "reason").orderBy("kafka_offset").collect()
-    assert [row["kafka_offset"] for row in rows] == list(range(len(values)))
-    assert {row["reason"] for row in rows} <= {None, *REASONS}
-    valid = [is_valid(value, max_skew_s=limits.max_skew, max_age_s=limits.max_age) for value in values]
-    assert 0.1 < sum(valid) / len(valid) < 0.9
-    wrong = [
-        (v, row["reason"]) for v, row, ok in zip(values, rows, valid, strict=True) if ok != (row["reason"] is None)
-    ]
-    assert wrong == []
-
-
 EDGES: dict[str, list[Any]] = {
     "meterId": ["m" * 64, "m" * 65, "m 1", "m1:a.b-c_d", ".m", ""],
     "timestamp": [NOON_MS + 5000, NOON_MS + 5001, OLDEST_MS, OLDEST_MS - 1, -1, 0, 10**15, 10**18, float(NOON_MS)],
@@ -256,38 +260,4 @@ EDGES: dict[str, list[Any]] = {
     "temperature": [-273, -273.1, 1000, 1000.5],
     "status": ["", "x" * 256, "x" * 257, "[~]", "café", "tab\t", None, "null"],
 }
-"""Values on both sides of every limit that the pattern of plain documents knows."""
-
-
-def test_a_plain_document_is_decided_as_the_same_fields_in_another_order(spark: SparkSession) -> None:
-    documents = [{**READING, name: value} for name, values in EDGES.items() for value in values]
-    plain = [json.dumps(one, separators=separators).encode() for one in documents for separators in (None, (",", ":"))]
-    turned = [
-        json.dumps(dict(reversed(one.items())), separators=separators).encode()
-        for one in documents
-        for separators in (None, (",", ":"))
-    ]
-    rows = decide(spark, [*plain, *turned], Settings()).orderBy("kafka_offset").collect()
-    found = [(row["reason"], *(row[column] for column in VALUES)) for row in rows]
-    assert found[: len(plain)] == found[len(plain) :]
-    assert {reason for reason, *_ in found} >= {None, "out_of_range", "bad_meter_id", "bad_status", "too_old"}
-
-
-@pytest.mark.parametrize(("query", "times"), [("archive", 1), ("windows", 0)])
-def test_plan_parses_each_record_once(spark: SparkSession, query: str, times: int) -> None:
-    """A filter pushed below the parse would repeat it: five `from_json` cost twice the time of one."""
-    planned = archive_plan(spark) if query == "archive" else windows.build(empty_table(spark, "readings"), Settings())
-    width = "spark.sql.debug.maxToStringFields"
-    before = spark.conf.get(width)
-    spark.conf.set(width, 100_000)
-    try:
-        plan = planned._jdf.queryExecution().executedPlan().toString()
-    finally:
-        spark.conf.set(width, before)
-    assert plan.count("from_json(") == times
-
-
-def archive_plan(spark: SparkSession) -> DataFrame:
-    """The archive's plan over a batch of Kafka records."""
-    flagged = archive.build(kafka_frame(spark, [GOOD]), meters=empty_table(spark, "meters"), settings=Settings())
-    return archive.judge(flagged, empty_table(spark, "baselines"), settings=Settings())
+"""Values on both sides of every limit of the contract."""

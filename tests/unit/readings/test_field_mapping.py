@@ -6,14 +6,13 @@ import json
 from typing import Any
 
 import pytest
-from pyspark.sql import Row, SparkSession
 
+from pipelines.readings.decode import Decoder
+from pipelines.settings import Settings
 from tests.factories import NOON_MS, document
 from tests.factories import settings as configured
-from tests.timelines import epoch_ms
-from tests.transforms.decoding import GOOD, VALUES, decide
-
-Outcome = str | dict[str, Any]
+from tests.fuzz.examples import GOOD, VALUES
+from tests.fuzz.judge import outcomes
 
 FOREIGN = {
     "meter_id": "meter.id",
@@ -43,7 +42,7 @@ def foreign(**changes: Any) -> bytes:
     return json.dumps({**values, **changes}, ensure_ascii=False).encode()
 
 
-MAPPED: list[tuple[str, bytes, Outcome]] = [
+MAPPED: list[tuple[str, bytes, str | dict[str, Any]]] = [
     ("units become volts, amperes and degrees Celsius", foreign(), {}),
     ("whole seconds", foreign(**{"t (epoch)": NOON_MS // 1000}), {}),
     ("fractions of a second", foreign(**{"t (epoch)": NOON_MS / 1000 + 0.123}), {"event_ms": NOON_MS + 123}),
@@ -63,30 +62,39 @@ MAPPED: list[tuple[str, bytes, Outcome]] = [
     ("a number as meter id", foreign(**{"meter.id": 7}), "wrong_type"),
     ("a number as status", foreign(**{"state[0]": 7}), "wrong_type"),
     ("a scaled value out of range", foreign(kV=1001), "out_of_range"),
+    ("a scaled value at the limit", foreign(kV=1000), {"voltage_v": 1e6}),
+    ("no current and no temperature", foreign(mA=None, **{"°F": None}), {"current_a": None, "temperature_c": None}),
+    ("a scaled current out of range", foreign(mA=2e9), {"current_a": None, "extra": {"mA": 2e9}}),
+    ("a temperature below absolute zero", foreign(**{"°F": -460}), {"temperature_c": None, "extra": {"°F": -460}}),
+    ("an unknown field", foreign(x="y"), {"extra": {"x": "y"}}),
+    ("NaN as text for the seconds", foreign(**{"t (epoch)": "NaN"}), "out_of_range"),
+    ("a text for the seconds", foreign(**{"t (epoch)": "now"}), "wrong_type"),
 ]
 
 
-@pytest.fixture(scope="module")
-def mapped(spark: SparkSession) -> list[Row]:
-    """The other utility's documents, decided with `input.fields` set for them."""
-    values: list[bytes | None] = [value for _, value, _ in MAPPED]
-    return decide(spark, values, configured(input={"fields": FOREIGN})).orderBy("kafka_offset").collect()
+def decided(value: bytes, configured: Settings) -> Any:
+    """The outcome of a record, with `extra` parsed."""
+    (found,) = outcomes(Decoder(configured.input).decode([value], [NOON_MS]), 1)
+    return found if not isinstance(found, dict) else {**found, "extra": json.loads(found["extra"] or "null")}
 
 
-@pytest.mark.parametrize("index", range(len(MAPPED)), ids=[name for name, *_ in MAPPED])
-def test_field_mapping(mapped: list[Row], index: int) -> None:
-    row, expected = mapped[index], MAPPED[index][2]
+@pytest.mark.parametrize(("name", "value", "expected"), MAPPED, ids=[name for name, *_ in MAPPED])
+def test_field_mapping(name: str, value: bytes, expected: str | dict[str, Any]) -> None:
+    found = decided(value, configured(input={"fields": FOREIGN}))
     if isinstance(expected, str):
-        assert row["reason"] == expected
+        assert found == expected
         return
-    assert row["reason"] is None
-    found = {**{column: row[column] for column in VALUES}, "event_ms": epoch_ms(row["event_ts"])}
-    wanted = {**VALUES, "event_ms": NOON_MS, **expected}
-    assert json.loads(found.pop("extra") or "null") == wanted.pop("extra")
+    wanted = {**VALUES, **expected}
+    assert found.pop("extra") == wanted.pop("extra")
     assert found == pytest.approx(wanted)
 
 
-def test_kelvin_becomes_celsius(spark: SparkSession) -> None:
+def test_kelvin_becomes_celsius() -> None:
     kelvin = configured(input={"fields": {"temperature_unit": "K"}})
-    row = decide(spark, [document(temperature=293.15)], kelvin).collect()[0]
-    assert row["temperature_c"] == pytest.approx(20.0)
+    assert decided(document(temperature=293.15), kelvin)["temperature_c"] == pytest.approx(20.0)
+
+
+@pytest.mark.parametrize("name", ['a"b', "a\\b", "a\nb"])
+def test_a_name_that_json_has_to_escape_is_read_too(name: str) -> None:
+    value = json.dumps({**json.loads(GOOD), name: "OK", "status": 1}).encode()
+    assert decided(value, configured(input={"fields": {"status": name}})) == {**VALUES, "extra": {"status": 1}}
