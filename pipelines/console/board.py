@@ -13,8 +13,8 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from pipelines.anomalies.rules import FAMILIES
 from pipelines.transforms.operator_actions import action_problem
-from pipelines.transforms.rules import FAMILIES
 
 Document = dict[str, Any]
 

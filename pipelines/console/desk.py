@@ -18,6 +18,7 @@ from typing import Any, Concatenate, ParamSpec, TypeVar
 from kafka import KafkaProducer
 from kafka.errors import KafkaError
 
+from pipelines.anomalies.rules import FAMILIES
 from pipelines.console.board import Board, Document, Record
 from pipelines.console.explain import RULE_HELP
 from pipelines.console.feed import Feed
@@ -28,7 +29,6 @@ from pipelines.errors import InfrastructureUnavailable, SettingsError
 from pipelines.settings import Settings
 from pipelines.topics import client_options
 from pipelines.transforms.operator_actions import ACTION, action_problem
-from pipelines.transforms.rules import FAMILIES
 
 Asked = ParamSpec("Asked")
 Answer = TypeVar("Answer")

@@ -6,8 +6,8 @@ from dataclasses import dataclass
 
 import pandas as pd
 
+from pipelines.anomalies.rules import NEVER_OPEN, RANKS
 from pipelines.evaluation.explained import scope_of
-from pipelines.transforms.rules import NEVER_OPEN, RANKS
 
 REPEATED = pd.Timedelta(minutes=30)
 

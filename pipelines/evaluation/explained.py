@@ -8,9 +8,9 @@ from typing import Any
 
 import pandas as pd
 
+from pipelines.anomalies.rules import EXPLAINED_BY_FEEDER, FAMILIES
 from pipelines.detection_settings import Detection
 from pipelines.evaluation.labels import GRACE, Label
-from pipelines.transforms.rules import EXPLAINED_BY_FEEDER, FAMILIES
 from pipelines.transforms.window_rules.measures import NOISE_SLIDES, slides_in, windows_in
 
 CHILD_TYPES = frozenset(name for name, family in FAMILIES.items() if family in EXPLAINED_BY_FEEDER)

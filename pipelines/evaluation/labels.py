@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pandas as pd
 
+from pipelines.anomalies.rules import FAMILIES
 from pipelines.csv_files import Row, read_rows, some, time_in
 from pipelines.errors import SettingsError
-from pipelines.transforms.rules import FAMILIES
 
 SLOW = frozenset({"drift", "stuck", "noisy", "silent", "step", "temperature_rise"})
 """Faults that must be found before they end; the others within five minutes after it."""

@@ -8,6 +8,7 @@ from typing import Any
 
 import pandas as pd
 
+from pipelines.anomalies.rules import FAMILIES
 from pipelines.detection_settings import Detection
 from pipelines.evaluation.alarms import Episode, episodes
 from pipelines.evaluation.explained import (
@@ -22,7 +23,6 @@ from pipelines.evaluation.explained import (
     with_reach,
 )
 from pipelines.evaluation.labels import GRACE, Label
-from pipelines.transforms.rules import FAMILIES
 
 OUT_OF_BAND = frozenset(
     {"sag", "swell", "spike", "interruption", "feeder_sag", "feeder_swell", "feeder_outage", "feeder_interruption",

@@ -9,13 +9,12 @@ from typing import Any
 from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
-from pipelines.contract import BASELINE_STRUCT
+from pipelines.readings.batch import reading_anomalies
 from pipelines.settings import Settings
 from pipelines.transforms.daily_profiles import daily_profiles
 from pipelines.transforms.feeder_rules import feeder_anomalies, feeder_findings
 from pipelines.transforms.incidents import NEEDED, sessionise
 from pipelines.transforms.profiles import attach_profiles
-from pipelines.transforms.reading_rules import judge_readings, reading_anomalies
 from pipelines.transforms.readings import attach_meters, flag_readings
 from pipelines.transforms.topology import compare_with_feeder
 from pipelines.transforms.window_rules import judge_windows, window_anomalies
@@ -40,7 +39,7 @@ def build(readings: DataFrame, meters: DataFrame, profiles: DataFrame | None, *,
     In: readings with the columns of the table (flags is_late and is_resent decided), the table meters, and the
     table profiles; None: profiles are taken from the days of these readings themselves, each day from the days
     before it. The early flags (INFO of voltage_deviation, stage reading) depend on when a stream closes its windows
-    and are left out.
+    and are left out; a reading that is a copy has no finding of its own.
     """
     detection = settings.detection
     placed = flag_readings(attach_meters(readings, meters, detection=detection), detection=detection)
@@ -55,7 +54,7 @@ def build(readings: DataFrame, meters: DataFrame, profiles: DataFrame | None, *,
     known = attach_profiles(measured, own)
     findings = _computed(judge_windows(known, detection=detection, incidents=settings.incidents))
     found = [
-        _reading_stage(placed, settings),
+        _computed(reading_anomalies(placed.where(~F.col("is_resent")), detection=detection)),
         window_anomalies(findings, _latest_of(findings, counted)),
         feeder_anomalies(feeder_findings(with_meters, detection=detection)),
     ]
@@ -93,13 +92,3 @@ def _begun(readings: DataFrame, windows: DataFrame, settings: Settings) -> DataF
     slide_ms = int(settings.detection.slide_s * 1000)
     is_begun = F.unix_millis("window_end") - slide_ms <= F.unix_millis("latest_ts")
     return windows.crossJoin(F.broadcast(latest)).where(is_begun).drop("latest_ts")
-
-
-def _reading_stage(placed: DataFrame, settings: Settings) -> DataFrame:
-    """Anomalies of stage reading, of every reading that is not a copy."""
-    no_baseline = {
-        "baseline": F.lit(None).cast(BASELINE_STRUCT),
-        "p99_deviation_v": F.lit(None).cast("double"),
-    }
-    first = placed.where(~F.col("is_resent")).withColumns(no_baseline)
-    return reading_anomalies(judge_readings(first, detection=settings.detection))

@@ -10,13 +10,13 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from pipelines.anomalies.rules import FAMILIES
 from pipelines.settings import Incidents, Settings
 from pipelines.small_tables import moment, read_rows, scan_rows
 from pipelines.tables import ANOMALIES, INCIDENTS
 from pipelines.transforms.incident_relations import Key, key_of
 from pipelines.transforms.incident_rows import Anomaly
 from pipelines.transforms.incidents import NEEDED, incident_key, off_delay
-from pipelines.transforms.rules import FAMILIES
 
 Row = dict[str, Any]
 

@@ -7,8 +7,8 @@ from typing import Any
 
 from duckdb import DuckDBPyConnection
 
+from pipelines.anomalies.rules import RULES
 from pipelines.settings import Settings
-from pipelines.transforms.rules import RULES
 from pipelines.verify import VerifyReport
 
 _AFTER = "INTERVAL 5 MINUTE"

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
+from pipelines.anomalies.rules import RULES
 from pipelines.contract import message
 from pipelines.quality.checks import Suite, columns_suite, none_of, one_of, some_rows, within
 from pipelines.quality.suites_readings import readings_suites
 from pipelines.settings import Settings
-from pipelines.transforms.rules import RULES
 
 ANOMALY_NEVER_NULL = ("anomaly_id", "event_ts", "detected_at", "rule_version", "message")
 

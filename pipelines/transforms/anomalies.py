@@ -10,8 +10,8 @@ from pyspark.sql import Column, DataFrame
 from pyspark.sql import functions as F
 from pyspark.sql import types as T
 
+from pipelines.anomalies.rules import RULE_VERSION
 from pipelines.contract import message
-from pipelines.transforms.rules import RULE_VERSION
 
 _EVENT = message("anomaly_event")
 

@@ -9,8 +9,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
+from pipelines.anomalies.rules import EXPLAINED_BY_FEEDER, RANKS
 from pipelines.settings import Incidents
-from pipelines.transforms.rules import EXPLAINED_BY_FEEDER, RANKS
 
 Row = Mapping[str, Any]
 

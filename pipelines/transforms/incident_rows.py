@@ -14,8 +14,8 @@ from itertools import groupby
 from types import MappingProxyType
 from typing import Any
 
+from pipelines.anomalies.rules import NEVER_OPEN, RANKS
 from pipelines.transforms.incident_relations import Key
-from pipelines.transforms.rules import NEVER_OPEN, RANKS
 
 Anomaly = Mapping[str, Any]
 

@@ -11,10 +11,10 @@ from datetime import datetime, timedelta
 from types import MappingProxyType
 from typing import Any
 
+from pipelines.anomalies.rules import FAMILIES
 from pipelines.settings import Incidents
 from pipelines.transforms.incident_relations import Key, relate
 from pipelines.transforms.incident_rows import Anomaly, Session, describe, ends, lasts, opens
-from pipelines.transforms.rules import FAMILIES
 
 NEEDED = (
     "anomaly_id", "meter_id", "feeder_id", "anomaly_type", "severity", "stage", "event_ts", "observed", "score",

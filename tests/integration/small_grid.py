@@ -11,10 +11,10 @@ from typing import Any
 import pyarrow as pa
 from kafka import KafkaProducer
 
+from pipelines.anomalies.rules import RULE_VERSION
 from pipelines.settings import Settings
 from pipelines.small_tables import arrow_schema, create_tables, replace_rows
 from pipelines.tables import ANOMALIES, AUDIT, METER_WINDOWS, METERS, READINGS, Table
-from pipelines.transforms.rules import RULE_VERSION
 
 MINUTES = 40
 END = datetime.now(UTC).replace(second=0, microsecond=0)

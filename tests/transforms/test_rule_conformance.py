@@ -11,10 +11,10 @@ from typing import Any
 import pytest
 from pyspark.sql import DataFrame, Row, SparkSession
 
+from pipelines.anomalies.rules import RULE_VERSION, RULES
 from pipelines.jobs.detect import as_readings
 from pipelines.jobs.detection import Detected, build, incidents_of
 from pipelines.tables import PROFILES
-from pipelines.transforms.rules import RULE_VERSION, RULES
 from tests.factories import frame, meters_frame, settings
 from tests.rule_scenarios import FAULTS, NEEDS_FIELDS, NOT_IN_VOLTS, START, Sample, feeder, fleet, quiet, rows, subject
 

@@ -10,15 +10,14 @@ from functools import cached_property
 from pyspark.sql import Column, DataFrame, SparkSession
 from pyspark.sql import functions as F
 
-from pipelines.contract import BASELINE_STRUCT
 from pipelines.jobs.recompute.spans import Span, neighbours
+from pipelines.readings.batch import reading_anomalies
 from pipelines.settings import Settings
 from pipelines.sources import table
 from pipelines.tables import ANOMALIES
 from pipelines.transforms.corrections import KEY, settle_readings
 from pipelines.transforms.feeder_rules import feeder_anomalies, feeder_findings
 from pipelines.transforms.profiles import attach_profiles
-from pipelines.transforms.reading_rules import judge_readings, reading_anomalies
 from pipelines.transforms.readings import attach_meters
 from pipelines.transforms.topology import compare_with_feeder
 from pipelines.transforms.window_rules import span_needed_s, window_anomalies, window_findings
@@ -86,9 +85,8 @@ class Archive:
 
     def reading_anomalies(self, corrections: DataFrame) -> DataFrame:
         """Anomalies of stage reading of settled readings, but the early flag, which depends on when windows closed."""
-        nothing = {"baseline": F.lit(None).cast(BASELINE_STRUCT), "p99_deviation_v": F.lit(None).cast("double")}
-        placed = attach_meters(corrections, self.meters, detection=self.settings.detection).withColumns(nothing)
-        return _as_table(reading_anomalies(judge_readings(placed, detection=self.settings.detection)))
+        placed = attach_meters(corrections, self.meters, detection=self.settings.detection)
+        return _as_table(reading_anomalies(placed, detection=self.settings.detection))
 
     def _judge(self, windows: DataFrame, history: DataFrame) -> DataFrame:
         settings, detection = self.settings, self.settings.detection

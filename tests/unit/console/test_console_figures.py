@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from pipelines.anomalies.rules import RULES
 from pipelines.console.explain import RULE_HELP
 from pipelines.console.gauges import AuditTotals, Rate
 from pipelines.console.tables import expected, limits, thin
@@ -14,7 +15,6 @@ from pipelines.settings import Detection
 from pipelines.sinks import BatchId
 from pipelines.small_tables import append_rows_once, as_arrow, create_tables, read_rows
 from pipelines.tables import AUDIT
-from pipelines.transforms.rules import RULES
 from tests.unit.identity.lakes import audit as audit_row
 from tests.unit.identity.lakes import settings_in
 

@@ -20,10 +20,10 @@ import pyarrow as pa
 from generator.faults import STATUSES
 from generator.plan import make_plan
 from generator.scenario import build_scenario, readings_between
+from pipelines.anomalies.rules import RULE_VERSION
 from pipelines.settings import Settings
 from pipelines.small_tables import append_rows, arrow_schema, create_tables
 from pipelines.tables import TABLES
-from pipelines.transforms.rules import RULE_VERSION
 
 DAY = date(2026, 3, 1)
 START = datetime(2026, 3, 1, tzinfo=UTC)
