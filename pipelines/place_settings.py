@@ -143,6 +143,9 @@ class Lake(Section):
     windows_retention_days: int | None = Field(
         90, ge=1, description="Days of meter_windows that are kept; null keeps all."
     )
+    panes_retention_days: int = Field(
+        2, ge=1, description="Days that panes are kept after they were written; the windows read them within seconds."
+    )
     labels: str | None = Field(
         None, description="CSV of the generator's fault labels loaded at start; null loads none."
     )

@@ -86,6 +86,12 @@ class Pipeline(Section):
     max_offsets_per_trigger: int = Field(
         1_000_000, ge=100, description="Most records one archive batch takes; bounds memory after a downtime."
     )
+    max_held_panes: int = Field(
+        2_000_000,
+        ge=1000,
+        description="Limit of the panes that wait for partitions further behind in a catch-up; beyond it the one"
+        " furthest behind is not waited for, and its readings may be late.",
+    )
     max_restarts: int = Field(
         5, ge=0, description="Restarts of failed queries in a row, with growing pauses, before the job gives up."
     )

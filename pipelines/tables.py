@@ -82,7 +82,7 @@ READINGS = Table(
             "is_late",
             _FLAG,
             None,
-            "Older than the largest event time of earlier batches minus the watermark.",
+            "Older than the aligned time after the batch before, minus the watermark.",
         ),
         Column("is_resent", _FLAG, None, "Same meter and event time as a record with a lower offset."),
         Column("extra", _STRING, "JSON", "Fields of the document that the contract does not know, or null."),
@@ -175,6 +175,8 @@ PANES = Table(
         Column("most_c", _DOUBLE, "°C", "Largest plausible temperature."),
         Column("last_ts", _TIME, "UTC", "Latest event time: the event time of the row."),
     ),
+    (),
+    ("generation", "batch_id", "last_ts"),
 )
 
 METER_WINDOWS = Table(

@@ -31,6 +31,7 @@ from pipelines.tables import (
     BASELINES,
     METER_WINDOWS,
     OPERATOR_ACTIONS,
+    PANES,
     READINGS,
     REJECTED,
     TABLES,
@@ -41,7 +42,7 @@ from pipelines.topics import holds_record, topic_ids, topic_offsets
 Say = Callable[[str], None]
 ARCHIVE = "archive"
 WRITTEN: dict[str, tuple[Table, ...]] = {
-    ARCHIVE: (READINGS, REJECTED, AUDIT),
+    ARCHIVE: (READINGS, REJECTED, PANES, AUDIT),
     "windows": (METER_WINDOWS, BASELINES),
     "incidents": (ANOMALIES, OPERATOR_ACTIONS),
 }
@@ -128,6 +129,7 @@ def gather(settings: Settings) -> Facts:
 def problems(files: CheckpointFiles, settings: Settings, record: RunRecord, facts: Facts) -> Iterator[str]:
     """What does not fit, the cause before its consequences."""
     yield from _foreign_tables(files, settings, record, facts)
+    yield from _older_edition(files, record)
     yield from changed_shape(record.shape, facts.shape)
     yield from _new_topics(settings, record, facts)
     for query, written in WRITTEN.items():
@@ -221,6 +223,15 @@ def _has_records(settings: Settings) -> bool:
     return any(table_is_there(settings, table) and count_rows(settings, table) for table in (READINGS, REJECTED))
 
 
+def _older_edition(files: CheckpointFiles, record: RunRecord) -> Iterator[str]:
+    """Checkpoints of before there were panes: their windows query reads another table."""
+    if record.start.panes_version is None and not all(Batches.read(files, record.folder(q)).is_new for q in WRITTEN):
+        yield (
+            f"{files.root} was made by an earlier version, whose windows came from the table readings: go on from the"
+            f" tables with {NEW_GENERATION}"
+        )
+
+
 def _new_topics(settings: Settings, record: RunRecord, facts: Facts) -> Iterator[str]:
     for name, now in facts.topics.items():
         known = record.topics.get(name, now)
@@ -286,6 +297,7 @@ def complete(record: RunRecord, facts: Facts) -> RunRecord:
         tables=dict(facts.tables),
         shape=dict(facts.shape),
         versions=versions_now(),
+        start=replace(record.start, panes_version=record.start.panes_version or 0),
     )
 
 

@@ -11,7 +11,7 @@ from typing import Any
 from pipelines.errors import DataRefused, SettingsError
 from pipelines.identity.check import WRITTEN, changed_shape, complete, gather
 from pipelines.identity.files import CheckpointFiles
-from pipelines.identity.past_rows import clean_version, count_ahead, delete_ahead, empty_table, first_unaudited
+from pipelines.identity.past_rows import count_ahead, delete_ahead, empty_table, first_unaudited
 from pipelines.identity.recomputed import what_to_recompute
 from pipelines.identity.record import REBUILD, RunRecord, Start, new_record, read_record, write_record
 from pipelines.identity.tables import add_columns, audited, audited_ends, claim
@@ -23,9 +23,10 @@ from pipelines.small_tables import (
     create_tables,
     highest_value,
     read_rows,
+    table_version,
 )
 from pipelines.table_features import require_known_features
-from pipelines.tables import AUDIT, BASELINES, METER_WINDOWS, READINGS, REJECTED
+from pipelines.tables import AUDIT, BASELINES, METER_WINDOWS, PANES, READINGS, REJECTED
 from pipelines.topics import topic_offsets
 
 Say = Callable[[str], None]
@@ -165,7 +166,7 @@ def _begin(
     facts = gather(settings)
     _refuse_unfit(settings, old, facts.topics, facts.shape, rebuild=rebuild)
     ahead = {table: count_ahead(settings, table, offsets, there) for table in (READINGS, REJECTED)}
-    start = _start(settings, offsets, rebuild=rebuild, from_versions=not any(ahead.values()))
+    start = _start(settings, offsets, rebuild=rebuild)
     record = complete(new_record(number=_next_number(files), start=start), facts)
     write_record(files, record)
     for table, rows in ahead.items():
@@ -184,14 +185,15 @@ def _begin(
     return record
 
 
-def _start(settings: Settings, offsets: Mapping[int, int], *, rebuild: bool, from_versions: bool) -> Start:
-    start = Start(dict(offsets) or None, resend=_newest_batches(settings))
+def _start(settings: Settings, offsets: Mapping[int, int], *, rebuild: bool) -> Start:
+    """The panes of the generation come after the version that the table has now (`windows.fill`)."""
+    panes_version = table_version(settings, PANES)
+    start = Start(dict(offsets) or None, panes_version=panes_version, resend=_newest_batches(settings))
     after: datetime | None = highest_value(settings, METER_WINDOWS, "window_end")
     if rebuild or after is None:
         return start
     since = after + timedelta(seconds=settings.detection.slide_s - settings.detection.window_s)
-    version = clean_version(settings, since) if from_versions else None
-    return replace(start, windows_after=after, readings_since=since, readings_version=version)
+    return replace(start, windows_after=after, readings_since=since)
 
 
 def _old_record(files: CheckpointFiles) -> RunRecord | None:

@@ -13,7 +13,6 @@ from pipelines.jobs.context import Run
 from pipelines.readings.letters import letters
 from pipelines.settings import REALTIME
 from pipelines.small_tables import scan_rows
-from pipelines.sources import table_stream
 from pipelines.tables import REJECTED
 from pipelines.topics import topic_offsets
 
@@ -30,18 +29,6 @@ def first_offsets(run: Run) -> str | dict[int, int]:
         return run.settings.pipeline.starting
     there = topic_offsets(run.settings.kafka, run.settings.kafka.topics.readings)
     return {partition: run.start.offsets.get(partition, EARLIEST) for partition in there}
-
-
-def open_readings(run: Run) -> DataFrame:
-    """The stream of readings, from the first one on that a window may need which is still open.
-
-    Files of earlier days are never read: the day is the table's partition.
-    """
-    since = run.start.readings_since
-    readings = table_stream(run.spark, run.settings, "readings", since_version=run.start.readings_version)
-    if since is None:
-        return readings
-    return readings.where((F.col("event_date") >= F.lit(since.date())) & (F.col("event_ts") >= F.lit(since)))
 
 
 def only_new_windows(run: Run, closed: DataFrame) -> DataFrame:

@@ -17,10 +17,10 @@ from pipelines.jobs.ending import Ending
 from pipelines.jobs.failures import explain_failure
 from pipelines.jobs.generation_start import must_resend, resend_dead_letters
 from pipelines.jobs.incidents import start_incidents
-from pipelines.jobs.windows import start_windows
 from pipelines.observe.metrics import PipelineMetrics
 from pipelines.readings.query import start_archive
 from pipelines.settings import Settings
+from pipelines.windows.query import start_windows
 
 
 @dataclass(frozen=True)

@@ -39,11 +39,11 @@ class Past:
         self.keys.forget_beyond(_MOST_KEYS)
 
 
-def recall(settings: Settings, newest: Plan | None) -> Past:
-    """The past of a batch that nothing is written of yet, from the tables and the newest plan."""
+def recall(settings: Settings, held: Sequence[HeldFile]) -> Past:
+    """The past of a batch that nothing is written of yet, from the tables; `held` are the panes held back before it."""
     audit = read_rows(settings, AUDIT, columns=["kafka_partition", "max_event_ts", "aligned_ts"]).to_pylist()
     horizon_ms = int(settings.resent_horizon_s * 1000)
-    past = Past(Alignment.restored(audit), RecentKeys(), newest.held if newest else (), horizon_ms)
+    past = Past(Alignment.restored(audit), RecentKeys(), held, horizon_ms)
     if past.alignment.aligned_ms is not None:
         _remember_readings(settings, past.keys, whole_minute(past.alignment.aligned_ms - horizon_ms))
         past.keys.forget_beyond(_MOST_KEYS)

@@ -28,7 +28,7 @@ from pipelines.readings.alignment import Alignment, Ranges, is_cut
 from pipelines.readings.carry_out import PLANS, QUERY, carry_out, find_plan, newest_plan
 from pipelines.readings.decode import Decoder
 from pipelines.readings.facts import BatchFacts
-from pipelines.readings.held import HeldPanes, split_panes, still_held
+from pipelines.readings.held import HeldPanes, count_after, split_panes, still_held
 from pipelines.readings.meters import placed_meters
 from pipelines.readings.past import Past, recall
 from pipelines.readings.plan import Plan, Plans
@@ -37,6 +37,7 @@ from pipelines.sinks import BatchId
 from pipelines.small_tables import read_rows, table_version
 from pipelines.sources import kafka_stream
 from pipelines.tables import AUDIT, METERS, PANES, READINGS, REJECTED
+from pipelines.windows.fill import ensure_filled
 from pipelines.windows.panes import empty_panes
 
 HELD = "held"
@@ -82,7 +83,7 @@ class ArchiveBatch:
         is_first = self._past is None
         plan = find_plan(plans, self._run.settings, batch, ranges) if is_first else None
         if plan is None:
-            past = self._past = self._past or recall(self._run.settings, newest_plan(plans, self._run.settings))
+            past = self._past = self._past or self._recall()
             plan, after, facts = Decision(self._parts, past, batch, ranges, self._parts.was_planned(number)).make(records)
             plans.create(plan)
         is_new = carry_out(plan, self._run.settings)
@@ -91,8 +92,17 @@ class ArchiveBatch:
         if facts is not None:
             past.take_in(plan, after, facts.keys, facts.event_ms)
         plans.keep_newest()
-        self._run.keep_up(READINGS, REJECTED, AUDIT)
+        self._run.keep_up(READINGS, REJECTED, PANES, AUDIT)
         self._run.say(f"archive batch {number}: {plan.records} records, {plan.rejected} rejected")
+
+
+    def _recall(self) -> Past:
+        """The past of a generation's first batch, or of the first one after a start."""
+        settings, filled = self._run.settings, ensure_filled(self._run)
+        newest = newest_plan(self._parts.plans, settings)
+        past = recall(settings, filled if newest is None else newest.held)
+        self._parts.held.tidy(past.held)
+        return past
 
 
 @dataclass(frozen=True)
@@ -176,7 +186,11 @@ class Decision:
         finally:
             kept.unpersist()
         progress = facts.progress(self.ranges, is_cut=cut)
-        after = past.alignment.after(progress)
+        after = past.alignment.after(
+            progress,
+            max_held=settings.pipeline.max_held_panes,
+            held_after=lambda at_ms: count_after(panes, past.held, at_ms),
+        )
         released, held = split_panes(panes, after.aligned_ms)
         came_out = self.parts.held.release(past.held, after_ms=past.alignment.aligned_ms, up_to_ms=after.aligned_ms)
         files[PANES.name] = self._write_panes(pl.concat([came_out, released]))

@@ -1,4 +1,4 @@
-"""Query windows: the archive's readings to closed windows, baselines, window anomalies and the clock of incidents."""
+"""Query windows: the archive's panes to closed windows, baselines, window anomalies and the clock of incidents."""
 
 from __future__ import annotations
 
@@ -10,32 +10,52 @@ from pyspark.sql import functions as F
 from pyspark.sql.streaming.query import StreamingQuery
 
 from pipelines.jobs.context import Run
-from pipelines.jobs.generation_start import only_new_windows, open_readings
+from pipelines.jobs.generation_start import only_new_windows
 from pipelines.settings import Settings
 from pipelines.sinks import append_once, send
 from pipelines.small_tables import read_rows, replace_rows_once
-from pipelines.tables import BASELINES, METER_WINDOWS, PROFILES
+from pipelines.sources import table_stream
+from pipelines.tables import BASELINES, METER_WINDOWS, PANES, PROFILES
 from pipelines.transforms.anomalies import encode_anomalies, encode_events
 from pipelines.transforms.feeder_rules import feeder_anomalies, feeder_findings
 from pipelines.transforms.profiles import DAYS, attach_profiles
 from pipelines.transforms.readings import attach_meters
 from pipelines.transforms.topology import compare_with_feeder
 from pipelines.transforms.window_rules import span_needed_s, window_anomalies, window_findings
-from pipelines.transforms.windows import complete_fleet, countable, latest_baselines, summarise_windows
+from pipelines.transforms.windows import complete_fleet, interval, latest_baselines, windows_of_panes
+from pipelines.windows.panes import merged_in_spark
 
 QUERY = "windows"
 
 
-def build(readings: DataFrame, settings: Settings) -> DataFrame:
-    """The plan: countable readings, watermark, sliding windows. State: one row a meter and open window."""
+def own_panes(run: Run) -> DataFrame:
+    """The stream of the generation's panes, from the version on at which it began.
+
+    Never from an initial snapshot, whose order of files is not that of the batches. A batch of the archive is one file,
+    which no limit of the source divides. Files that the archive deletes when they are old are passed over; a commit
+    that changes rows stops the query.
+    """
+    panes = table_stream(run.spark, run.settings, PANES.name, since_version=run.start.panes_version or 0)
+    return panes.where(F.col("generation") == run.generation)
+
+
+def build(panes: DataFrame, settings: Settings) -> DataFrame:
+    """The plan: partial panes, watermark, whole panes, sliding windows. State: a row of numbers per meter and open pane
+    or window.
+
+    The event time of a partial pane is its latest reading, which lies in the pane's slide.
+    """
     detection = settings.detection
-    timed = countable(readings).withWatermark("event_ts", f"{int(detection.watermark * 1000)} milliseconds")
-    return summarise_windows(timed, window_s=detection.window_s, slide_s=detection.slide_s)
+    timed = panes.withWatermark("last_ts", interval(detection.watermark))
+    placed = timed.withColumn("pane", F.window("last_ts", interval(detection.slide_s)))
+    merged = (value.alias(name) for name, value in merged_in_spark().items())
+    whole = placed.groupBy("pane", "meter_id").agg(*merged)
+    return windows_of_panes(whole, window_s=detection.window_s, slide_s=detection.slide_s)
 
 
 def start_windows(run: Run) -> StreamingQuery:
-    """Start the query over the table readings, from its first version on or from the checkpoint."""
-    closed = only_new_windows(run, build(open_readings(run), run.settings))
+    """Start the query over the table panes, from the start of the generation on or from the checkpoint."""
+    closed = only_new_windows(run, build(own_panes(run), run.settings))
     writer = closed.writeStream.queryName(QUERY).outputMode("append").foreachBatch(WindowsBatch(run).write)
     writer = writer.option("checkpointLocation", run.checkpoint(QUERY))
     return writer.trigger(processingTime=f"{run.settings.pipeline.windows_trigger} seconds").start()
