@@ -24,12 +24,14 @@ def kafka_stream(
     starting: str | Mapping[int, int],
     max_offsets: int | None = None,
 ) -> DataFrame:
-    """Stream of Kafka records; stops with an error when offsets it still needs are gone (`failOnDataLoss`).
+    """Stream of committed Kafka records; stops with an error when offsets it still needs are gone
+    (`failOnDataLoss`). Records of aborted transactions do not come.
 
     `starting`: earliest, latest, an ISO time, or for a single topic the offset of every partition; used by the first
     start only, later ones go by the checkpoint.
     """
     reader = spark.readStream.format("kafka").options(**kafka_client_options(settings.kafka))
+    reader = reader.option("kafka.isolation.level", "read_committed")
     reader = reader.option("subscribe", ",".join(topics)).option("failOnDataLoss", "true")
     if not isinstance(starting, str):
         offsets = {topics[0]: {str(partition): offset for partition, offset in starting.items()}}

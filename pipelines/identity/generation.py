@@ -15,6 +15,7 @@ from pipelines.identity.past_rows import count_ahead, delete_ahead, empty_table,
 from pipelines.identity.recomputed import what_to_recompute
 from pipelines.identity.record import REBUILD, RunRecord, Start, new_record, read_record, write_record
 from pipelines.identity.tables import add_columns, audited, audited_ends, claim
+from pipelines.readings.carry_out import carry_out_open_plan
 from pipelines.settings import Settings
 from pipelines.sinks import BatchId
 from pipelines.small_tables import (
@@ -151,7 +152,7 @@ def _prepare(settings: Settings, *, rebuild: bool, say: Say) -> None:
     _refuse_other_topics(settings)
     create_tables(settings)
     add_columns(settings, but=DERIVED if rebuild else ())
-    # INTEGRATOR: `carry_out_open_plan(settings, say)` of readings/carry_out.py (branch write) goes here, once.
+    carry_out_open_plan(settings, say)
 
 
 def _begin(

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+import polars as pl
 from pyspark.sql import Column, DataFrame
 from pyspark.sql import functions as F
 
+from pipelines.broker.records import send_records
 from pipelines.identity.tables import noted_start
 from pipelines.jobs.context import Run
-from pipelines.sinks import send
+from pipelines.readings.letters import letters
+from pipelines.small_tables import scan_rows
+from pipelines.tables import REJECTED
 from pipelines.topics import topic_offsets
-from pipelines.transforms.dead_letters import as_dead_letters
 
 EARLIEST = -2
 """What Spark's Kafka source calls the first offset that is there."""
@@ -49,6 +52,7 @@ def is_at_or_behind(offsets: Mapping[int, int]) -> Column:
 
 def resend_dead_letters(run: Run) -> None:
     """Send the letters of the newest stored batch again: a crash may have kept them back. Consumers see repeats."""
-    rejected = run.table("rejected").where(is_at_or_behind(run.start.resend))
-    rejected = rejected.where("value IS NOT NULL OR coalesce(kafka_item, 0) = 0")  # one letter per record
-    send(as_dead_letters(rejected), run.settings, run.settings.kafka.topics.dead_letters)
+    settings = run.settings
+    behind = [f"(kafka_partition = {p} AND kafka_offset >= {first})" for p, first in run.start.resend.items()]
+    rows = (pl.DataFrame(piece) for where in behind for piece in scan_rows(settings, REJECTED, where=where))
+    send_records(settings.kafka, settings.kafka.topics.dead_letters, letters(rows))

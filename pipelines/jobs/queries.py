@@ -11,13 +11,13 @@ from pyspark.sql.streaming.query import StreamingQuery
 
 from pipelines.identity.files import CheckpointFiles
 from pipelines.identity.record import RunRecord
-from pipelines.jobs.archive import start_archive
 from pipelines.jobs.context import Run, Say
 from pipelines.jobs.ending import Ending
 from pipelines.jobs.failures import explain_failure
 from pipelines.jobs.generation_start import resend_dead_letters
 from pipelines.jobs.incidents import start_incidents
 from pipelines.observe.metrics import PipelineMetrics
+from pipelines.readings.query import start_archive
 from pipelines.settings import Settings
 from pipelines.windows.query import start_windows
 

@@ -72,22 +72,18 @@ class RecentKeys:
         (partition, offset, item)."""
         resent: list[Longs] = []
         for minute, rows in _by_minute(event_ms):
-            order = np.argsort(keys[rows], kind="stable")
-            sorted_keys = keys[rows][order]
-            again = np.zeros(len(order), dtype=bool)
-            again[1:] = sorted_keys[1:] == sorted_keys[:-1]
-            if (known := self._minutes.get(minute)) is not None:
-                again |= _contains(known, sorted_keys)
-            if again.any():
-                resent.append(rows[order[again]])
-        return np.sort(np.concatenate(resent)) if resent else np.empty(0, dtype=np.int64)
+            known = self._minutes.get(minute, _NOTHING)
+            # A plain sort takes a tenth of one that says which rows are alike, and there hardly ever are any.
+            if _has_equals(np.sort(np.concatenate((known, keys[rows])))):
+                resent.append(rows[_again(known, keys[rows])])
+        return np.sort(np.concatenate(resent)) if resent else _NOTHING
 
     def add(self, keys: Longs, event_ms: Longs) -> None:
         """Remember a batch that is written: once per batch, since each call sorts the minutes that it touches."""
         for minute, rows in _by_minute(event_ms):
-            known = self._minutes.get(minute)
-            added = keys[rows] if known is None else np.concatenate((known, keys[rows]))
-            self._minutes[minute] = np.unique(added)
+            in_order = np.sort(np.concatenate((self._minutes.get(minute, _NOTHING), keys[rows])))
+            is_new = np.append(True, in_order[1:] != in_order[:-1])
+            self._minutes[minute] = in_order if is_new.all() else in_order[is_new]
 
     def forget_before(self, event_ms: int) -> None:
         """Drop whole minutes before an event time."""
@@ -104,17 +100,32 @@ class RecentKeys:
         return sum(len(known) for known in self._minutes.values())
 
 
+_NOTHING: Longs = np.empty(0, dtype=np.int64)
+_MOST_SHORT = 2**16
+
+
 def _by_minute(event_ms: Longs) -> Iterator[tuple[int, Longs]]:
     """Each minute with its rows, in order."""
+    if not len(event_ms):
+        return
     minutes = event_ms // _MINUTE_MS
-    order = np.argsort(minutes, kind="stable")
-    firsts = np.flatnonzero(np.diff(minutes[order], prepend=np.int64(-1)))
-    for rows in np.split(order, firsts)[1:]:
+    first = minutes.min()
+    since = minutes - first
+    # Of short numbers numpy makes a radix sort.
+    order = np.argsort(since.astype(np.uint16) if since.max() < _MOST_SHORT else since, kind="stable")
+    since = since[order]
+    for rows in np.split(order, np.flatnonzero(since[1:] != since[:-1]) + 1):
         yield int(minutes[rows[0]]), rows
 
 
-def _contains(sorted_keys: Longs, wanted: Longs) -> npt.NDArray[np.bool_]:
-    at = np.searchsorted(sorted_keys, wanted)
-    at[at == len(sorted_keys)] = 0
-    found: npt.NDArray[np.bool_] = sorted_keys[at] == wanted
-    return found
+def _has_equals(in_order: Longs) -> bool:
+    return bool((in_order[1:] == in_order[:-1]).any())
+
+
+def _again(known: Longs, keys: Longs) -> Longs:
+    """Places of the keys that are among the known ones, which are sorted, or at an earlier place."""
+    order = np.argsort(keys, kind="stable")
+    in_order = keys[order]
+    again = np.isin(in_order, known)
+    again[1:] |= in_order[1:] == in_order[:-1]
+    return order[again]
