@@ -62,9 +62,7 @@ class Member:
         self._judging = Judging(self.settings)
         self._outbox: Outbox[Mark] = Outbox(self.settings, self._count)
         self._consumer: Any = Consumer(self._options())
-        self._settling = Settling(
-            lambda: Recorded.read(self.settings), self.group.bounds, self._publish, self.say
-        )
+        self._settling = Settling(lambda: Recorded.read(self.settings), self.group.bounds, self._publish, self.say)
         self._errand: Errand[dict[Held, int]] = Errand("gridwatch-settling")
         self._committed_at = 0.0
         self._settled_at = -_SETTLE_EVERY_S
@@ -257,9 +255,7 @@ class Member:
         def goes_on() -> bool:
             return self._owned.is_mine(held) and not self.ending.is_set()
 
-        return publish_stored(
-            self.settings, self.reference.judge, held.partition, since, until, goes_on=goes_on
-        )
+        return publish_stored(self.settings, self.reference.judge, held.partition, since, until, goes_on=goes_on)
 
     def _offsets(self, mark: Mark) -> list[TopicPartition]:
         return [TopicPartition(self._topic, held.partition, at) for held, at in mark]
@@ -286,7 +282,8 @@ class Member:
             )
         if code in _REFUSED:
             return InfrastructureUnavailable(
-                f"group {self.group.name}: {text}; `gridwatch check` looks at the rights (conf/security/kafka-acls.toml)"
+                f"group {self.group.name}: {text}; `gridwatch check` looks at the rights"
+                " (conf/security/kafka-acls.toml)"
             )
         return unreachable(self.settings.kafka.bootstrap_servers, error, f"group {self.group.name}")
 

@@ -109,5 +109,3 @@ class Outbox(Generic[Mark]):
         left = self._producer.flush(min(limit_s, self._limit_s + 1))
         self.check()
         return not left
-
-

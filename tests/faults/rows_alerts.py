@@ -7,6 +7,7 @@ import time
 from collections import Counter
 
 from pipelines.jobs.alerts import READY
+
 from pipelines.local.processes import Child, wait_until
 from tests.faults.bench import Bench
 from tests.faults.checker import lasting
