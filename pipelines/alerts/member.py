@@ -10,6 +10,7 @@ from typing import Any
 
 from confluent_kafka import Consumer, KafkaError, KafkaException, TopicPartition
 
+from pipelines.alerts import READY
 from pipelines.alerts.errand import Errand
 from pipelines.alerts.group import Group, committed_of, unreachable
 from pipelines.alerts.judging import Judging
@@ -26,9 +27,6 @@ from pipelines.settings import Settings
 from pipelines.small_tables import STORE_ERRORS
 
 Say = Callable[[str], None]
-
-READY = "gridwatch alerts is judging"
-"""Said once this member has joined its group; whoever started it waits for it."""
 
 _MOST = 2000
 """Records that are judged at once: some milliseconds of work."""
@@ -185,7 +183,7 @@ class Member:
 
     def _go_on(self, held: Held) -> None:
         """Read a partition from its position on, whatever of it the client still holds."""
-        place = TopicPartition(self._topic, held.partition, held.position)
+        place = TopicPartition(self._topic, held.partition, held.position or 0)
         self._consumer.seek(place)
         self._consumer.resume([place])
 

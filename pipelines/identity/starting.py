@@ -74,7 +74,7 @@ def _published(settings: Settings, audit: list[dict[str, Any]]) -> dict[int, int
     files = CheckpointFiles(settings)
     changes = {int(name.removesuffix(".json")) for name in files.names("alerts-mode") if name[:-5].isdecimal()}
     text = files.text(f"alerts-mode/{max(changes)}.json") if changes else None
-    said = json.loads(text) if text else {"mode": "microbatch"}
+    said: dict[str, Any] = json.loads(text) if text else {"mode": "microbatch"}
     if said["mode"] != "realtime":
         return published_until(audit)
     job = Batches.read(files, f"alerts-{max(changes)}")

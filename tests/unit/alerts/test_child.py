@@ -38,7 +38,9 @@ def ended(pid: int) -> bool:
 
 def test_it_gets_the_settings_and_its_name_and_no_argument_holds_them(tmp_path: Path) -> None:
     settings = load_settings(environment={"GRIDWATCH_STORE__SECRET_KEY": "canary"}).settings
-    program = f"{READS} open({str(tmp_path / 'said')!r}, 'w').write(name + settings.store.secret_key.get_secret_value())"
+    program = (
+        f"{READS} open({str(tmp_path / 'said')!r}, 'w').write(name + settings.store.secret_key.get_secret_value())"
+    )
     with child(f"{program}; sys.stdin.buffer.read()", [], settings) as running:
         assert wait_until(lambda: (tmp_path / "said").exists() and bool((tmp_path / "said").read_text()), 10)
         assert b"canary" not in Path(f"/proc/{running.pid}/cmdline").read_bytes()
