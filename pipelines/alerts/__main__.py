@@ -10,7 +10,7 @@ import threading
 
 from pipelines.errors import GridwatchError, InfrastructureUnavailable
 
-_END_WITHIN_S = 20.0
+_END_WITHIN_S = 5.0
 
 
 def main() -> int:

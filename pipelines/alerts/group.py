@@ -50,7 +50,7 @@ class Group:
 
     def __init__(self, settings: Settings) -> None:
         self._kafka = settings.kafka
-        self._topic = settings.kafka.topics.readings
+        self.topic = settings.kafka.topics.readings
         self.name = group_id(settings)
         self._consumer: Any = None
         self._admin: Any = None
@@ -58,14 +58,14 @@ class Group:
     def committed(self) -> dict[int, int]:
         """Next offset of each partition that has a committed one."""
         with self._asked() as consumer:
-            partitions = partitions_of(consumer, self._topic)
-            asked = [TopicPartition(self._topic, partition) for partition in partitions]
+            partitions = partitions_of(consumer, self.topic)
+            asked = [TopicPartition(self.topic, partition) for partition in partitions]
             return committed_of(consumer.committed(asked, timeout=_PATIENCE_S))
 
     def bounds(self, partition: int) -> tuple[int, int]:
         """First offset that Kafka has of a partition, and the next one."""
         with self._asked() as consumer:
-            place = TopicPartition(self._topic, partition)
+            place = TopicPartition(self.topic, partition)
             found: tuple[int, int] = consumer.get_watermark_offsets(place, timeout=_PATIENCE_S, cached=False)
             return found
 

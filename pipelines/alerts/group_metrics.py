@@ -14,8 +14,8 @@ from pipelines.errors import InfrastructureUnavailable
 class GroupCollector(Collector):
     """`gridwatch_alerts_members`, and what the group has committed by partition; left out when nobody answers."""
 
-    def __init__(self, topic: str, group: Group) -> None:
-        self._topic, self._group = topic, group
+    def __init__(self, group: Group) -> None:
+        self._group = group
 
     def describe(self) -> Iterator[GaugeMetricFamily]:
         """Names for the registry; nobody is asked yet."""
@@ -31,6 +31,14 @@ class GroupCollector(Collector):
         except InfrastructureUnavailable:
             pass
         yield from (members, committed)
+
+
+def group_position(group: Group) -> dict[str, dict[str, dict[int, int]]]:
+    """What the group has committed, as the lag of a query is counted from; nothing when the brokers do not answer."""
+    try:
+        return {"alerts": {group.topic: group.committed()}}
+    except InfrastructureUnavailable:
+        return {}
 
 
 def _families() -> tuple[GaugeMetricFamily, GaugeMetricFamily]:

@@ -10,6 +10,7 @@ from typing import Any
 
 from confluent_kafka import Consumer, KafkaError, KafkaException, TopicPartition
 
+from pipelines.alerts import READY
 from pipelines.alerts.errand import Errand
 from pipelines.alerts.group import Group, committed_of, unreachable
 from pipelines.alerts.judging import Judging
@@ -26,9 +27,6 @@ from pipelines.settings import Settings
 from pipelines.small_tables import STORE_ERRORS
 
 Say = Callable[[str], None]
-
-READY = "gridwatch alerts is judging"
-"""Said once this member has joined its group; whoever started it waits for it."""
 
 _MOST = 2000
 """Records that are judged at once: some milliseconds of work."""
@@ -62,9 +60,7 @@ class Member:
         self._judging = Judging(self.settings)
         self._outbox: Outbox[Mark] = Outbox(self.settings, self._count)
         self._consumer: Any = Consumer(self._options())
-        self._settling = Settling(
-            lambda: Recorded.read(self.settings), self.group.bounds, self._publish, self.say
-        )
+        self._settling = Settling(lambda: Recorded.read(self.settings), self.group.bounds, self._publish, self.say)
         self._errand: Errand[dict[Held, int]] = Errand("gridwatch-settling")
         self._committed_at = 0.0
         self._settled_at = -_SETTLE_EVERY_S
@@ -187,7 +183,7 @@ class Member:
 
     def _go_on(self, held: Held) -> None:
         """Read a partition from its position on, whatever of it the client still holds."""
-        place = TopicPartition(self._topic, held.partition, held.position)
+        place = TopicPartition(self._topic, held.partition, held.position or 0)
         self._consumer.seek(place)
         self._consumer.resume([place])
 
@@ -257,9 +253,7 @@ class Member:
         def goes_on() -> bool:
             return self._owned.is_mine(held) and not self.ending.is_set()
 
-        return publish_stored(
-            self.settings, self.reference.judge, held.partition, since, until, goes_on=goes_on
-        )
+        return publish_stored(self.settings, self.reference.judge, held.partition, since, until, goes_on=goes_on)
 
     def _offsets(self, mark: Mark) -> list[TopicPartition]:
         return [TopicPartition(self._topic, held.partition, at) for held, at in mark]
@@ -286,7 +280,8 @@ class Member:
             )
         if code in _REFUSED:
             return InfrastructureUnavailable(
-                f"group {self.group.name}: {text}; `gridwatch check` looks at the rights (conf/security/kafka-acls.toml)"
+                f"group {self.group.name}: {text}; `gridwatch check` looks at the rights"
+                " (conf/security/kafka-acls.toml)"
             )
         return unreachable(self.settings.kafka.bootstrap_servers, error, f"group {self.group.name}")
 

@@ -49,7 +49,7 @@ class Outbox(Generic[Mark]):
         self._where = f"topic {self._topic} at {kafka.bootstrap_servers}"
         self._limit_s = settings.alerts.deliver_within
         options = {
-            "acks": "all", "enable.idempotence": True, "linger.ms": 0, "compression.type": "lz4",
+            "acks": "all", "enable.idempotence": True, "linger.ms": 0,
             "delivery.timeout.ms": int(self._limit_s * 1000), "log_level": 0,
         }  # fmt: skip
         self._producer = Producer(librdkafka_options(kafka) | options)
@@ -109,5 +109,3 @@ class Outbox(Generic[Mark]):
         left = self._producer.flush(min(limit_s, self._limit_s + 1))
         self.check()
         return not left
-
-

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from typing import Any
 
 import polars as pl
 from deltalake import DeltaTable
@@ -96,5 +95,4 @@ class _Followed:
         return True
 
     def _read(self) -> pl.DataFrame:
-        found: Any = pl.from_arrow(read_rows(self._settings, self._table))
-        return found
+        return pl.DataFrame(read_rows(self._settings, self._table))

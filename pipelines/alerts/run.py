@@ -13,7 +13,6 @@ from pipelines.alerts.members import host_member
 from pipelines.alerts.reference import Reference
 from pipelines.client_errors import as_ours
 from pipelines.errors import DataRefused, GridwatchError, MemberFenced, SettingsError
-from pipelines.observe.lag import BrokerEnds, LagCollector
 from pipelines.observe.metrics import AlertsMetrics
 from pipelines.observe.serve import served
 from pipelines.restarts import Restarts
@@ -83,17 +82,9 @@ def _wait_for_tables(settings: Settings, say: Say, ending: threading.Event) -> b
 
 @contextmanager
 def _metered(settings: Settings, metrics: AlertsMetrics, say: Say) -> Iterator[None]:
-    """Metrics, served from here to the end of the block, and the lag of this member's partitions."""
-    ends, topic = BrokerEnds(settings.kafka), settings.kafka.topics.readings
-
-    def read() -> dict[str, dict[str, dict[int, int]]]:
-        found = metrics.committed.collect()[0].samples
-        return {"alerts": {topic: {int(one.labels["partition"]): int(one.value) for one in found}}}
-
-    metrics.registry.register(LagCollector(ends, read))
+    """Metrics, served from here to the end of the block."""
     try:
         with served(metrics.registry, settings.metrics.host, settings.metrics.alerts_port, say):
             yield
     finally:
         metrics.up.set(0)
-        ends.close()

@@ -11,9 +11,7 @@ from types import FrameType
 from pipelines.cli.arguments import Commands, add_command, settings_of
 from pipelines.cli.output import say_timed
 
-_RUN = (
-    "Run the pipeline and one member of the alerts in the foreground until interrupted; what fails is started again."
-)
+_RUN = "Run the pipeline and one member of the alerts in the foreground until interrupted; what fails is started again."
 _ALERTS = "Judge readings within milliseconds, as one more member of the alerts, in the foreground until interrupted."
 _NOTIFY = "Tell webhooks and an Alertmanager of incidents, in the foreground, until it is interrupted."
 

@@ -1,4 +1,4 @@
-"""Where archive and alerts begin in the topic of readings: found once, by the first start, and noted with the tables."""
+"""Where archive and alerts begin in the topic of readings: found by the first start, and noted with the tables."""
 
 from __future__ import annotations
 
@@ -70,11 +70,11 @@ def published_until(audit: Iterable[Mapping[str, Any]]) -> dict[int, int]:
 
 
 def _published(settings: Settings, audit: list[dict[str, Any]]) -> dict[int, int]:
-    """What an earlier version has published: its archive, or its real-time job (`alerts-mode` beside the checkpoint)."""
+    """What an earlier version has published: its archive, or its real-time job, noted beside the checkpoint."""
     files = CheckpointFiles(settings)
     changes = {int(name.removesuffix(".json")) for name in files.names("alerts-mode") if name[:-5].isdecimal()}
     text = files.text(f"alerts-mode/{max(changes)}.json") if changes else None
-    said = json.loads(text) if text else {"mode": "microbatch"}
+    said: dict[str, Any] = json.loads(text) if text else {"mode": "microbatch"}
     if said["mode"] != "realtime":
         return published_until(audit)
     job = Batches.read(files, f"alerts-{max(changes)}")

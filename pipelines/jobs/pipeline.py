@@ -56,9 +56,7 @@ def _run_queries(
     say("starting Spark")
     with SparedJvm():
         spark = build_session(settings)
-    ready = (
-        f"{READY} {settings.kafka.topics.readings} at {settings.kafka.bootstrap_servers} into {settings.lake.root}"
-    )
+    ready = f"{READY} {settings.kafka.topics.readings} at {settings.kafka.bootstrap_servers} into {settings.lake.root}"
     try:
         lock.note_jvm(jvm_pid(spark))
         with metered_pipeline(spark, settings, record, say) as metrics:

@@ -23,7 +23,7 @@ Ends = dict[tuple[str, int], int]
 
 
 class BrokerEnds:
-    """Next committed offset of partitions, from one long-lived consumer. Safe to ask from several threads, one at a time."""
+    """Next committed offset of partitions, from one long-lived consumer. Several threads may ask, one at a time."""
 
     def __init__(self, kafka: Kafka) -> None:
         self._kafka = kafka
