@@ -93,7 +93,8 @@ class JobMetrics(ProgramMetrics):
             "query",
         )
         self.held_panes = self.gauge(
-            "held_panes", "Panes that wait for partitions further behind; a file counts until all of it is released."
+            "held_pane_rows",
+            "Panes that wait for partitions further behind; a file counts until all of it is released.",
         )
         self.partitions_left_out = self.counter(
             "partitions_left_out",
