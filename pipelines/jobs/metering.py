@@ -15,7 +15,7 @@ from pipelines.identity.batches import Batches
 from pipelines.identity.files import CheckpointFiles
 from pipelines.identity.record import RunRecord
 from pipelines.identity.tables import noted_start
-from pipelines.jobs import archive, incidents, windows
+from pipelines.jobs import incidents
 from pipelines.jobs.context import Say
 from pipelines.jobs.jvm import jvm_pid
 from pipelines.observe.grid import show_incidents, show_windows
@@ -26,10 +26,12 @@ from pipelines.observe.progress import Positions, follow_progress, take_progress
 from pipelines.observe.resources import Resources, checkpoint_sizes, sample_jvm
 from pipelines.observe.sampler import Sampler
 from pipelines.observe.serve import served
+from pipelines.readings import carry_out as archive
 from pipelines.settings import Settings
 from pipelines.small_tables import highest_value, moment, read_rows, table_version
 from pipelines.tables import INCIDENTS, METER_WINDOWS, METERS
 from pipelines.topics import topic_offsets
+from pipelines.windows import query as windows
 from pipelines.write_times import listening
 
 _CHECKPOINT_EVERY = 4
