@@ -8,7 +8,7 @@ from typing import Any
 from benchmarks.candidates import Place
 from benchmarks.latency import Record, check_anomalies, first_of_each
 from benchmarks.live import JOBS, Live, Traffic, deployment
-from pipelines.verify import verify
+from pipelines.reconcile.verify import verify
 
 _LIMIT_S = 300.0
 _SETTLE_S = 4.0

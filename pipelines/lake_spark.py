@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from textwrap import dedent
 from typing import Any
 
 from pyspark.errors import AnalysisException, ParseException
 from pyspark.sql import SparkSession
+from pyspark.sql import functions as F
 
 from pipelines.errors import SettingsError
 from pipelines.lake_sql import absolute, left_out, no_tables, readable_tables, views_over
-from pipelines.lake_views import View, views_in
+from pipelines.lake_views import ITEM_COLUMNS, View, views_in
 from pipelines.session import build_session
 from pipelines.settings import Settings
 from pipelines.sources import table
@@ -48,10 +49,18 @@ def view_script(settings: Settings) -> str:
     """
     root, there = absolute(settings.lake.root), readable_tables(settings)
     tables = [
-        f"CREATE OR REPLACE TEMPORARY VIEW {name} AS SELECT * FROM delta.`{table_path(root, name)}`;" for name in there
+        f"CREATE OR REPLACE TEMPORARY VIEW {name} AS {_selected(root, name, columns)};"
+        for name, columns in there.items()
     ]
     views = [f"{view_statement(view)};" for view in views_over(there)]
     return "\n".join(["SET spark.sql.session.timeZone = UTC;", *left_out(there), *tables, *views])
+
+
+def _selected(root: str, name: str, columns: Sequence[str]) -> str:
+    """Query of a stored table that has these columns: the number of an item is never null."""
+    item = ITEM_COLUMNS.get(name)
+    names = ", ".join(f"coalesce({item}, 0) AS {item}" if column == item else column for column in columns)
+    return f"SELECT {names if item in columns else '*'} FROM delta.`{table_path(root, name)}`"
 
 
 def view_statement(view: View) -> str:
@@ -69,7 +78,9 @@ def add_views(spark: SparkSession, settings: Settings) -> list[str]:
 
 def _add_view(spark: SparkSession, settings: Settings, name: str) -> bool:
     try:
-        table(spark, settings, name).createOrReplaceTempView(name)
+        rows, item = table(spark, settings, name), ITEM_COLUMNS.get(name)
+        rows = rows.withColumn(item, F.coalesce(item, F.lit(0))) if item in rows.columns else rows
+        rows.createOrReplaceTempView(name)
     except AnalysisException:
         return False
     return True

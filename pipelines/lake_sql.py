@@ -14,7 +14,7 @@ from duckdb import DuckDBPyConnection, StatementType
 
 from pipelines.addresses import is_store
 from pipelines.errors import DataRefused, GridwatchError, InfrastructureUnavailable, SettingsError
-from pipelines.lake_views import VIEWS, View, tables_in, views_in
+from pipelines.lake_views import ITEM_COLUMNS, VIEWS, View, tables_in, views_in
 from pipelines.settings import Settings, Store
 from pipelines.store_tls import trust_in_this_process
 from pipelines.tables import TABLES, table_path
@@ -78,11 +78,11 @@ def run_sql(lake: DuckDBPyConnection, sql: str, root: str | None = None) -> Duck
         raise _explain(lake, error, root) from None
 
 
-def readable_tables(settings: Settings) -> list[str]:
-    """Names of the tables that exist and can be read, in the order of `TABLES`. Raises as `open_lake` does."""
+def readable_tables(settings: Settings) -> dict[str, list[str]]:
+    """Columns of the tables that exist and can be read, in the order of `TABLES`. Raises as `open_lake` does."""
     with open_lake(settings, needed=()) as lake:
         there = view_names(lake)
-    return [name for name in TABLES if name in there]
+        return {name: _columns(lake, f"FROM {name}") for name in TABLES if name in there}
 
 
 def view_script(settings: Settings) -> str:
@@ -95,8 +95,7 @@ def view_script(settings: Settings) -> str:
     extensions = ["delta", *(["httpfs"] if is_store(root) else [])]
     lines = [f"INSTALL {name}; LOAD {name};" for name in extensions]
     lines += left_out(there)
-    lines += [f"CREATE OR REPLACE VIEW {name} AS SELECT * FROM delta_scan({_quoted(duckdb_path(root, name))});"
-              for name in there]  # fmt: skip
+    lines += [f"CREATE OR REPLACE VIEW {name} AS {_selected(root, name, columns)};" for name, columns in there.items()]
     return "\n".join([*lines, "SET TimeZone = 'UTC';", *(view_statement(view) for view in views_over(there))])
 
 
@@ -207,9 +206,20 @@ def _add_views_for(lake: DuckDBPyConnection, sql: str) -> None:
             lake.execute(view_statement(view))
         except (duckdb.BinderException, duckdb.CatalogException) as error:
             raise SettingsError(
-                f"view {view.name}: {_first_line(error)}; this lake was written by an older version: start"
-                " `gridwatch run` once"
+                f"view {view.name}: {_first_line(error)}; an older version wrote this lake: run `gridwatch upgrade`"
             ) from None
+
+
+def _selected(root: str, name: str, columns: Collection[str]) -> str:
+    """Query of a stored table that has these columns: the number of an item is never null."""
+    source = f"delta_scan({_quoted(duckdb_path(root, name))})"
+    item = ITEM_COLUMNS.get(name)
+    replaced = f" REPLACE (coalesce({item}, 0) AS {item})" if item in columns else ""
+    return f"SELECT *{replaced} FROM {source}"
+
+
+def _columns(lake: DuckDBPyConnection, query: str) -> list[str]:
+    return [str(row[0]) for row in lake.execute(f"DESCRIBE {query}").fetchall()]
 
 
 def _add_view(lake: DuckDBPyConnection, root: str, name: str) -> bool:
@@ -217,7 +227,9 @@ def _add_view(lake: DuckDBPyConnection, root: str, name: str) -> bool:
     if not is_store(root) and not (Path(root) / name / "_delta_log").is_dir():
         return False
     try:
-        lake.execute(f"CREATE VIEW {name} AS SELECT * FROM delta_scan({_quoted(duckdb_path(root, name))})")
+        plain = _selected(root, name, ())
+        columns = _columns(lake, plain) if name in ITEM_COLUMNS else ()
+        lake.execute(f"CREATE VIEW {name} AS {_selected(root, name, columns)}")
     except duckdb.Error as error:
         if any(sign in str(error) for sign in _ABSENT) and is_store(root):
             return False

@@ -10,6 +10,10 @@ _LATEST = "(SELECT max(window_end) FROM meter_windows)"
 """The latest window end of the fleet."""
 
 
+ITEM_COLUMNS = {"readings": "kafka_item", "rejected": "kafka_item", "anomalies": "source_item"}
+"""Columns that are null in rows of before records carried several readings; readers see 0 there."""
+
+
 @dataclass(frozen=True)
 class View:
     """One view: what it answers, and its query."""
@@ -26,7 +30,8 @@ FROM operator_actions"""
 
 _BEHIND = """
 SELECT a.anomaly_id, a.anomaly_type, a.stage, r.meter_id, r.event_ts, r.voltage_v, r.current_a, r.temperature_c,
-    r.status, r.is_late, r.is_resent, r.kafka_topic, r.kafka_partition, r.kafka_offset
+    r.status, r.is_late, r.is_resent, r.kafka_topic, r.kafka_partition, r.kafka_offset,
+    coalesce(r.kafka_item, 0) AS kafka_item
 FROM anomalies a"""
 
 VIEWS: tuple[View, ...] = (
@@ -118,7 +123,7 @@ VIEWS: tuple[View, ...] = (
         f"""
         {_BEHIND}
         JOIN readings r ON r.kafka_topic = a.source.topic AND r.kafka_partition = a.source.partition
-            AND r.kafka_offset = a.source.offset
+            AND r.kafka_offset = a.source.offset AND coalesce(r.kafka_item, 0) = coalesce(a.source_item, 0)
         WHERE a.stage = 'reading' OR a.anomaly_type = 'meter_silent'
         UNION ALL
         {_BEHIND}

@@ -12,6 +12,9 @@ from pipelines.kafka_options import kafka_client_options
 from pipelines.settings import Settings
 from pipelines.tables import TABLES, table_path
 
+_STREAM_BYTES = "64m"
+"""About a million rows of numbers: what a micro-batch over a backlog may hold in the driver."""
+
 
 def kafka_stream(
     spark: SparkSession,
@@ -21,12 +24,14 @@ def kafka_stream(
     starting: str | Mapping[int, int],
     max_offsets: int | None = None,
 ) -> DataFrame:
-    """Stream of Kafka records; stops with an error when offsets it still needs are gone (`failOnDataLoss`).
+    """Stream of committed Kafka records; stops with an error when offsets it still needs are gone
+    (`failOnDataLoss`). Records of aborted transactions do not come.
 
     `starting`: earliest, latest, an ISO time, or for a single topic the offset of every partition; used by the first
     start only, later ones go by the checkpoint.
     """
     reader = spark.readStream.format("kafka").options(**kafka_client_options(settings.kafka))
+    reader = reader.option("kafka.isolation.level", "read_committed")
     reader = reader.option("subscribe", ",".join(topics)).option("failOnDataLoss", "true")
     if not isinstance(starting, str):
         offsets = {topics[0]: {str(partition): offset for partition, offset in starting.items()}}
@@ -48,14 +53,15 @@ def table(spark: SparkSession, settings: Settings, name: str) -> DataFrame:
 
 
 def table_stream(
-    spark: SparkSession, settings: Settings, name: str, *, max_files: int = 1000, since_version: int | None = None
+    spark: SparkSession, settings: Settings, name: str, *, since_version: int, max_files: int = 1000
 ) -> DataFrame:
-    """Stream of the rows appended to a table, from its first version on or from a given one."""
-    reader = spark.readStream.format("delta").option("maxFilesPerTrigger", max_files).option("ignoreDeletes", "true")
-    if since_version is None:
-        reader = reader.option("withEventTimeOrder", "true")
-    else:
-        reader = reader.option("startingVersion", since_version)
+    """Stream of the rows that a table gets from a version on, in the order of its commits.
+
+    Whole files may be deleted meanwhile; a commit that changes a file stops the stream. A micro-batch ends at
+    `max_files`, or with the file that passes `_STREAM_BYTES`.
+    """
+    reader = spark.readStream.format("delta").option("startingVersion", since_version).option("ignoreDeletes", "true")
+    reader = reader.option("maxFilesPerTrigger", max_files).option("maxBytesPerTrigger", _STREAM_BYTES)
     return reader.load(table_path(settings.lake.root, name))
 
 

@@ -56,7 +56,7 @@ _COORDINATES = (
         "kafka_offset",
         _LONG,
         None,
-        "Offset of the record; (topic, partition, offset) is unique in readings + rejected.",
+        "Offset of the record; (topic, partition, offset, item) is unique in readings + rejected.",
     ),
     Column("kafka_ts", _TIME, "UTC", "Broker time at which the record was appended."),
 )
@@ -82,7 +82,7 @@ READINGS = Table(
             "is_late",
             _FLAG,
             None,
-            "Older than the largest event time of earlier batches minus the watermark.",
+            "Older than the aligned time after the batch before, minus the watermark.",
         ),
         Column("is_resent", _FLAG, None, "Same meter and event time as a record with a lower offset."),
         Column("extra", _STRING, "JSON", "Fields of the document that the contract does not know, or null."),
@@ -96,13 +96,18 @@ READINGS = Table(
 
 REJECTED = Table(
     "rejected",
-    "one rejected record",
+    "one rejected record, or one rejected reading of a record with several",
     "archive",
     (
         Column("reason", _STRING, None, "Why: a name of conf/contracts/rejections.json."),
         Column("rule_version", _STRING, None, "Version of the rejection rules."),
-        Column("key", T.BinaryType(), "bytes", "Key of the record, as it came."),
-        Column("value", T.BinaryType(), "bytes", "Value of the record, as it came, in full."),
+        Column("key", T.BinaryType(), "bytes", "Key of the record, as it came; with the value."),
+        Column(
+            "value",
+            T.BinaryType(),
+            "bytes",
+            "Value of the record, as it came, in full; of several rejected readings of one record the first has it.",
+        ),
         *_COORDINATES,
         _ITEM,
         Column("kafka_date", _DATE, "UTC", "Date of kafka_ts."),
@@ -122,10 +127,10 @@ AUDIT = Table(
         Column("kafka_partition", _INT, None, "Partition read."),
         Column("first_offset", _LONG, None, "First offset of the batch in the partition."),
         Column("last_offset", _LONG, None, "Last offset of the batch in the partition."),
-        Column("records_in", _LONG, "count", "Records read; always accepted + rejected."),
+        Column("records_in", _LONG, "count", "Records read: the offsets of the range less the gaps."),
         Column("accepted", _LONG, "count", "Rows the batch added to readings."),
         Column("rejected", _LONG, "count", "Rows the batch added to rejected."),
-        Column("rejected_by_reason", T.MapType(_STRING, _LONG), "count", "Rejected records by reason."),
+        Column("rejected_by_reason", T.MapType(_STRING, _LONG), "count", "Rows added to rejected, by reason."),
         Column("late", _LONG, "count", "Accepted readings flagged is_late."),
         Column("resent", _LONG, "count", "Accepted readings flagged is_resent."),
         Column("max_event_ts", _TIME, "UTC", "Largest accepted event time of the batch in the partition."),
@@ -175,6 +180,8 @@ PANES = Table(
         Column("most_c", _DOUBLE, "°C", "Largest plausible temperature."),
         Column("last_ts", _TIME, "UTC", "Latest event time: the event time of the row."),
     ),
+    (),
+    ("generation", "batch_id", "last_ts"),
 )
 
 METER_WINDOWS = Table(

@@ -83,7 +83,6 @@ def create_topics(settings: Settings) -> list[str]:
         topics.readings: (kafka.partitions, _APPEND_TIME | keep),
         topics.anomalies: (kafka.partitions, _APPEND_TIME | keep),
         topics.ticks: (1, _APPEND_TIME | keep),
-        topics.heartbeats: (1, _APPEND_TIME | {"retention.ms": "3600000"}),
         topics.incidents: (1, {"cleanup.policy": "compact"}),
         topics.dead_letters: (1, keep),
         # The table must see an action before a later one replaces it.
@@ -123,9 +122,7 @@ def check_topics(settings: Settings) -> None:
             raise SettingsError(
                 f"topic {absent[0]} does not exist at {kafka.bootstrap_servers}; `gridwatch topics create` makes it"
             )
-        resource = ConfigResource(ConfigResourceType.TOPIC, topics.readings)
-        configs = admin.describe_configs([resource], config_filter="all")
-    kind = _config_value(configs, topics.readings, "message.timestamp.type")
+    kind = topic_config(kafka, topics.readings, "message.timestamp.type")
     if kind != "LogAppendTime" and not settings.input.trust_create_time:
         raise DataRefused(
             f"topic {topics.readings} has message.timestamp.type = {kind}: a producer's clock would guard itself; set"
@@ -133,12 +130,23 @@ def check_topics(settings: Settings) -> None:
         )
 
 
-def _config_value(configs: Any, topic: str, key: str) -> str | None:
+def topic_config(kafka: Kafka, topic: str, key: str) -> str | None:
+    """A setting of a topic, as Kafka has it; None when it does not say. Needs the right DESCRIBE_CONFIGS."""
+    with _asked(kafka, f"settings of {topic}"), closing(KafkaAdminClient(**client_options(kafka))) as admin:
+        resource = ConfigResource(ConfigResourceType.TOPIC, topic)
+        configs: Any = admin.describe_configs([resource], config_filter="all")
     for by_name in configs.values():
         if topic in by_name:
-            found = by_name[topic].get(key)
-            return found.get("value") if isinstance(found, dict) else found
+            found: Any = by_name[topic].get(key)
+            value: str | None = found.get("value") if isinstance(found, dict) else found
+            return value
     return None
+
+
+def topic_names(kafka: Kafka) -> set[str]:
+    """Every topic that the brokers tell us of."""
+    with _asked(kafka, "topics"), closing(KafkaAdminClient(**client_options(kafka))) as admin:
+        return set(admin.list_topics())
 
 
 def topic_ids(kafka: Kafka, names: Iterable[str]) -> dict[str, str]:
@@ -161,6 +169,15 @@ def topic_offsets(kafka: Kafka, topic: str) -> dict[int, tuple[int, int]]:
         partitions = [TopicPartition(topic, p) for p in _partitions(consumer, topic)]
         first, end = consumer.beginning_offsets(partitions), consumer.end_offsets(partitions)
         return {p.partition: (first[p], end[p]) for p in partitions}
+
+
+def offsets_at(kafka: Kafka, topic: str, at_ms: int) -> dict[int, int]:
+    """First offset of each partition with a broker time (epoch ms) at or after a moment; none where there is none."""
+    options = client_options(kafka)
+    with _asked(kafka, f"offsets of {topic}"), closing(KafkaConsumer(**options, enable_auto_commit=False)) as consumer:
+        asked = {TopicPartition(topic, p): at_ms for p in _partitions(consumer, topic)}
+        found = consumer.offsets_for_times(asked)
+        return {place.partition: one.offset for place, one in found.items() if one is not None}
 
 
 def holds_record(kafka: Kafka, topic: str, partition: int, since: int, until: int) -> bool:

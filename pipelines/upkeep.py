@@ -6,7 +6,7 @@ Every step is repeatable and safe to die in: each is one commit of the table, or
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from datetime import UTC, date, datetime, timedelta
 from typing import Any
@@ -17,7 +17,7 @@ from deltalake import DeltaTable
 
 from pipelines.settings import Settings
 from pipelines.small_tables import moment, open_table, read_rows, table_is_there
-from pipelines.tables import ANOMALIES, INCIDENTS, METER_WINDOWS, READINGS, REJECTED, Table
+from pipelines.tables import ANOMALIES, INCIDENTS, METER_WINDOWS, PANES, READINGS, REJECTED, Table
 from pipelines.transforms.incidents import look_back
 
 _MANY = 8
@@ -64,7 +64,8 @@ class DataFile:
 def look_after(settings: Settings, table: Table, *, thorough: bool = False, now: float | None = None) -> TableUpkeep:
     """One round over a table: retention, OPTIMIZE, VACUUM once a day, log. The caller is the table's only writer.
 
-    OPTIMIZE takes the closed partition with the most small files, or all of them when `thorough`.
+    OPTIMIZE takes the closed partition with the most small files, or all of them when `thorough`; never panes, of which
+    the windows read each batch as one file.
     """
     began, now = time.monotonic(), time.time() if now is None else now
     done = TableUpkeep(
@@ -134,6 +135,35 @@ def expired(files: list[DataFile], *, keep_days: int, now: float) -> list[date]:
     return sorted(day for day, at in newest.items() if day < oldest and at < now - keep_days * _DAY_S)
 
 
+@dataclass(frozen=True)
+class PanesFile:
+    """One file of the table panes: the panes of one batch."""
+
+    generation: str
+    batch: int
+    modified_at: float
+    """Epoch seconds."""
+
+
+def expired_panes(files: Iterable[PanesFile], *, keep_days: int, now: float) -> dict[str, int]:
+    """The batch of each generation up to which all files are older than the retention.
+
+    >>> day = 86400
+    >>> expired_panes([PanesFile("g", -1, 0 * day), PanesFile("g", 0, 1 * day), PanesFile("g", 1, 9 * day),
+    ...                PanesFile("h", 0, 9 * day)], keep_days=2, now=10 * day)
+    {'g': 0}
+    """
+    old: dict[str, list[int]] = {}
+    young: dict[str, int] = {}
+    for file in files:
+        if file.modified_at < now - keep_days * _DAY_S:
+            old.setdefault(file.generation, []).append(file.batch)
+        else:
+            young[file.generation] = min(young.get(file.generation, file.batch), file.batch)
+    reached = {name: [b for b in batches if b < young.get(name, b + 1)] for name, batches in old.items()}
+    return {name: max(batches) for name, batches in reached.items() if batches}
+
+
 def keep_days(settings: Settings, table: Table) -> int | None:
     """Retention of a table in days; None keeps all."""
     if table is METER_WINDOWS:
@@ -142,6 +172,8 @@ def keep_days(settings: Settings, table: Table) -> int | None:
 
 
 def _expire(settings: Settings, table: Table, now: float) -> int:
+    if table is PANES:
+        return _expire_panes(settings, now)
     days = keep_days(settings, table)
     if days is None:
         return 0
@@ -154,6 +186,16 @@ def _expire(settings: Settings, table: Table, now: float) -> int:
     listed = ", ".join(f"'{day}'" for day in gone)
     done = delta.delete(f"{table.partition_by[0]} IN ({listed})")
     return int(done["num_removed_files"])
+
+
+def _expire_panes(settings: Settings, now: float) -> int:
+    """Delete whole files, which the windows query passes over; a part of one would stop it."""
+    delta = open_table(settings, PANES)
+    rows = pa.table(delta.get_add_actions(flatten=True)).to_pylist()
+    files = [PanesFile(r["min.generation"], r["max.batch_id"], r["modification_time"] / 1000) for r in rows]
+    gone = expired_panes(files, keep_days=settings.lake.panes_retention_days, now=now)
+    places = [f"(generation = '{name}' AND batch_id <= {batch})" for name, batch in sorted(gone.items())]
+    return int(delta.delete(" OR ".join(places))["num_removed_files"]) if places else 0
 
 
 def _needed_since(settings: Settings, now: float) -> date | None:
@@ -173,6 +215,8 @@ def _needed_since(settings: Settings, now: float) -> date | None:
 
 
 def _compact(settings: Settings, table: Table, now: float, *, thorough: bool) -> int:
+    if table is PANES:
+        return 0
     target = settings.upkeep.target_mb << 20
     delta = open_table(settings, table)
     compacted = 0

@@ -16,7 +16,7 @@ from pipelines.errors import SettingsError
 from pipelines.places import no_file
 
 if TYPE_CHECKING:
-    from pipelines.dead_letters import Rejected, Selection
+    from pipelines.reconcile.rejected import Rejected, Selection
 
 _STATES = ("fresh", "replayed", "unsure", "parked")
 _SHOWN_BYTES = 120
@@ -37,11 +37,13 @@ def register(commands: Commands) -> None:
     for parser in (listing, showing):
         parser.add_argument("--format", choices=FORMATS, default="table", help="default: table")
     showing.add_argument("--state", choices=_STATES, help="only records in this state")
-    showing.add_argument("--limit", metavar="N", type=int, default=20, help="show at most so many (default: 20)")
+    showing.add_argument("--limit", metavar="N", type=int, default=20, help="maximum number of records (default: 20)")
     showing.add_argument(
         "--out", metavar="FILE", type=Path, help="write the whole value of the record of --partition and --offset there"
     )
-    replaying.add_argument("--limit", metavar="N", type=int, default=10_000, help="at most so many (default: 10000)")
+    replaying.add_argument(
+        "--limit", metavar="N", type=int, default=10_000, help="maximum number of records (default: 10000)"
+    )
     replaying.add_argument("--dry-run", action="store_true", help="only say what would be sent")
     replaying.epilog = (
         "A record is sent at most once: it is claimed in the table replays before it is sent. One whose bytes were\n"
@@ -53,7 +55,7 @@ def register(commands: Commands) -> None:
 
 def list_reasons(args: argparse.Namespace) -> int:
     """Print counts."""
-    from pipelines.dead_letters import count_by_reason
+    from pipelines.reconcile.rejected import count_by_reason
 
     counts = count_by_reason(settings_of(args).settings, _selection(args))
     names = ["reason", *_STATES, "bytes"]
@@ -63,7 +65,7 @@ def list_reasons(args: argparse.Namespace) -> int:
 
 def show_records(args: argparse.Namespace) -> int:
     """Print records, or write the value of one."""
-    from pipelines.dead_letters import rejected_records
+    from pipelines.reconcile.rejected import rejected_records
 
     _require_limit(args.limit)
     found = rejected_records(settings_of(args).settings, _selection(args))
@@ -72,7 +74,7 @@ def show_records(args: argparse.Namespace) -> int:
     if args.out:
         _write_value(args, chosen)
         return 0
-    names = ["partition", "offset", "appended", "reason", "state", "length", "key", "value"]
+    names = ["partition", "offset", "items", "appended", "reason", "state", "length", "key", "value"]
     is_json = args.format == "json"
     show(render(names, [_row(record, whole=is_json) for record in chosen], args.format))
     return 0
@@ -80,9 +82,9 @@ def show_records(args: argparse.Namespace) -> int:
 
 def replay_records(args: argparse.Namespace) -> int:
     """Send records again."""
-    from pipelines import dead_letters
     from pipelines.client_errors import as_ours
     from pipelines.identity.lock import CheckpointLock
+    from pipelines.reconcile.replay import replay, to_replay
     from pipelines.table_features import require_known_features
     from pipelines.tables import REPLAYS
     from pipelines.topics import wait_for_kafka
@@ -93,12 +95,12 @@ def replay_records(args: argparse.Namespace) -> int:
         raise SettingsError("dlq replay: say which, with --reason NAME (`gridwatch dlq list` shows them) or --offset")
     with CheckpointLock(settings, "gridwatch dlq replay", name="dlq.lock"), as_ours(settings):
         require_known_features(settings, [REPLAYS])
-        chosen = dead_letters.to_replay(settings, _selection(args), limit=args.limit, say=say)
+        chosen = to_replay(settings, _selection(args), limit=args.limit, say=say)
         if args.dry_run or not chosen:
             show(f"{len(chosen)} records would be sent to {settings.kafka.topics.readings}")
             return 0
         wait_for_kafka(settings.kafka, say)
-        sent = dead_letters.replay(settings, chosen)
+        sent = replay(settings, chosen)
     show(f"{sent} records sent to {settings.kafka.topics.readings}")
     return 0
 
@@ -120,10 +122,10 @@ def _add_selection(parser: Any) -> None:
 
 def _selection(args: argparse.Namespace) -> Selection:
     from pipelines.contract import rejection_reasons
-    from pipelines.dead_letters import Selection
+    from pipelines.reconcile.rejected import Selection
 
     if unknown := sorted(set(args.reason) - set(rejection_reasons())):
-        raise SettingsError(f"--reason {unknown[0]} is no reason; they are {', '.join(rejection_reasons())}")
+        raise SettingsError(f"--reason {unknown[0]} is not a reason; the reasons are {', '.join(rejection_reasons())}")
     since, until = _moment("--since", args.since), _moment("--until", args.until)
     return Selection(args.reason, since, until, args.partition, args.offset)
 
@@ -142,7 +144,8 @@ def _row(record: Rejected, *, whole: bool) -> list[Any]:
     shown = [_as_base64(part) if whole else escaped(part) for part in (record.key, record.value)]
     length = None if record.value is None else len(record.value)
     at = record.kafka_ts.isoformat(timespec="milliseconds")
-    return [record.kafka_partition, record.kafka_offset, at, record.reason, record.state, length, *shown]
+    items, reason = ",".join(map(str, record.items)), ", ".join(record.reasons)
+    return [record.kafka_partition, record.kafka_offset, items, at, reason, record.state, length, *shown]
 
 
 def escaped(part: bytes | None) -> str:

@@ -15,8 +15,8 @@ from pipelines.lake_views import VIEWS
 from pipelines.places import no_file, require_writable_file
 
 if TYPE_CHECKING:
+    from pipelines.reconcile.report import VerifyReport
     from pipelines.settings import Settings
-    from pipelines.verify_report import VerifyReport
 
 _PLAN = ["explain_key", "explain_value"]
 """Columns of DuckDB's EXPLAIN, whose one value is a drawing."""
@@ -62,7 +62,7 @@ def sql(args: argparse.Namespace) -> int:
 
 def verify(args: argparse.Namespace) -> int:
     """Print the reconciliation. Raises DataRefused when a record is lost or stored twice."""
-    from pipelines.verify import verify as reconcile
+    from pipelines.reconcile.verify import verify as reconcile
 
     require_writable_file("--report", args.report)
     report = reconcile(settings_of(args).settings, say)
@@ -77,7 +77,7 @@ def verify(args: argparse.Namespace) -> int:
 
 
 def partition_table(report: VerifyReport) -> str:
-    """One line a partition, and what was rejected by reason."""
+    """One line per partition, and what was rejected by reason."""
     names = [
         "partition",
         "from",
@@ -87,6 +87,7 @@ def partition_table(report: VerifyReport) -> str:
         "lost",
         "duplicates",
         "unaccounted",
+        "gaps",
         "lag",
     ]
     rows: list[list[Any]] = [
@@ -99,6 +100,7 @@ def partition_table(report: VerifyReport) -> str:
             p.lost,
             p.duplicates,
             p.unaccounted,
+            p.gaps,
             p.lag,
         ]
         for p in report.partitions
@@ -113,12 +115,16 @@ def partition_table(report: VerifyReport) -> str:
             report.lost,
             report.duplicates,
             report.unaccounted,
+            report.gaps,
             report.lag,
         ]
     )
     reasons = ", ".join(f"{name} {n}" for name, n in report.rejected_by_reason.items()) or "none"
     table = as_table(names, [["" if value is None else value for value in row] for row in rows])
-    return f"{table}\nrejected: {reasons}\nlate: {report.late}, re-sent: {report.resent}"
+    last = f"late: {report.late}, re-sent: {report.resent}"
+    if report.gaps:
+        last += f"\ngaps: {report.markers} markers of transactions, {report.aborted} aborted records"
+    return f"{table}\nrejected: {reasons}\n{last}"
 
 
 def _ask_duckdb(settings: Settings, query: str) -> tuple[list[str], list[tuple[Any, ...]]]:

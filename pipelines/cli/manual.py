@@ -37,7 +37,7 @@ _EXAMPLES: dict[str, tuple[str, ...]] = {
     "objectstore start": ("gridwatch objectstore start",),
     "broker stop": ("gridwatch broker stop",),
     "objectstore stop": ("gridwatch objectstore stop",),
-    "alerts": ("gridwatch alerts --settings my.toml   # beside gridwatch run, with alerts.mode = realtime",),
+    "alerts": ("gridwatch alerts --settings my.toml   # one more member, on this host or another",),
     "notify": ("gridwatch notify --settings my.toml --set notify.alertmanager=http://127.0.0.1:9093",),
     "doctor": ("gridwatch doctor --settings my.toml", "gridwatch doctor --json | jq -e .ok"),
     "checkpoint show": ("gridwatch checkpoint show --settings my.toml",),
@@ -46,6 +46,7 @@ _EXAMPLES: dict[str, tuple[str, ...]] = {
         "gridwatch checkpoint new-generation --settings my.toml --rebuild   # the windows again, from readings",
     ),
     "skip-range": ('gridwatch skip-range 0:100-199 --settings my.toml --why "disk of the broker"',),
+    "upgrade": ("gridwatch upgrade --settings my.toml", "gridwatch upgrade --settings my.toml --yes"),
     "maintain": ("gridwatch maintain --settings my.toml",),
     "dlq list": ("gridwatch dlq list --settings my.toml",),
     "dlq show": (

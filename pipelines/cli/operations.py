@@ -1,4 +1,4 @@
-"""Commands of an operator: doctor, checkpoint, skip-range."""
+"""Commands of an operator: doctor, checkpoint, skip-range, upgrade, maintain."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ from pipelines.errors import SettingsError
 from pipelines.settings import Settings
 
 _NEW_GENERATION = "Begin new checkpoints that go on from the tables, when the old ones are lost or do not fit them."
+_UPGRADE = "Say what an older lake and checkpoint need to go on with this version, and do it with --yes."
 _SKIP = "Record in the table audit that offsets are lost for good, and go on behind them."
 
 
@@ -57,6 +58,12 @@ def register(commands: Commands) -> None:
     skip.epilog = (
         "The pipeline must be stopped. Only offsets that Kafka no longer has can be skipped, from where the tables\n"
         "end. `gridwatch run` prints the command when it finds such a range."
+    )
+    upgrading = add_command(commands, "upgrade", _UPGRADE, upgrade)
+    upgrading.add_argument("--yes", action="store_true", help="do what is due; without it nothing is changed")
+    upgrading.epilog = (
+        "With --yes the pipeline must be stopped. Each step is said before it is done, and can be repeated: after an\n"
+        "interruption run the command again. No record of the archive is lost or stored twice."
     )
     upkeep = add_command(
         commands,
@@ -152,6 +159,33 @@ def skip_range(args: argparse.Namespace) -> int:
         _wait_for_parts(settings)
         generation.skip_ranges(settings, ranges, why=args.why, say=say)
     show(f"noted in audit: {' '.join(args.ranges)}; start `gridwatch run`")
+    return 0
+
+
+def upgrade(args: argparse.Namespace) -> int:
+    """Show what is due; with --yes do it, under the lock."""
+    from contextlib import nullcontext
+
+    from pipelines.client_errors import as_ours
+    from pipelines.identity.lock import CheckpointLock
+    from pipelines.identity.upgrade import plan_upgrade
+
+    settings = settings_of(args).settings
+    with CheckpointLock(settings, "gridwatch upgrade") if args.yes else nullcontext(), as_ours(settings):
+        _wait_for_parts(settings)
+        due = plan_upgrade(settings, say)
+        for number, step in enumerate(due.steps, 1):
+            show(f"{number}. {step.what}")
+            if args.yes:
+                step.do()
+    for note in due.notes:
+        show(f"note: {note}")
+    if not due.steps:
+        show("nothing is due: lake and checkpoint are of this version")
+    elif args.yes:
+        show(f"{len(due.steps)} steps are done; start `gridwatch run`")
+    else:
+        show(f"{len(due.steps)} steps are due: stop the pipeline, make a backup, run `gridwatch upgrade --yes`")
     return 0
 
 

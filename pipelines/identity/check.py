@@ -31,6 +31,7 @@ from pipelines.tables import (
     BASELINES,
     METER_WINDOWS,
     OPERATOR_ACTIONS,
+    PANES,
     READINGS,
     REJECTED,
     TABLES,
@@ -41,7 +42,7 @@ from pipelines.topics import holds_record, topic_ids, topic_offsets
 Say = Callable[[str], None]
 ARCHIVE = "archive"
 WRITTEN: dict[str, tuple[Table, ...]] = {
-    ARCHIVE: (READINGS, REJECTED, AUDIT),
+    ARCHIVE: (READINGS, REJECTED, PANES, AUDIT),
     "windows": (METER_WINDOWS, BASELINES),
     "incidents": (ANOMALIES, OPERATOR_ACTIONS),
 }
@@ -128,6 +129,7 @@ def gather(settings: Settings) -> Facts:
 def problems(files: CheckpointFiles, settings: Settings, record: RunRecord, facts: Facts) -> Iterator[str]:
     """What does not fit, the cause before its consequences."""
     yield from _foreign_tables(files, settings, record, facts)
+    yield from older_edition(files, record)
     yield from changed_shape(record.shape, facts.shape)
     yield from _new_topics(settings, record, facts)
     for query, written in WRITTEN.items():
@@ -162,6 +164,30 @@ readings with `gridwatch checkpoint new-generation --rebuild`
                 else f"go on with {NEW_GENERATION}"
             )
             yield f"{name} = {value}, but this checkpoint was made with {before}: set it back, or {way}"
+
+
+def is_of_older_edition(files: CheckpointFiles, record: RunRecord) -> bool:
+    """Whether the checkpoints were made before there were panes: their windows query reads another table."""
+    return record.start.panes_version is None and not all(
+        Batches.read(files, record.folder(query)).is_new for query in WRITTEN
+    )
+
+
+def older_edition(files: CheckpointFiles, record: RunRecord) -> Iterator[str]:
+    """The refusal of such checkpoints."""
+    if is_of_older_edition(files, record):
+        yield (
+            f"{files.root} was made by an earlier version: `gridwatch upgrade` says what is to be done, and does it"
+            " with --yes"
+        )
+
+
+def refuse_older_edition(settings: Settings) -> None:
+    """Raises DataRefused for checkpoints of an earlier version, before anybody changes its tables."""
+    files = CheckpointFiles(settings)
+    if record := read_record(files):
+        for problem in older_edition(files, record):
+            raise DataRefused(problem)
 
 
 def refuse_vanished(settings: Settings) -> None:
@@ -286,6 +312,7 @@ def complete(record: RunRecord, facts: Facts) -> RunRecord:
         tables=dict(facts.tables),
         shape=dict(facts.shape),
         versions=versions_now(),
+        start=replace(record.start, panes_version=record.start.panes_version or 0),
     )
 
 

@@ -11,10 +11,11 @@ from typing import Any
 from pipelines.errors import DataRefused, SettingsError
 from pipelines.identity.check import WRITTEN, changed_shape, complete, gather
 from pipelines.identity.files import CheckpointFiles
-from pipelines.identity.past_rows import clean_version, count_ahead, delete_ahead, empty_table, first_unaudited
+from pipelines.identity.past_rows import count_ahead, delete_ahead, empty_table, first_unaudited
 from pipelines.identity.recomputed import what_to_recompute
 from pipelines.identity.record import REBUILD, RunRecord, Start, new_record, read_record, write_record
 from pipelines.identity.tables import add_columns, audited, audited_ends, claim
+from pipelines.readings.carry_out import carry_out_open_plan
 from pipelines.settings import Settings
 from pipelines.sinks import BatchId
 from pipelines.small_tables import (
@@ -23,9 +24,10 @@ from pipelines.small_tables import (
     create_tables,
     highest_value,
     read_rows,
+    table_version,
 )
 from pipelines.table_features import require_known_features
-from pipelines.tables import AUDIT, BASELINES, METER_WINDOWS, READINGS, REJECTED
+from pipelines.tables import AUDIT, BASELINES, METER_WINDOWS, PANES, READINGS, REJECTED
 from pipelines.topics import topic_offsets
 
 Say = Callable[[str], None]
@@ -96,7 +98,7 @@ def skip_ranges(settings: Settings, ranges: Sequence[SkippedRange], *, why: str,
 
     Raises DataRefused when Kafka still has one of them, they do not follow what is stored, or other topics' are.
     """
-    _prepare(settings, rebuild=False)
+    _prepare(settings, rebuild=False, say=say)
     there, stored = topic_offsets(settings.kafka, settings.kafka.topics.readings), audited_ends(settings)
     behind = dict(stored)
     for lost in ranges:
@@ -126,7 +128,7 @@ def new_generation(
     With `rebuild` meter_windows and baselines are emptied and computed again from readings. The caller holds the lock.
     Raises DataRefused when a record would be stored twice or is gone from Kafka.
     """
-    _prepare(settings, rebuild=rebuild)
+    _prepare(settings, rebuild=rebuild, say=say)
     there, stored = topic_offsets(settings.kafka, settings.kafka.topics.readings), audited_ends(settings)
     chosen = dict(stored)
     jumped = []
@@ -144,11 +146,13 @@ def new_generation(
     return _begin(settings, chosen, there, jumped, why=why, rebuild=rebuild, say=say)
 
 
-def _prepare(settings: Settings, *, rebuild: bool) -> None:
+def _prepare(settings: Settings, *, rebuild: bool, say: Say) -> None:
+    """Tables of this version, and no batch half done: what was decided of the old generation stays decided."""
     require_known_features(settings)
     _refuse_other_topics(settings)
     create_tables(settings)
     add_columns(settings, but=DERIVED if rebuild else ())
+    carry_out_open_plan(settings, say)
 
 
 def _begin(
@@ -165,7 +169,7 @@ def _begin(
     facts = gather(settings)
     _refuse_unfit(settings, old, facts.topics, facts.shape, rebuild=rebuild)
     ahead = {table: count_ahead(settings, table, offsets, there) for table in (READINGS, REJECTED)}
-    start = _start(settings, offsets, rebuild=rebuild, from_versions=not any(ahead.values()))
+    start = _start(settings, offsets, rebuild=rebuild)
     record = complete(new_record(number=_next_number(files), start=start), facts)
     write_record(files, record)
     for table, rows in ahead.items():
@@ -184,14 +188,15 @@ def _begin(
     return record
 
 
-def _start(settings: Settings, offsets: Mapping[int, int], *, rebuild: bool, from_versions: bool) -> Start:
-    start = Start(dict(offsets) or None, resend=_newest_batches(settings))
+def _start(settings: Settings, offsets: Mapping[int, int], *, rebuild: bool) -> Start:
+    """The panes of the generation come after the version that the table has now (`windows.fill`)."""
+    panes_version = table_version(settings, PANES)
+    start = Start(dict(offsets) or None, panes_version=panes_version, resend=_newest_batches(settings))
     after: datetime | None = highest_value(settings, METER_WINDOWS, "window_end")
     if rebuild or after is None:
         return start
     since = after + timedelta(seconds=settings.detection.slide_s - settings.detection.window_s)
-    version = clean_version(settings, since) if from_versions else None
-    return replace(start, windows_after=after, readings_since=since, readings_version=version)
+    return replace(start, windows_after=after, readings_since=since)
 
 
 def _old_record(files: CheckpointFiles) -> RunRecord | None:
@@ -264,12 +269,14 @@ def _skipped_row(settings: Settings, record: RunRecord, lost: SkippedRange, why:
     """A crashed batch may have stored some of the range: those rows count."""
     place = f"kafka_partition = {lost.partition} AND kafka_offset BETWEEN {lost.first} AND {lost.last}"
     accepted, rejected = (
-        read_rows(settings, table, columns=["kafka_offset"], where=place).num_rows for table in (READINGS, REJECTED)
+        read_rows(settings, table, columns=["kafka_offset"], where=place)["kafka_offset"].to_pylist()
+        for table in (READINGS, REJECTED)
     )
     return {
         "generation": record.generation, "batch_id": -1, "kafka_topic": settings.kafka.topics.readings,
         "kafka_partition": lost.partition, "first_offset": lost.first, "last_offset": lost.last,
-        "records_in": accepted + rejected, "accepted": accepted, "rejected": rejected, "rejected_by_reason": {},
+        "records_in": len({*accepted, *rejected}), "accepted": len(accepted), "rejected": len(rejected),
+        "rejected_by_reason": {},
         "late": 0, "resent": 0, "max_event_ts": None, "max_kafka_ts": None, "skipped_because": why,
         "gaps": 0, "aligned_ts": None, "judged_until": None,
     }  # fmt: skip

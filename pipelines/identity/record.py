@@ -19,8 +19,8 @@ from pipelines.local.spark_kit import spark_defaults
 from pipelines.settings import Settings
 
 RUN_RECORD = "gridwatch-run.json"
-FORMAT = 2
-"""Version of the record; 1 held nothing but the generation."""
+FORMAT = 3
+"""Version of the record; 1 held nothing but the generation, with 2 the windows were made from the table readings."""
 
 REBUILD = frozenset({"detection.window", "detection.slide", "detection.watermark"})
 """Query-shaping settings whose change makes earlier rows of meter_windows unfit to go on from."""
@@ -42,9 +42,9 @@ class Start:
     windows_after: datetime | None = None
     """Window ends up to this one stand in meter_windows already."""
     readings_since: datetime | None = None
-    """Event time of the first reading that a window after that may need."""
-    readings_version: int | None = None
-    """Version of the table readings that the windows begin to read at; None is its present content."""
+    """Event time of the first reading that a window after that may need: panes are filled from it on."""
+    panes_version: int | None = 0
+    """Version of the table panes that the windows begin to read at; None in a record of before there were panes."""
     resend: dict[int, int] = field(default_factory=dict)
     """From these offsets on anomalies and dead letters of stored records are sent again: a crash may have kept
     them back."""
@@ -148,7 +148,7 @@ def _parse(document: Mapping[str, Any]) -> RunRecord:
             offsets=None if start.get("offsets") is None else _numbers(start["offsets"]),
             windows_after=_moment(start.get("windows_after")),
             readings_since=_moment(start.get("readings_since")),
-            readings_version=start.get("readings_version"),
+            panes_version=start.get("panes_version"),
             resend=_numbers(start.get("resend") or {}),
         ),
     )

@@ -22,7 +22,7 @@ from pipelines.transforms.readings import position, reading_key
 @dataclass(frozen=True)
 class BatchFacts:
     """One row a record: kafka_topic, kafka_partition, position, kafka_ms, reason, rejected_bytes (of key and value),
-    event_ms, key, is_late, is_odd."""
+    event_ms, key, is_late."""
 
     records: pa.Table
 
@@ -39,7 +39,6 @@ class BatchFacts:
             F.unix_millis("event_ts").alias("event_ms"),
             reading_key().alias("key"),
             "is_late",
-            F.col("findings").isNotNull().alias("is_odd"),
         )
         return cls(columns.toArrow())
 
@@ -57,11 +56,6 @@ class BatchFacts:
     def rejected_bytes(self) -> int:
         """Size of all rejected records' keys and values."""
         return int(pc.sum(self.records["rejected_bytes"]).as_py() or 0)
-
-    @property
-    def has_anomalies(self) -> bool:
-        """Whether a rule speaks of any accepted reading."""
-        return bool(pc.any(self._accepted["is_odd"]).as_py())
 
     @property
     def highest_event_ms(self) -> int | None:

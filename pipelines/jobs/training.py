@@ -14,12 +14,12 @@ from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 
 from pipelines.jobs import archive
-from pipelines.jobs.windows import build as build_windows
 from pipelines.local.spark_kit import SparkKit
 from pipelines.session import build_session, end_jvm
 from pipelines.settings import Settings
 from pipelines.sources import empty_table
-from pipelines.tables import READINGS
+from pipelines.tables import PANES, READINGS
+from pipelines.windows.query import build as build_windows
 
 _RECORD = '{"meterId":"m-1","timestamp":1772359200000,"voltage":230.1,"current":5.5,"temperature":20.1,"status":null}'
 _RECORDS = "key binary, value binary, topic string, partition int, offset bigint, timestamp timestamp"
@@ -50,7 +50,8 @@ def _small_job(spark: SparkSession, folder: str) -> None:
     judged.toArrow()
     readings = judged.select(*[_column(judged, field.name, field.dataType) for field in READINGS.schema])
     readings.write.format("delta").partitionBy("event_date").save(f"{folder}/readings")
-    stream = spark.readStream.format("delta").load(f"{folder}/readings")
+    spark.createDataFrame([], PANES.schema).write.format("delta").save(f"{folder}/panes")
+    stream = spark.readStream.format("delta").load(f"{folder}/panes")
     writer = build_windows(stream, settings).writeStream.foreachBatch(lambda batch, _: batch.persist().toArrow())
     writer.option("checkpointLocation", f"{folder}/checkpoint").trigger(availableNow=True).start().awaitTermination()
 

@@ -8,8 +8,8 @@ from typing import Any
 from duckdb import DuckDBPyConnection
 
 from pipelines.anomalies.rules import RULES
+from pipelines.reconcile.verify import VerifyReport
 from pipelines.settings import Settings
-from pipelines.verify import VerifyReport
 
 _AFTER = "INTERVAL 5 MINUTE"
 """An anomaly or incident still belongs to a fault this long after its end (detection.md, Evaluation)."""

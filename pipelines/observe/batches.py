@@ -13,21 +13,27 @@ from pipelines.observe.metrics import PipelineMetrics
 
 ARCHIVE = "archive"
 
+Longs = np.ndarray[tuple[int], np.dtype[np.int64]]
+
 
 def count_archive(
-    metrics: PipelineMetrics, audit: Sequence[Mapping[str, Any]], kafka_ms: pa.ChunkedArray, now_s: float
+    metrics: PipelineMetrics, audit: Sequence[Mapping[str, Any]], appended: tuple[Longs, Longs] | None, now_s: float
 ) -> None:
-    """One archive batch: its rows of `audit` (a map is a list of pairs, as Arrow has it), the broker time of each
-    record, and when it was stored."""
+    """One archive batch: its figures of `audit` (times in epoch ms), and when it was stored.
+
+    `appended`: broker times (epoch ms) and the number of records of each; None when nobody knows any more.
+    """
     for row in audit:
         metrics.processed.inc(row["accepted"])
         metrics.late.inc(row["late"])
         metrics.resent.inc(row["resent"])
-        for reason, records in row["rejected_by_reason"]:
-            metrics.rejected.labels(reason).inc(records)
-    metrics.latency.observe(ARCHIVE, np.maximum(0.0, now_s - kafka_ms.to_numpy() / 1000))
+        for reason, items in row["rejected_by_reason"].items():
+            metrics.rejected.labels(reason).inc(items)
+    if appended is not None:
+        times, counts = appended
+        metrics.latency.observe(ARCHIVE, np.maximum(0.0, now_s - times / 1000), counts)
     for gauge, column in ((metrics.newest_event_age, "max_event_ts"), (metrics.newest_record_age, "max_kafka_ts")):
-        moments = [row[column].timestamp() for row in audit if row[column] is not None]
+        moments = [row[column] / 1000 for row in audit if row[column] is not None]
         if moments:
             metrics.set_age(gauge, max(moments))
 

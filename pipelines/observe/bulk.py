@@ -12,6 +12,7 @@ from prometheus_client.registry import Collector
 from prometheus_client.utils import floatToGoString
 
 Values = np.ndarray[tuple[int], np.dtype[np.float64]]
+Times = np.ndarray[tuple[int], np.dtype[np.int64]]
 
 
 class BulkHistogram(Collector):
@@ -30,15 +31,17 @@ class BulkHistogram(Collector):
         self._lock = threading.Lock()
         registry.register(self)
 
-    def observe(self, label: str, values: Values) -> None:
-        """Add values under a label's value. NaN is refused by the caller, not here."""
+    def observe(self, label: str, values: Values, times: Times | None = None) -> None:
+        """Add values under a label's value, each once or as often as `times` says. NaN is refused by the caller, not
+        here."""
         if not len(values):
             return
         places = np.searchsorted(self._bounds, values, side="left")
-        counts = np.bincount(places, minlength=len(self._bounds) + 1)
+        counts = np.bincount(places, times, minlength=len(self._bounds) + 1).astype(np.int64)
+        total = values.sum() if times is None else values @ times
         with self._lock:
             self._counts[label] = self._counts.get(label, np.zeros_like(counts)) + counts
-            self._sums[label] = self._sums.get(label, 0.0) + float(values.sum())
+            self._sums[label] = self._sums.get(label, 0.0) + float(total)
 
     def describe(self) -> Iterator[HistogramMetricFamily]:
         """The family without values: what the registry checks names by."""

@@ -58,7 +58,7 @@ class ProgramMetrics:
 
 
 class JobMetrics(ProgramMetrics):
-    """What both jobs have: their queries, batches, state, restarts."""
+    """What a job on Spark has: its queries, batches, state, restarts."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -92,6 +92,15 @@ class JobMetrics(ProgramMetrics):
             "Rows Spark itself dropped as late. The archive keeps late rows away, so this must stay 0.",
             "query",
         )
+        self.held_panes = self.gauge(
+            "held_pane_rows",
+            "Panes that wait for partitions further behind; a file counts until all of it is released.",
+        )
+        self.partitions_left_out = self.counter(
+            "partitions_left_out",
+            "Batches that did not wait for a partition because of pipeline.max_held_panes: its readings may be late.",
+            "partition",
+        )
         self.running_batch = self.gauge(
             "running_batch_seconds", "How long the running batch has lasted at least; 0 between two batches.", "query"
         )
@@ -116,13 +125,25 @@ class JobMetrics(ProgramMetrics):
         target.set_function(lambda: time.time() - since_s)
 
 
-class AlertsMetrics(JobMetrics):
-    """Of the real-time alerts job, whose batches last minutes: in between its heartbeats speak."""
+class AlertsMetrics(ProgramMetrics):
+    """Of one member of the alerts. What the whole group has committed, the pipeline shows too."""
 
     def __init__(self) -> None:
         super().__init__()
-        self.heartbeat_age = self.gauge("heartbeat_age_seconds", "Time since the last heartbeat came back from Kafka.")
-        self.slots = self.gauge("task_slots", "Task slots; there must be more than partitions.")
+        self.restarts = self.counter("restarts", "Restarts inside the running process.", "query")
+        self.restarts.labels("alerts")
+        self.judged = self.counter("alerts_judged_records", "Records of sensor-readings that were judged.")
+        self.sent = self.counter("alerts_sent", "Anomalies that were sent, repeats included.", "type")
+        self.committed = self.gauge(
+            "alerts_committed_offset", "Next offset of a partition, as committed by this member.", "partition"
+        )
+        self.partitions = self.gauge("alerts_partitions", "Partitions of this member.", "state")
+        self.bounds_version = self.gauge(
+            "alerts_bounds_version", "Version of a table that the bounds are made of.", "table"
+        )
+        self.bounds_age = self.gauge(
+            "alerts_bounds_age_seconds", "Time since the tables of the bounds were last looked at; they may be newer."
+        )
 
 
 class PipelineMetrics(JobMetrics):

@@ -25,12 +25,15 @@ def by_type(lake: DuckDBPyConnection, day: Day, settings: Settings) -> pd.DataFr
         SELECT anomaly_id, anomaly_type, stage, severity, meter_id, feeder_id, event_ts, detected_at, rule_version,
             message, score,
             {end} AS window_end,
-            source."topic" AS topic, source."partition" AS p, source."offset" AS o FROM d_anomalies"""
+            source."topic" AS topic, source."partition" AS p, source."offset" AS o,
+            coalesce(source_item, 0) AS item FROM d_anomalies"""
     )
     lake.execute(
         """CREATE TEMP TABLE q_found AS
-        SELECT DISTINCT a.topic, a.p, a.o FROM q_anomalies a JOIN d_readings r
-        ON r.kafka_topic = a.topic AND r.kafka_partition = a.p AND r.kafka_offset = a.o WHERE a.stage = 'reading'"""
+        SELECT DISTINCT a.topic, a.p, a.o, a.item FROM q_anomalies a JOIN d_readings r
+        ON r.kafka_topic = a.topic AND r.kafka_partition = a.p AND r.kafka_offset = a.o
+            AND coalesce(r.kafka_item, 0) = a.item
+        WHERE a.stage = 'reading'"""
     )
     nulls = ", ".join(f"count(*) FILTER (a.{name} IS NULL) AS null_{name}" for name in ANOMALY_NEVER_NULL)
     return lake.execute(
@@ -51,7 +54,7 @@ def by_type(lake: DuckDBPyConnection, day: Day, settings: Settings) -> pd.DataFr
                 OR (a.stage = 'feeder' AND e.window_end IS NULL)) AS orphan_window
         FROM q_anomalies a LEFT JOIN q_meters m ON m.meter_id = a.meter_id
         LEFT JOIN archived ON archived.topic = a.topic AND archived.p = a.p
-        LEFT JOIN q_found f ON f.topic = a.topic AND f.p = a.p AND f.o = a.o
+        LEFT JOIN q_found f ON f.topic = a.topic AND f.p = a.p AND f.o = a.o AND f.item = a.item
         LEFT JOIN windows w ON a.stage = 'window' AND w.meter_id = a.meter_id AND w.window_end = a.window_end
         LEFT JOIN ends e ON a.stage = 'feeder' AND e.window_end = a.window_end
         GROUP BY ALL ORDER BY ALL"""
@@ -62,7 +65,7 @@ def of_day(lake: DuckDBPyConnection, day: Day) -> pd.DataFrame:
     """One row: parts of the readings and of the meters that are abnormal."""
     return lake.execute(
         f"""SELECT DATE '{day.date}' AS day, count(*) AS anomalies,
-            count(DISTINCT o) FILTER (stage = 'reading') / {day.readings} AS reading_share,
+            count(DISTINCT (p, o, item)) FILTER (stage = 'reading') / {day.readings} AS reading_share,
             count(DISTINCT meter_id) / (SELECT count(DISTINCT meter_id) FROM q_meter_hour) AS meter_share
         FROM q_anomalies"""
     ).df()

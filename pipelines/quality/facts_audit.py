@@ -1,4 +1,4 @@
-"""Figures of the archive batches of a day: offsets without gap, and the same counts in audit and tables.
+"""Figures of the archive batches of a day: offsets without a hole, and the same counts in audit and tables.
 
 A batch is of the day on which its largest event time lies. Of each partition all batches from the first to the last of
 the day are judged, with those in between in which nothing was accepted.
@@ -17,8 +17,12 @@ from pipelines.quality.day import Day, Say
 
 _ROWS = 1_000_000
 _GAPS = 500
-"""So many gaps of audit are looked into for readings."""
-Counts = npt.NDArray[np.uint8]
+"""Maximum number of holes in audit that are searched for readings."""
+Counts = npt.NDArray[np.uint8 | np.uint32]
+"""Rows by offset."""
+Doubled = tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]
+_TABLES = ("s_readings", "s_rejected")
+_IN_PLACE = "WHERE kafka_topic = $topic AND kafka_partition = $p AND kafka_offset BETWEEN $low AND $high"
 
 
 def take_batches(lake: DuckDBPyConnection, day: Day, topic: str) -> pd.DataFrame:
@@ -29,7 +33,7 @@ def take_batches(lake: DuckDBPyConnection, day: Day, topic: str) -> pd.DataFrame
     return lake.execute(
         f"""WITH a AS (
             SELECT kafka_partition, batch_id, first_offset, last_offset, records_in, accepted, rejected, late,
-                skipped_because IS NOT NULL AS is_given_up,
+                coalesce(gaps, 0) AS gaps, skipped_because IS NOT NULL AS is_given_up,
                 coalesce(list_sum(map_values(rejected_by_reason)), 0)::BIGINT AS by_reason,
                 max(max_event_ts) OVER (PARTITION BY generation, batch_id)::DATE = DATE '{day.date}' AS is_of_day,
                 max(last_offset) OVER (PARTITION BY kafka_partition ORDER BY first_offset, last_offset
@@ -42,8 +46,8 @@ def take_batches(lake: DuckDBPyConnection, day: Day, topic: str) -> pd.DataFrame
         SELECT a.kafka_partition, batch_id, first_offset, last_offset, records_in, accepted, rejected, late,
             is_given_up, greatest(first_offset - before - 1, 0) AS gap,
             greatest(before + 1 - first_offset, 0) AS overlap,
-            if(is_given_up, 0, abs(records_in - (last_offset - first_offset + 1))) AS span_off,
-            abs(records_in - accepted - rejected) AS parts_off, abs(rejected - by_reason) AS reasons_off,
+            if(is_given_up, 0, abs(records_in - (last_offset - first_offset + 1 - gaps))) AS span_off,
+            greatest(records_in - accepted - rejected, 0) AS parts_off, abs(rejected - by_reason) AS reasons_off,
             if(is_given_up, last_offset - first_offset + 1, 0) AS given_up
         FROM a JOIN edges e ON e.kafka_partition = a.kafka_partition
         WHERE first_offset >= e.low AND last_offset <= e.high ORDER BY 1, 3, 4""",
@@ -54,14 +58,17 @@ def take_batches(lake: DuckDBPyConnection, day: Day, topic: str) -> pd.DataFrame
 def count_rows(lake: DuckDBPyConnection, batches: pd.DataFrame, topic: str, say: Say) -> pd.DataFrame:
     """The batches with what the tables hold of each: readings_off, rejected_off, doubled.
 
-    Needs two bytes an offset of one partition.
+    Needs two bytes per offset of one partition; eight when records carry several readings.
     """
     parts = []
     for partition, rows in batches.groupby("kafka_partition", sort=True):
         low, high = int(rows["first_offset"].min()), int(rows["last_offset"].max())
         place = {"topic": topic, "p": int(str(partition)), "low": low, "high": high}
-        accepted, rejected = (_found(lake, table, place) for table in ("s_readings", "s_rejected"))
-        parts.append(rows.assign(**_compare(rows, accepted, rejected, low)))
+        most = max(_highest_item(lake, table, place) for table in _TABLES)
+        kind = np.uint32 if most else np.uint8
+        accepted, rejected = (_found(lake, table, place, kind) for table in _TABLES)
+        doubled = _doubled_items(lake, place) if most else _doubled(accepted, rejected)
+        parts.append(rows.assign(**_compare(rows, accepted, rejected, doubled, low)))
         say(f"audit: partition {partition}, {len(rows)} batches compared with the tables")
     return pd.concat(parts) if parts else batches.assign(readings_off=0, rejected_off=0, doubled=0)
 
@@ -101,29 +108,55 @@ def _outside(lake: DuckDBPyConnection, topic: str) -> Iterator[str]:
         yield f"kafka_partition NOT IN ({', '.join(str(p) for p in sorted({row[0] for row in ranges}))})"
 
 
-def _found(lake: DuckDBPyConnection, table: str, place: dict[str, object]) -> Counts:
-    """How often each offset from low to high stands in a table."""
+def _highest_item(lake: DuckDBPyConnection, table: str, place: dict[str, object]) -> int:
+    """Largest number of an item in a table; 0 when each record is one reading."""
+    (most,) = lake.execute(f"SELECT max(kafka_item) FROM {table} {_IN_PLACE}", place).fetchall()[0]
+    return int(most or 0)
+
+
+def _found(lake: DuckDBPyConnection, table: str, place: dict[str, object], kind: type[np.uint8 | np.uint32]) -> Counts:
+    """How often each offset from low to high is in a table."""
     low, high = int(str(place["low"])), int(str(place["high"]))
-    counts = np.zeros(high - low + 1, np.uint8)
-    reader = lake.execute(
-        f"""SELECT kafka_offset - $low AS o FROM {table} WHERE kafka_topic = $topic AND kafka_partition = $p
-        AND kafka_offset BETWEEN $low AND $high""",
-        place,
-    ).to_arrow_reader(_ROWS)
+    counts: Counts = np.zeros(high - low + 1, kind)
+    most = 100 if kind is np.uint8 else _ROWS
+    reader = lake.execute(f"SELECT kafka_offset - $low AS o FROM {table} {_IN_PLACE}", place).to_arrow_reader(_ROWS)
     for rows in reader:
         offsets, times = np.unique(rows.column(0).to_numpy(), return_counts=True)
-        counts[offsets] += np.minimum(times, 100).astype(np.uint8)
+        counts[offsets] += np.minimum(times, most).astype(kind)
     return counts
 
 
-def _compare(rows: pd.DataFrame, accepted: Counts, rejected: Counts, low: int) -> dict[str, list[int]]:
+def _doubled(accepted: Counts, rejected: Counts) -> Doubled:
+    """Offsets (from low on) with rows beyond the first, and how many, where a record is one reading."""
+    both = accepted.astype(np.uint16) + rejected
+    at = np.flatnonzero(both > 1)
+    return at, both[at].astype(np.int64) - 1
+
+
+def _doubled_items(lake: DuckDBPyConnection, place: dict[str, object]) -> Doubled:
+    """The same, with rows beyond the first of each item."""
+    both = " UNION ALL ".join(
+        f"SELECT kafka_offset - $low AS o, coalesce(kafka_item, 0) AS item FROM {table} {_IN_PLACE}"
+        for table in _TABLES
+    )
+    found = lake.execute(
+        f"""SELECT o, count(*) - count(DISTINCT item) AS more FROM ({both})
+        GROUP BY o HAVING more > 0 ORDER BY o""",
+        place,
+    ).fetchall()
+    return np.array([row[0] for row in found], np.int64), np.array([row[1] for row in found], np.int64)
+
+
+def _compare(
+    rows: pd.DataFrame, accepted: Counts, rejected: Counts, doubled: Doubled, low: int
+) -> dict[str, list[int]]:
     found: dict[str, list[int]] = {"readings_off": [], "rejected_off": [], "doubled": []}
+    at, more = doubled
     for first, last, is_accepted, is_rejected in zip(
         rows["first_offset"], rows["last_offset"], rows["accepted"], rows["rejected"], strict=True
     ):
         here = slice(int(first) - low, int(last) - low + 1)
         found["readings_off"].append(abs(int(accepted[here].sum(dtype=np.int64)) - int(is_accepted)))
         found["rejected_off"].append(abs(int(rejected[here].sum(dtype=np.int64)) - int(is_rejected)))
-        both = accepted[here].astype(np.int64) + rejected[here]
-        found["doubled"].append(int((both[both > 1] - 1).sum()))
+        found["doubled"].append(int(more[(at >= here.start) & (at < here.stop)].sum()))
     return found

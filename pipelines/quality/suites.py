@@ -73,17 +73,19 @@ def _audit(settings: Settings) -> tuple[Suite, ...]:
     quality = settings.quality
     batches = Suite("audit", "batches", "a batch and partition", ("kafka_partition", "batch_id", "first_offset"), (
         some_rows("batches_there", "fail", "Audit accounts for the readings of the day."),
-        none_of("offsets_without_gap", "gap", "fail", "A batch begins where the one before it ended: no gap."),
+        none_of("offsets_without_gap", "gap", "fail", "A batch begins where the one before it ended."),
         none_of("offsets_without_overlap", "overlap", "fail", "No batch begins before the end of another: no overlap."),
-        none_of("offsets_counted", "span_off", "fail", "A batch holds as many records as its offsets say."),
-        none_of("parts_add_up", "parts_off", "fail", "Records in = accepted + rejected."),
-        none_of("reasons_add_up", "reasons_off", "fail", "The rejected records by reason sum up to the rejected ones."),
+        none_of("offsets_counted", "span_off", "fail",
+                "A batch holds as many records as its offsets say, less its gaps."),
+        none_of("parts_add_up", "parts_off", "fail",
+                "Accepted + rejected readings are at least as many as the records in."),
+        none_of("reasons_add_up", "reasons_off", "fail", "The rejected rows by reason add up to the rejected ones."),
         none_of("readings_as_audited", "readings_off", "fail",
-                "The table readings holds as many records of the batch as it accepted."),
+                "The table readings holds as many readings of the batch as it accepted."),
         none_of("rejected_as_audited", "rejected_off", "fail",
-                "The table rejected holds as many records of the batch as it rejected."),
+                "The table rejected holds as many rows of the batch as it rejected."),
         none_of("record_stored_once", "doubled", "fail",
-                "A Kafka coordinate stands once in readings and rejected together."),
+                "An item of a Kafka record is in readings and rejected once."),
         none_of("nothing_given_up", "given_up", "warn", "No offsets were given up by skip-range or a new generation."),
     ))  # fmt: skip
     day = Suite("audit", "day", "the day", ("day",), (

@@ -52,7 +52,8 @@ def graded(value: Column, limits: Iterable[float | Column], *, above: bool) -> C
 def identify(found: DataFrame, *, stage: str, place: Column | None = None) -> DataFrame:
     """Anomaly events of one finding a row.
 
-    In: `finding` (struct of `finding()`), meter_id, feeder_id, event_ts, baseline, original_event, source.
+    In: `finding` (struct of `finding()`), meter_id, feeder_id, event_ts, baseline, original_event, source, and, where
+    records carry several readings, source_item.
     Out: the columns of the contract; detected_at is null until the event is sent. anomaly_id depends only on
     stage, rule, scope and event time, so the same anomaly always has the same id. `place` narrows the scope of a
     feeder (its phase; null for all).
@@ -69,7 +70,7 @@ def identify(found: DataFrame, *, stage: str, place: Column | None = None) -> Da
         "stage": F.lit(stage),
         "rule_version": F.lit(RULE_VERSION),
         "detected_at": F.lit(None).cast("timestamp"),
-        "source_item": F.lit(None).cast("long"),
+        "source_item": (F.col("source_item") if "source_item" in found.columns else F.lit(None)).cast("long"),
         **{name: F.col(name) for name in ("meter_id", "feeder_id", "event_ts", "baseline", "original_event", "source")},
     }
     return found.select([values.get(f.column, said[f.column]).alias(f.column) for f in _EVENT.fields])
@@ -95,6 +96,11 @@ def source_coordinates() -> Column:
         F.col("kafka_offset").alias("offset"),
         F.unix_millis("kafka_ts").alias("timestamp"),
     )
+
+
+def source_item(readings: DataFrame) -> Column:
+    """Place of a reading row in its record; null where rows do not come from records."""
+    return (F.col("kafka_item") if "kafka_item" in readings.columns else F.lit(None)).cast("long")
 
 
 def encode_events(frame: DataFrame, contract_name: str) -> Column:

@@ -14,8 +14,9 @@ from pipelines.transforms.windows import countable
 KEY = ("meter_id", "event_ts")
 MEASURED = ("voltage_v", "current_a", "temperature_c", "status")
 """What a correction may correct."""
-ARRIVAL = ("came_ts", "kafka_partition", "kafka_offset")
-"""The order in which records came: in a partition that of the offsets, over partitions that of the broker's clock."""
+ARRIVAL = ("came_ts", "kafka_partition", "kafka_offset", "kafka_item")
+"""The order in which readings came: in a record that of the items, in a partition that of the offsets, over partitions
+that of the broker's clock."""
 LATE, CORRECTED = "late", "corrected"
 
 
@@ -37,7 +38,7 @@ def settle_readings(readings: DataFrame) -> DataFrame:
 def _settled(contested: DataFrame) -> DataFrame:
     of_key = Window.partitionBy(*KEY)
     # The clock of a partition may go back, with a new leader or where the sender sets it; its offsets do not.
-    before = Window.partitionBy(*KEY, "kafka_topic", "kafka_partition").orderBy("kafka_offset")
+    before = Window.partitionBy(*KEY, "kafka_topic", "kafka_partition").orderBy("kafka_offset", "kafka_item")
     came_ts = F.max("kafka_ts").over(before.rowsBetween(Window.unboundedPreceding, 0))
     contested = contested.withColumn("came_ts", came_ts)
     whole = of_key.orderBy(*ARRIVAL).rowsBetween(Window.unboundedPreceding, Window.unboundedFollowing)

@@ -11,7 +11,14 @@ from pyspark.sql import Column, DataFrame
 from pyspark.sql import functions as F
 
 from pipelines.settings import Detection
-from pipelines.transforms.anomalies import finding, graded, identify, original_event, source_coordinates
+from pipelines.transforms.anomalies import (
+    finding,
+    graded,
+    identify,
+    original_event,
+    source_coordinates,
+    source_item,
+)
 from pipelines.transforms.limits import limits_of
 from pipelines.transforms.readings import is_plausible, lowest_plausible_v
 
@@ -56,7 +63,8 @@ def reading_anomalies(judged: DataFrame) -> DataFrame:
     """
     found = judged.where(F.col("findings").isNotNull()).withColumn("finding", F.explode("findings"))
     spoken = found.where(F.col("finding").isNotNull())
-    complete = spoken.withColumns({"original_event": original_event(), "source": source_coordinates()})
+    origin = {"original_event": original_event(), "source": source_coordinates(), "source_item": source_item(spoken)}
+    complete = spoken.withColumns(origin)
     return identify(complete, stage="reading")
 
 

@@ -7,9 +7,7 @@ from pyspark.sql import functions as F
 
 from pipelines.tables import BASELINES, METER_WINDOWS
 from pipelines.transforms.profiles import without_profiles
-
-_MIDDLE_V = 230.0
-"""Voltages are summed as distances from here, so that their squares keep the digits a spread is made of."""
+from pipelines.windows.panes import MIDDLE_V, panes_in_spark
 
 
 def countable(readings: DataFrame) -> DataFrame:
@@ -23,12 +21,18 @@ def summarise_windows(readings: DataFrame, *, window_s: float, slide_s: float) -
     In: countable readings with meter_id, event_ts, the measurements, is_plausible and is_in_band. Windows are
     [window_start, window_end), every `slide_s`, aligned to the epoch. The last slide of a window is its tested
     part, what lies before is its baseline part; residual_v and feeder_std_v are null until `compare_with_feeder`.
-    A reading is counted once, in the pane of its slide, and the panes make up the windows: two aggregations, whose
-    state on a stream is a row of numbers a meter and open pane or window.
+    A reading is counted once, in the pane of its slide, and the panes make up the windows. Files and recomputes come
+    this way; the stream has its panes from the archive.
     """
-    placed = readings.withColumn("pane", F.window("event_ts", _interval(slide_s)))
-    panes = placed.groupBy("pane", "meter_id").agg(*(value.alias(name) for name, value in _pane().items()))
-    sliding = F.window(F.window_time("pane"), _interval(window_s), _interval(slide_s))
+    placed = readings.withColumn("pane", F.window("event_ts", interval(slide_s)))
+    panes = placed.groupBy("pane", "meter_id").agg(*(value.alias(name) for name, value in panes_in_spark().items()))
+    return windows_of_panes(panes, window_s=window_s, slide_s=slide_s)
+
+
+def windows_of_panes(panes: DataFrame, *, window_s: float, slide_s: float) -> DataFrame:
+    """Features of every (meter, window) in the columns of meter_windows, from whole panes: meter_id, `pane` (a window
+    of one slide) and the figures of `windows.panes`. Definitions as in `summarise_windows`."""
+    sliding = F.window(F.window_time("pane"), interval(window_s), interval(slide_s))
     is_tested = F.col("pane")["end"] == F.col("bounds")["end"]
     tested = panes.withColumn("bounds", sliding).withColumn("is_tested", is_tested)
     sums = tested.groupBy("bounds", "meter_id").agg(*(value.alias(name) for name, value in _sums().items()))
@@ -93,25 +97,13 @@ def latest_baselines(windows: DataFrame) -> DataFrame:
     return combined.select(*BASELINES.column_names)
 
 
-def _pane() -> dict[str, Column]:
-    """What is kept of the readings of a meter in one slide."""
-    plausible, in_band = F.col("is_plausible"), F.col("is_in_band")
-    voltage, current, temperature = F.col("voltage_v"), F.col("current_a"), F.col("temperature_c")
-    return {
-        "n": F.count(F.lit(1)),
-        **_moments("in_band", in_band, voltage),
-        "in_band_current_n": F.count(F.when(in_band, current)),
-        "in_band_current_sum": F.sum(F.when(in_band, current)),
-        **_moments("plausible", plausible, voltage),
-        "least_v": F.min(F.when(plausible, voltage)),
-        "most_v": F.max(F.when(plausible, voltage)),
-        "out_ts": F.min(F.when(plausible & ~in_band, F.col("event_ts"))),
-        "least_a": F.min(F.when(plausible, current)),
-        "most_a": F.max(F.when(plausible, current)),
-        "least_c": F.min(F.when(plausible, temperature)),
-        "most_c": F.max(F.when(plausible, temperature)),
-        "last_ts": F.max("event_ts"),
-    }
+def interval(seconds: float) -> str:
+    """A length of time as Spark's windows and watermarks take it.
+
+    >>> interval(0.5)
+    '500 milliseconds'
+    """
+    return f"{round(seconds * 1000)} milliseconds"
 
 
 def _sums() -> dict[str, Column]:
@@ -156,16 +148,6 @@ def _features() -> list[Column]:
     ]
 
 
-def _moments(name: str, condition: Column, voltage: Column) -> dict[str, Column]:
-    """Count, sum and sum of squares of the voltages that meet a condition, each relative to `_MIDDLE_V`."""
-    distance = F.when(condition, voltage - F.lit(_MIDDLE_V))
-    return {
-        f"{name}_n": F.count(distance),
-        f"{name}_sum": F.sum(distance),
-        f"{name}_squares": F.sum(distance * distance),
-    }
-
-
 def _summed(name: str, of: str, condition: Column) -> dict[str, Column]:
     """The same over the panes that meet a condition; the count is 0 where there are none."""
     parts = {part: F.sum(F.when(condition, F.col(f"{of}_{part}"))) for part in ("n", "sum", "squares")}
@@ -176,7 +158,7 @@ def _spread(name: str) -> tuple[Column, Column]:
     """Mean (V) and sample standard deviation (V) of a count, a sum and a sum of squares; null without enough."""
     n, total, squares = (F.col(f"{name}_{part}") for part in ("n", "sum", "squares"))
     apart = F.greatest(squares - total * total / n, F.lit(0.0))
-    return F.when(n > 0, total / n + F.lit(_MIDDLE_V)), F.when(n > 1, F.sqrt(apart / (n - 1)))
+    return F.when(n > 0, total / n + F.lit(MIDDLE_V)), F.when(n > 1, F.sqrt(apart / (n - 1)))
 
 
 def _combined_mean() -> Column:
@@ -196,7 +178,3 @@ def _combined_squares() -> Column:
     apart = F.coalesce(F.col("base_mean_v") - F.col("tested_mean_v"), F.lit(0.0))
     between = apart * apart * F.col("base_n") * F.col("tested_n") / (F.col("base_n") + F.col("tested_n"))
     return squares("base_std_v", "base_n") + squares("tested_std_v", "tested_n") + between
-
-
-def _interval(seconds: float) -> str:
-    return f"{round(seconds * 1000)} milliseconds"

@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import json
 import shutil
+import time
 from pathlib import Path
 
 from kafka import KafkaAdminClient, TopicPartition
+from kafka.admin import NewTopic
 
 from pipelines.local.processes import wait_until
 from tests.faults.bench import Bench
 from tests.faults.expect import Ended, NotHeld, last_words, newest, require
 from tests.faults.matrix import Figures, row
+from tests.faults.previous import PREVIOUS, previous_version
 from tests.faults.scene import Scene
-from tests.integration.support import wait_for_end
+from tests.integration.support import stopped, wait_for_end
 
 REFUSED = 3
 RECORD = "gridwatch-run.json"
@@ -75,10 +78,14 @@ def offsets_file_lost(bench: Bench) -> Figures:
 
 @row(7, "checkpoint deleted, tables kept", "refused without an explicit new generation", short=True)
 def checkpoint_deleted(bench: Bench) -> Figures:
-    """The whole folder is gone."""
-    clone = _used(bench).copy("no-checkpoint")
+    """The whole folder is gone; or it is there and the table panes is not, from which the windows go on."""
+    clone, without_panes = _used(bench).copy("no-checkpoint"), _used(bench).copy("no-panes")
     shutil.rmtree(clone.checkpoint)
-    return {"says": clone.refused(code=REFUSED, says="checkpoint")}
+    shutil.rmtree(Path(without_panes.place.settings.lake.root) / "panes")
+    return {
+        "says": clone.refused(code=REFUSED, says="checkpoint"),
+        "without_panes": without_panes.refused(code=REFUSED, says="table panes"),
+    }
 
 
 @row(8, "checkpoint metadata deleted", "refused with a message", short=True)
@@ -183,8 +190,11 @@ def topic_made_anew(bench: Bench) -> Figures:
 
 @row(30, "upgrade: checkpoint and tables of the previous version", "opened, or refused with the way to migrate")
 def upgraded(bench: Bench) -> Figures:
-    """The run record says that an older release made it; the oldest record form has a generation and nothing else."""
-    main, figures = _used(bench), {}
+    """The previous version itself makes tables and checkpoint, and is killed in the middle of its work: its checkpoint
+    is refused, `gridwatch upgrade --yes` goes the way that is named, and everything is right in the end. Then records
+    of the run that are older still: one has a generation and nothing else."""
+    figures: Figures = {"previous": _from_previous(bench)}
+    main = _used(bench)
     for name, change in (("only-generation", _only_generation), ("older-release", _older_release)):
         clone = main.copy(name)
         record = clone.checkpoint / RECORD
@@ -198,6 +208,28 @@ def upgraded(bench: Bench) -> Figures:
         figures[name] = outcome
         clone.close()
     return figures
+
+
+def _from_previous(bench: Bench) -> Figures:
+    scene = bench.scene("previous")
+    topic = f"{scene.place.mark[:8]}-heartbeats"
+    admin = KafkaAdminClient(bootstrap_servers=scene.direct.bootstrap_servers)
+    admin.create_topics([NewTopic(topic, num_partitions=1, replication_factor=1)])
+    admin.close()
+    program = previous_version(bench.folder / PREVIOUS)
+    settings = {"PYTHONPATH": str(program), "GRIDWATCH_KAFKA__TOPICS__HEARTBEATS": topic}
+    scene.wait_ready(scene.start(more=settings))
+    scene.traffic.send_polls(20)
+    scene.catch_up()
+    with scene.traffic.running():
+        time.sleep(4)
+        scene.kill()
+    refusal = scene.refused(code=REFUSED, says="gridwatch upgrade")
+    with stopped(scene.place.gridwatch("upgrade", "upgrade", "--yes")) as child:
+        said = wait_for_end(child, 120, code=0)
+    figures = scene.settle(300)
+    scene.close()
+    return {"refusal": refusal, "upgrade": said.splitlines()[-1], **figures}
 
 
 def _only_generation(record: Figures) -> Figures:

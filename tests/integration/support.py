@@ -20,10 +20,10 @@ from kafka import KafkaConsumer, TopicPartition
 from pipelines.jobs.pipeline import READY
 from pipelines.lake_sql import open_lake
 from pipelines.local.processes import Child, tail, wait_until
+from pipelines.reconcile.verify import VerifyReport, verify
 from pipelines.settings import Settings
 from pipelines.settings_load import load_settings
 from pipelines.topics import create_topics, topic_offsets
-from pipelines.verify import VerifyReport, verify
 
 ROOT = Path(__file__).parents[2]
 MARK = "INTEGRATION_TEST_MARK"
@@ -127,7 +127,7 @@ class Place:
         return verify(self.settings)
 
     def _settings(self) -> dict[str, str]:
-        topics = ("readings", "anomalies", "heartbeats", "ticks", "incidents", "dead_letters", "actions")
+        topics = ("readings", "anomalies", "ticks", "incidents", "dead_letters", "actions")
         return {
             **{f"GRIDWATCH_KAFKA__TOPICS__{name.upper()}": f"{self.mark[:8]}-{name}" for name in topics},
             "GRIDWATCH_KAFKA__BOOTSTRAP_SERVERS": self.bootstrap_servers,

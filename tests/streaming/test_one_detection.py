@@ -12,20 +12,18 @@ from pyspark.sql import DataFrame, SparkSession
 from generator.faults import STATUSES
 from generator.plan import make_plan
 from generator.scenario import Scenario, build_scenario, readings_between
-from pipelines.jobs import windows
 from pipelines.jobs.backtest import Difference, backtest, differences
 from pipelines.jobs.context import Run
 from pipelines.jobs.detection import build
 from pipelines.jobs.profiles import update_profiles
-from pipelines.jobs.windows import WindowsBatch
-from pipelines.jobs.windows import build as build_windows
 from pipelines.settings import Settings
 from pipelines.small_tables import as_arrow, create_tables, read_rows, replace_rows
-from pipelines.sources import table_stream
 from pipelines.tables import METERS, PROFILES
 from pipelines.transforms.readings import attach_meters, flag_readings
+from pipelines.windows import query as windows
 from tests.factories import readings_frame
 from tests.streaming.conftest import Outbox
+from tests.streaming.panes_archive import archive_panes, follow_panes
 
 DAY_MS = 86_400_000
 START = datetime(2026, 3, 2, tzinfo=UTC)
@@ -98,11 +96,10 @@ def day(spark: SparkSession, tmp_path_factory: pytest.TempPathFactory) -> Day:
         patch.setattr(windows, "send", box.send)
         for number in range(PARTS):
             target = f"{settings.lake.root}/readings"
-            part(spark, made, number, settings).coalesce(1).write.format("delta").mode("append").save(target)
-            stream = build_windows(table_stream(spark, settings, "readings"), settings).writeStream
-            writer = stream.outputMode("append").foreachBatch(WindowsBatch(run).write)
-            query = writer.option("checkpointLocation", run.checkpoint("windows")).trigger(availableNow=True).start()
-            query.awaitTermination()
+            readings = part(spark, made, number, settings)
+            readings.coalesce(1).write.format("delta").mode("append").save(target)
+            archive_panes(run, readings, number)
+            assert follow_panes(run) == 0, "Spark dropped rows"
     topics = settings.kafka.topics
     ticks = max(value["windowEnd"] for _, value in box.take(topics.ticks))
     # The last slides are still open on the stream.

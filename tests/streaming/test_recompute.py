@@ -13,24 +13,23 @@ import pyarrow as pa
 import pytest
 from pyspark.sql import DataFrame, SparkSession
 
-from pipelines.jobs import incidents, windows
+from pipelines.jobs import incidents
 from pipelines.jobs.context import Run
 from pipelines.jobs.incidents import IncidentsBatch
 from pipelines.jobs.recompute import write
 from pipelines.jobs.recompute.changes import Change, changes_between, count
 from pipelines.jobs.recompute.plan import Plan, make_plan
 from pipelines.jobs.recompute.run import carry_out
-from pipelines.jobs.windows import WindowsBatch
-from pipelines.jobs.windows import build as build_windows
 from pipelines.readings.batch import reading_anomalies
 from pipelines.settings import Settings
 from pipelines.small_tables import append_rows, arrow_schema, create_tables, read_rows, replace_rows, table_version
-from pipelines.sources import table_stream
 from pipelines.tables import ANOMALIES, INCIDENTS, METER_WINDOWS, METERS, RECOMPUTATIONS, TABLES, Table
 from pipelines.transforms.anomalies import encode_anomalies
 from pipelines.transforms.readings import attach_meters, flag_readings
+from pipelines.windows import query as windows
 from tests.factories import KAFKA_SCHEMA, NOON, anomaly_row, at, meters_frame, readings_frame, utc
 from tests.streaming.conftest import Outbox
+from tests.streaming.panes_archive import archive_panes, follow_panes
 
 METERS_SEEN, MINUTES = ("m1", "m2", "m3", "m4", "m5", "m6", "far"), 180
 LATE_FROM_MIN, LATE_TO_MIN = 60, 80
@@ -109,9 +108,8 @@ def stream(run: Run, box: Outbox, rows: Rows) -> None:
     flagged = flag_readings(placed, detection=settings.detection)
     archived = flagged.select(*plain.columns).coalesce(1)
     archived.write.format("delta").mode("append").save(f"{settings.lake.root}/readings")
-    writer = build_windows(table_stream(spark, settings, "readings"), settings).writeStream.outputMode("append")
-    writer = writer.foreachBatch(WindowsBatch(run).write).option("checkpointLocation", run.checkpoint("windows"))
-    writer.trigger(availableNow=True).start().awaitTermination()
+    archive_panes(run, archived, 0)
+    assert follow_panes(run) == 0, "Spark dropped rows"
     topics = settings.kafka.topics
     box.send(encode_anomalies(reading_anomalies(flagged, detection=settings.detection)), settings, topics.anomalies)
     IncidentsBatch(run).write(topic_records(spark, settings, box), 0)

@@ -11,12 +11,11 @@ from typing import Any
 import pytest
 from pyspark.errors import StreamingQueryException
 
-from pipelines.jobs import windows
 from pipelines.jobs.context import Run
-from pipelines.jobs.windows import QUERY, WindowsBatch, build
-from pipelines.sources import table_stream
+from pipelines.windows import query as windows
 from tests.factories import at, ms, readings_frame
 from tests.streaming.conftest import MakeRun, Outbox
+from tests.streaming.panes_archive import PanesArchive, follow_panes
 from tests.timelines import Timed, as_model, as_row, assert_same_windows, epoch_ms, without_feeder
 from tests.window_model import Reading, model_fleet
 
@@ -29,37 +28,29 @@ class Lake:
     """A lake to which readings arrive, and the query that is started anew for every step."""
 
     run: Run
+    archive: PanesArchive
     counted: list[Reading] = field(default_factory=list)
-    highest_ms: int | None = None
     seen: set[tuple[str, int]] = field(default_factory=set)
     dropped: int = 0
 
     def arrive(self, readings: Iterable[Reading]) -> None:
-        """One Delta commit, with the flags the archive would give."""
-        rows = []
+        """One batch of one partition, with the flags the archive would give."""
+        rows, counted = [], []
         for offset, reading in enumerate(readings):
-            is_late = self.highest_ms is not None and reading.event_ms < self.highest_ms - WATERMARK_MS
+            is_late = self.archive.is_late(reading)
             is_resent = (reading.meter_id, reading.event_ms) in self.seen
             self.seen.add((reading.meter_id, reading.event_ms))
             if not is_late and not is_resent:
-                self.counted.append(reading)
+                counted.append(reading)
             rows.append(as_row(reading, is_late=is_late, is_resent=is_resent, kafka_offset=offset))
-        self.highest_ms = max([r.event_ms for r in self.counted], default=None)
         target = f"{self.run.settings.lake.root}/readings"
         readings_frame(self.run.spark, rows).coalesce(1).write.format("delta").mode("append").save(target)
+        self.archive.commit(counted, highest_ms={0: max(r.event_ms for r in counted)})
+        self.counted += counted
 
     def follow(self) -> None:
         """A new query on the old checkpoint takes what is there and stops."""
-        run = Run(self.run.spark, self.run.settings, self.run.generation, self.run.say)
-        closed = build(table_stream(run.spark, run.settings, "readings"), run.settings)
-        writer = closed.writeStream.queryName(QUERY).outputMode("append").foreachBatch(WindowsBatch(run).write)
-        query = writer.option("checkpointLocation", run.checkpoint(QUERY)).trigger(availableNow=True).start()
-        try:
-            query.awaitTermination()
-        finally:
-            states = [s for progress in query.recentProgress for s in progress["stateOperators"]]
-            self.dropped += sum(s["numRowsDroppedByWatermark"] for s in states)
-            query.stop()
+        self.dropped += follow_panes(Run(self.run.spark, self.run.settings, self.run.generation, self.run.say))
 
     def table(self) -> Timed:
         """The table meter_windows."""
@@ -67,8 +58,14 @@ class Lake:
 
     def model(self) -> Timed:
         """What it must hold: the windows that the watermark has passed."""
-        assert self.highest_ms is not None
-        return model_fleet(self.counted, window_s=300, slide_s=60, up_to_ms=self.highest_ms - WATERMARK_MS)
+        assert self.archive.state.aligned_ms is not None
+        closed_ms = self.archive.state.aligned_ms - WATERMARK_MS
+        return model_fleet(self.counted, window_s=300, slide_s=60, up_to_ms=closed_ms)
+
+
+def new_lake(run: Run) -> Lake:
+    """An empty one."""
+    return Lake(run, PanesArchive(run))
 
 
 def steady(meters: Iterable[str], since: int, until: int) -> list[Reading]:
@@ -105,7 +102,7 @@ def story(make_run: MakeRun, tmp_path_factory: pytest.TempPathFactory) -> Iterat
     box = Outbox()
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(windows, "send", box.send)
-        lake = Lake(make_run(tmp_path_factory.mktemp("windows")))
+        lake = new_lake(make_run(tmp_path_factory.mktemp("windows")))
         told = Story({}, {}, {}, lake)
 
         def remember(step: str) -> None:
@@ -207,7 +204,7 @@ def test_backlog_taken_in_one_go_gives_the_same_windows(
 ) -> None:
     """A pipeline that starts on a table of several commits: the same readings, no steps in between."""
     monkeypatch.setattr(windows, "send", Outbox().send)
-    lake = Lake(make_run(tmp_path))
+    lake = new_lake(make_run(tmp_path))
     ordered = sorted(story.lake.counted, key=lambda reading: reading.event_ms)
     for part in (ordered[:50], ordered[50:150], ordered[150:]):
         lake.arrive(random.Random(7).sample(part, len(part)))

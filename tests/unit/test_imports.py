@@ -19,25 +19,26 @@ ROOT = Path(__file__).parents[2]
 LEVELS: tuple[tuple[str, ...], ...] = (
     ("pipelines.errors", "pipelines.durations", "pipelines.heap", "pipelines.conf_files", "pipelines.credentials",
      "pipelines.secret_files", "pipelines.places", "pipelines.write_times", "pipelines.kafka_refusals",
-     "pipelines.addresses"),
+     "pipelines.addresses", "pipelines.former_settings", "pipelines.restarts"),
     ("pipelines.detection_settings", "pipelines.csv_files"),
     ("pipelines.watch_settings", "pipelines.console_settings", "pipelines.quality_settings",
      "pipelines.place_settings"),
     ("pipelines.settings", "pipelines.contract", "pipelines.setting_facts", "pipelines.package"),
     ("pipelines.settings_load", "pipelines.tables", "pipelines.kafka_options", "pipelines.kafka_tls",
-     "pipelines.store_tls", "pipelines.lake_views"),
+     "pipelines.store_tls", "pipelines.lake_views", "pipelines.windows.panes", "pipelines.lake.store",
+     "pipelines.lake.parquet"),
     ("pipelines.anomalies",),
     ("pipelines.transforms", "pipelines.sources", "pipelines.sinks", "pipelines.observe", "pipelines.topics",
-     "pipelines.lake_sql", "pipelines.lake_probe", "pipelines.kafka_probe", "pipelines.verify_report",
+     "pipelines.lake_sql", "pipelines.lake_probe", "pipelines.kafka_probe",
      "pipelines.local", "pipelines.broker"),
     ("pipelines.readings", "pipelines.windows"),
     ("pipelines.small_tables", "pipelines.session", "pipelines.evaluation"),
-    ("pipelines.lake",),
+    ("pipelines.lake", "pipelines.readings.past"),
     ("pipelines.client_errors", "pipelines.table_features"),
-    ("pipelines.fleet", "pipelines.verify", "pipelines.lake_spark", "pipelines.identity",
-     "pipelines.dead_letters", "pipelines.upkeep", "pipelines.notify"),
+    ("pipelines.fleet", "pipelines.reconcile", "pipelines.lake_spark", "pipelines.identity", "pipelines.upkeep",
+     "pipelines.notify", "pipelines.readings.carry_out"),
     ("pipelines.jobs", "pipelines.quality", "pipelines.readings.query", "pipelines.windows.query",
-     "pipelines.alerts"),
+     "pipelines.windows.fill", "pipelines.alerts"),
     ("pipelines.describe", "pipelines.doctor", "pipelines.sample", "pipelines.console", "pipelines.local.demo",
      "pipelines.local.demo_console", "pipelines.local.demo_report"),
     ("pipelines.cli", "pipelines.__main__"),
@@ -50,8 +51,6 @@ APART = ("pipelines.transforms", "pipelines.sources", "pipelines.sinks", "pipeli
 ALLOWED = {
     # The entry of spark-submit hands its arguments to the command `gridwatch run`.
     ("pipelines.jobs.pipeline", "pipelines.cli"),
-    # That of the alerts job to `gridwatch alerts`.
-    ("pipelines.jobs.alerts", "pipelines.cli"),
 }
 """Imports against the order, each with its reason. That `session` imports `local.java` and `local.jars` (what
 must stand before the JVM starts) is in the order: `local` without the demo lies below it."""

@@ -129,6 +129,23 @@ def test_an_anomaly_leads_to_its_raw_readings(settings: Settings) -> None:
     }  # fmt: skip
 
 
+def test_an_anomaly_of_a_record_with_several_readings_leads_to_its_own(settings: Settings) -> None:
+    source = {"topic": "t", "partition": 1, "offset": 3, "timestamp": 0}
+    found = {"stage": "reading", "anomaly_type": "undervoltage", "event_date": utc(0).date(), "source": source}
+    fill(settings, ANOMALIES, {**found, "anomaly_id": "0"}, {**found, "anomaly_id": "2", "source_item": 2})
+    where = {"kafka_topic": "t", "kafka_partition": 1, "kafka_offset": 3, "event_date": utc(0).date()}
+    fill(settings, READINGS, *({**where, "meter_id": f"m-{n}", "kafka_item": n} for n in (None, 1, 2)))
+    sql = "SELECT anomaly_id, meter_id, kafka_item FROM anomaly_readings ORDER BY 1"
+    assert ask(settings, sql) == [("0", "m-None", 0), ("2", "m-2", 2)]
+
+
+def test_a_row_of_before_is_item_0_and_never_null(settings: Settings) -> None:
+    fill(settings, READINGS, {"meter_id": "m", "event_date": utc(0).date()})
+    fill(settings, ANOMALIES, {"anomaly_id": "a", "event_date": utc(0).date()})
+    assert ask(settings, "SELECT kafka_item FROM readings") == [(0,)]
+    assert ask(settings, "SELECT source_item FROM anomalies") == [(0,)]
+
+
 def test_the_script_makes_the_same_in_duckdb_itself(settings: Settings) -> None:
     fill(settings, INCIDENTS, incident("a", "m-1"))
     statements = [line for line in view_script(settings).split(";\n") if not line.startswith(("INSTALL", "SET"))]

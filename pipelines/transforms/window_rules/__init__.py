@@ -11,7 +11,7 @@ from pyspark.sql import functions as F
 
 from pipelines.contract import BASELINE_STRUCT
 from pipelines.settings import Detection, Incidents
-from pipelines.transforms.anomalies import identify, original_event, source_coordinates
+from pipelines.transforms.anomalies import identify, original_event, source_coordinates, source_item
 from pipelines.transforms.profiles import without_profiles
 from pipelines.transforms.window_rules.deviation import baseline_part, voltage_deviation
 from pipelines.transforms.window_rules.measures import measure
@@ -66,6 +66,7 @@ def window_anomalies(findings: DataFrame, readings: DataFrame) -> DataFrame:
         F.col("event_ts").alias("last_event_ts"),
         original_event().alias("original_event"),
         source_coordinates().alias("source"),
+        source_item(readings).alias("source_item"),
     )
     return identify(findings.join(latest, ["meter_id", "last_event_ts"], "left"), stage="window")
 

@@ -9,13 +9,14 @@ from pathlib import Path
 
 import pytest
 
-from pipelines import verify as verification
 from pipelines.cli.main import main
 from pipelines.cli.render import as_table, plain
+from pipelines.reconcile import verify as verification
+from pipelines.reconcile.ranges import OffsetRange
+from pipelines.reconcile.report import PartitionReport, VerifyReport
 from pipelines.settings import Settings
 from pipelines.small_tables import as_arrow, create_tables, replace_rows
 from pipelines.tables import METERS, REJECTED
-from pipelines.verify_report import OffsetRange, PartitionReport, VerifyReport
 
 QUERY = "SELECT meter_id, rated_current_a AS rated, phase FROM meters ORDER BY 1"
 
@@ -125,7 +126,7 @@ def test_a_complete_lake_ends_with_0_and_a_verdict(
 ) -> None:
     assert main(["verify"]) == 0
     said = capsys.readouterr()
-    assert said.out.splitlines()[2].split() == ["0", "0", "10", "9", "1", "0", "0", "0", "2"]
+    assert said.out.splitlines()[2].split() == ["0", "0", "10", "9", "1", "0", "0", "0", "0", "2"]
     assert "rejected: too_old 1" in said.out
     assert said.err.startswith("ok: sensor-readings: 9 archived + 1 rejected")
 

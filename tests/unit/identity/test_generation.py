@@ -12,10 +12,11 @@ from pipelines.errors import DataRefused
 from pipelines.identity import generation, tables
 from pipelines.identity.generation import SkippedRange, skip_ranges
 from pipelines.identity.past_rows import count_ahead, delete_ahead, first_unaudited
+from pipelines.identity.record import read_record
 from pipelines.identity.tables import Ownership, claim
 from pipelines.sinks import BatchId
 from pipelines.small_tables import count_rows, create_tables, read_rows
-from pipelines.tables import READINGS, REJECTED
+from pipelines.tables import PANES, READINGS, REJECTED
 from tests.unit.identity.lakes import Lake, reading, settings_in
 
 
@@ -72,6 +73,18 @@ def test_a_skipped_range_of_another_topic_is_refused_before_kafka_is_asked(tmp_p
     nowhere = {"topics": {"readings": "other"}, "bootstrap_servers": "127.0.0.1:1"}
     with pytest.raises(DataRefused, match="holds records of topic sensor-readings, not of other"):
         skip_ranges(settings_in(tmp_path, kafka=nowhere), [SkippedRange(0, 0, 4)], why="x", say=print)
+
+
+def test_a_generation_reads_panes_from_the_version_on_that_the_table_has_when_it_begins(
+    lake: Lake, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its own ones come behind it; those of earlier generations are not its own."""
+    for number in range(3):
+        lake.add(PANES, [{"generation": "old", "batch_id": number}], BatchId("old", "archive", number))
+    begin(lake, monkeypatch, {0: 30}, first=0)
+    record = read_record(lake.files)
+    assert record is not None
+    assert record.start.panes_version == 3
 
 
 def test_a_folder_somebody_put_aside_does_not_disturb_the_numbers(lake: Lake) -> None:

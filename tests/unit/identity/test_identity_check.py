@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from pipelines.errors import DataRefused
-from pipelines.identity.check import changed_shape, examine, problems, refuse_vanished
+from pipelines.identity.check import changed_shape, complete, examine, problems, refuse_vanished
 from pipelines.identity.files import CheckpointFiles
 from pipelines.identity.record import RUN_RECORD, Start, read_record, shape_of, write_record
 from pipelines.identity.tables import add_columns, claim, owner_of
@@ -197,6 +197,20 @@ def test_a_new_partition_is_no_problem(lake: Lake) -> None:
     assert found(lake, there=there) == []
 
 
+def test_a_checkpoint_whose_windows_came_from_readings_is_refused(lake: Lake) -> None:
+    lake.record = replace(lake.record, start=Start(panes_version=None))
+    (line,) = found(lake)
+    assert "was made by an earlier version" in line
+    assert "`gridwatch upgrade`" in line
+
+
+def test_a_record_of_an_earlier_version_without_checkpoints_goes_on(tmp_path: Path) -> None:
+    lake = Lake(settings_in(tmp_path)).make(batches=0)
+    lake.record = replace(lake.record, start=Start(panes_version=None))
+    assert found(lake) == []
+    assert complete(lake.record, lake.facts()).start.panes_version == 0
+
+
 class TestRecord:
     def test_it_is_read_as_it_was_written(self, tmp_path: Path, lake: Lake) -> None:
         start = Start({0: 5}, NOON, NOON, 7, {0: 1})
@@ -211,6 +225,7 @@ class TestRecord:
         assert record is not None
         assert (record.generation, record.number, record.folder("windows")) == ("g", 1, "windows")
         assert record.shape == {}
+        assert record.start.panes_version is None
 
     def test_one_of_a_newer_version_and_a_damaged_one_are_refused(self, lake: Lake) -> None:
         (lake.folder / RUN_RECORD).write_text('{"generation": "g", "format": 99}')

@@ -167,7 +167,7 @@ def two_batches_that_overlap(t: Tables) -> None:
 
 @archive("audit.batches.parts_add_up", "audit.batches.readings_as_audited")
 def audit_that_does_not_add_up(t: Tables) -> None:
-    t["audit"].loc[t["audit"].index[40], "accepted"] += 1
+    t["audit"].loc[t["audit"].index[40], "accepted"] -= 1
 
 
 @archive("anomalies.by_type.anomaly_stored_once")

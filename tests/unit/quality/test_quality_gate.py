@@ -7,6 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import duckdb
+import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
 import pytest
@@ -103,6 +104,38 @@ def test_without_a_fleet_no_meter_is_unknown(tmp_path: Path) -> None:
         tables["meters"] = tables["meters"].iloc[:0]
 
     assert broken(judged(archive.write(tmp_path, archive=bad))) == set()
+
+
+def two_in_one_record(tables: archive.Tables) -> int:
+    """A batch's record with two readings, and an offset without a record behind it; returns the second one's index."""
+    readings, audit = tables["readings"], tables["audit"]
+    batch = audit.iloc[40]
+    place = (readings["kafka_partition"] == batch["kafka_partition"]) & readings["kafka_offset"].between(
+        batch["first_offset"], batch["last_offset"]
+    )
+    in_order = readings[place].sort_values("kafka_offset")
+    second = in_order.index[in_order["kafka_offset"].diff() == 1][0]
+    readings["kafka_item"] = 0
+    readings.loc[second, ["kafka_offset", "kafka_item"]] = [readings.loc[second, "kafka_offset"] - 1, 1]
+    audit["gaps"] = 0
+    audit.loc[audit.index[40], ["records_in", "gaps"]] = [batch["records_in"] - 1, 1]
+    return int(second)
+
+
+def test_records_with_several_readings_and_offsets_without_one_are_no_fault(tmp_path: Path) -> None:
+    def several(tables: archive.Tables) -> None:
+        two_in_one_record(tables)
+
+    assert broken(judged(archive.write(tmp_path, archive=several))) == set()
+
+
+def test_an_item_that_is_stored_twice_is_found(tmp_path: Path) -> None:
+    def bad(tables: archive.Tables) -> None:
+        second = two_in_one_record(tables)
+        twice = tables["readings"].loc[[second]].assign(is_resent=True)
+        tables["readings"] = pd.concat([tables["readings"], twice])
+
+    assert "audit.batches.record_stored_once" in broken(judged(archive.write(tmp_path, archive=bad)))
 
 
 def test_a_column_of_another_type_is_told_and_judged_by_its_values(tmp_path: Path) -> None:

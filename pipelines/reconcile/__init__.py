@@ -1,0 +1,1 @@
+"""Kafka compared with the tables, and rejected records sent again."""
