@@ -21,9 +21,7 @@ def committed_ends(kafka: Kafka, topic: str) -> dict[int, int]:
     try:
         partitions = admin.list_topics(topic, timeout=_PATIENCE_S).topics[topic].partitions
         asked = {TopicPartition(topic, partition): OffsetSpec.latest() for partition in partitions}
-        answers = admin.list_offsets(
-            asked, isolation_level=IsolationLevel.READ_COMMITTED, request_timeout=_PATIENCE_S
-        )
+        answers = admin.list_offsets(asked, isolation_level=IsolationLevel.READ_COMMITTED, request_timeout=_PATIENCE_S)
         return {place.partition: answer.result().offset for place, answer in answers.items()}
     except KafkaException as error:
         raise InfrastructureUnavailable(

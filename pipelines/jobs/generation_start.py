@@ -50,9 +50,7 @@ def resend_dead_letters(run: Run) -> None:
     """Send the letters of the newest stored batch again: a crash may have kept them back. Consumers see repeats."""
     settings = run.settings
     behind = [f"(kafka_partition = {p} AND kafka_offset >= {first})" for p, first in run.start.resend.items()]
-    rows = (
-        pl.DataFrame(piece) for where in behind for piece in scan_rows(settings, REJECTED, where=where)
-    )
+    rows = (pl.DataFrame(piece) for where in behind for piece in scan_rows(settings, REJECTED, where=where))
     send_records(settings.kafka, settings.kafka.topics.dead_letters, letters(rows))
 
 

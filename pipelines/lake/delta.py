@@ -46,5 +46,5 @@ def _has(target: DeltaTable, app_id: str, number: int) -> bool:
 
 
 def _added(file: DataFile, table: Table) -> AddAction:
-    values = {column: file.partition for column in table.partition_by}
+    values = dict.fromkeys(table.partition_by, file.partition)
     return AddAction(file.path, file.size, values, file.written_ms, True, file.statistics)

@@ -84,7 +84,9 @@ class ArchiveBatch:
         plan = find_plan(plans, self._run.settings, batch, ranges) if is_first else None
         if plan is None:
             past = self._past = self._past or self._recall()
-            plan, after, facts = Decision(self._parts, past, batch, ranges, self._parts.was_planned(number)).make(records)
+            plan, after, facts = Decision(self._parts, past, batch, ranges, self._parts.was_planned(number)).make(
+                records
+            )
             plans.create(plan)
         is_new = carry_out(plan, self._run.settings)
         if is_new:  # a batch that is done again after a restart counts once
@@ -94,7 +96,6 @@ class ArchiveBatch:
         plans.keep_newest()
         self._run.keep_up(READINGS, REJECTED, PANES, AUDIT)
         self._run.say(f"archive batch {number}: {plan.records} records, {plan.rejected} rejected")
-
 
     def _recall(self) -> Past:
         """The past of a generation's first batch, or of the first one after a start."""
@@ -218,7 +219,9 @@ class Decision:
         settings = self.parts.settings
         meters, meters_version = self.parts.meters
         writer = workers.Writer(LakePlace.of(settings), decided, settings.detection, meters, meters_version)
-        tasks = max(1, round(facts.total("accepted") / _ROWS_PER_TASK), round(facts.total("rejected_bytes") / _REFUSED_PER_TASK))
+        tasks = max(
+            1, round(facts.total("accepted") / _ROWS_PER_TASK), round(facts.total("rejected_bytes") / _REFUSED_PER_TASK)
+        )
         blobs = kept.select("partition", "first_offset", "readings", "refused").coalesce(tasks)
         written = blobs.mapInArrow(workers.write_chunks(writer), workers.WRITTEN).toArrow().to_pylist()
         facts.require_written(chunk for part in written for chunk in json.loads(part["chunks"]))

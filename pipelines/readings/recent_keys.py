@@ -38,7 +38,11 @@ def reading_keys(meter_ids: Sequence[str], event_ms: Longs, phases: Sequence[str
     >>> len(set(reading_keys(["m1", "m2", "m1", "m1"], np.array([0, 0, 1, 0]), [None, None, None, "A"]).tolist()))
     4
     """
-    names = meter_ids if phases is None else [m if p is None else m + _PHASE + p for m, p in zip(meter_ids, phases, strict=True)]
+    names = (
+        meter_ids
+        if phases is None
+        else [m if p is None else m + _PHASE + p for m, p in zip(meter_ids, phases, strict=True)]
+    )
     meters = np.fromiter(map(_HASHES.__getitem__, names), np.int64, len(names))
     return mix(meters, event_ms)
 
