@@ -1,4 +1,4 @@
-"""Which readings were sent before: the first in order of (partition, offset, item) is the reading, all others repeat it."""
+"""Which readings were sent before: all but the first in order of (partition, offset, item)."""
 
 from __future__ import annotations
 

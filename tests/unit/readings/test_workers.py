@@ -1,4 +1,4 @@
-"""What workers make of records: every one is counted, each item stored once, and what is written is what was decided."""
+"""What workers make of records: each is counted, each item stored once, and what is written was decided so."""
 
 from __future__ import annotations
 
@@ -7,10 +7,10 @@ import pickle
 from datetime import UTC, datetime
 from pathlib import Path
 
-from pyspark import cloudpickle
 import numpy as np
 import pytest
 from pydantic import SecretStr
+from pyspark import cloudpickle
 
 from pipelines.lake.store import LakePlace
 from pipelines.readings import workers
