@@ -92,6 +92,15 @@ class JobMetrics(ProgramMetrics):
             "Rows Spark itself dropped as late. The archive keeps late rows away, so this must stay 0.",
             "query",
         )
+        self.held_panes = self.gauge(
+            "held_pane_rows",
+            "Panes that wait for partitions further behind; a file counts until all of it is released.",
+        )
+        self.partitions_left_out = self.counter(
+            "partitions_left_out",
+            "Batches that did not wait for a partition because of pipeline.max_held_panes: its readings may be late.",
+            "partition",
+        )
         self.running_batch = self.gauge(
             "running_batch_seconds", "How long the running batch has lasted at least; 0 between two batches.", "query"
         )

@@ -13,6 +13,9 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
+AUDIT_COLUMNS = ("kafka_partition", "max_event_ts", "gaps", "aligned_ts")
+"""Columns of the table audit that a start needs."""
+
 Ranges = Mapping[int, tuple[int, int]]
 """Partition to first offset and exclusive end offset of what a batch reads."""
 
@@ -59,19 +62,20 @@ class Alignment:
 
     @classmethod
     def restored(cls, audit: Iterable[Mapping[str, Any]]) -> Alignment:
-        """The state after the batches of some rows of `audit` (kafka_partition, max_event_ts, aligned_ts).
+        """The state after the batches of some rows of `audit` (`AUDIT_COLUMNS`, times aware).
 
-        A lake of the first edition has no aligned_ts: there the largest max_event_ts decided what was late.
+        Rows of the first edition have no `gaps` and no aligned_ts: there the largest max_event_ts decided what was
+        late. A row of this edition without an aligned_ts is of a time when nothing could be said yet.
         """
         frontiers: dict[int, int] = {}
-        aligned: list[int] = []
+        aligned: int | None = None
         for row in audit:
             if (highest_ms := _epoch_ms(row["max_event_ts"])) is not None:
                 partition = row["kafka_partition"]
                 frontiers[partition] = max(frontiers.get(partition, highest_ms), highest_ms)
-            if (aligned_ms := _epoch_ms(row["aligned_ts"])) is not None:
-                aligned.append(aligned_ms)
-        return cls(frontiers, max(aligned or frontiers.values(), default=None))
+            is_of_first_edition = row["gaps"] is None
+            aligned = _later(aligned, highest_ms if is_of_first_edition else _epoch_ms(row["aligned_ts"]))
+        return cls(frontiers, aligned)
 
     def late_before_ms(self, watermark_s: float) -> int | None:
         """A reading of the next batch with an earlier event time is late; None: nothing is."""

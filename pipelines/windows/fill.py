@@ -23,7 +23,7 @@ from pipelines.jobs.context import Run
 from pipelines.lake.delta import commit_files
 from pipelines.lake.parquet import write_data_file
 from pipelines.lake.store import object_store
-from pipelines.readings.alignment import Alignment
+from pipelines.readings.alignment import AUDIT_COLUMNS, Alignment
 from pipelines.readings.held import HeldFile, HeldPanes, split_panes
 from pipelines.settings import Settings
 from pipelines.small_tables import moment, read_rows, scan_rows
@@ -105,7 +105,7 @@ def _spans(run: Run) -> list[Span]:
 
 
 def _fill(run: Run, spans: Sequence[Span]) -> list[HeldFile]:
-    aligned_ms = Alignment.restored(audited(run.settings, "kafka_partition", "max_event_ts", "aligned_ts")).aligned_ms
+    aligned_ms = Alignment.restored(audited(run.settings, *AUDIT_COLUMNS)).aligned_ms
     held: list[HeldFile] = []
     keeper = held_panes(run.settings, run.folder("held"))
     objects = object_store(run.settings.lake.root, run.settings.store)

@@ -53,10 +53,14 @@ def build(panes: DataFrame, settings: Settings) -> DataFrame:
     return windows_of_panes(whole, window_s=detection.window_s, slide_s=detection.slide_s)
 
 
+def closed_windows(run: Run) -> DataFrame:
+    """The stream of the windows that the generation closes, in the columns of meter_windows."""
+    return only_new_windows(run, build(own_panes(run), run.settings))
+
+
 def start_windows(run: Run) -> StreamingQuery:
     """Start the query over the table panes, from the start of the generation on or from the checkpoint."""
-    closed = only_new_windows(run, build(own_panes(run), run.settings))
-    writer = closed.writeStream.queryName(QUERY).outputMode("append").foreachBatch(WindowsBatch(run).write)
+    writer = closed_windows(run).writeStream.queryName(QUERY).outputMode("append").foreachBatch(WindowsBatch(run).write)
     writer = writer.option("checkpointLocation", run.checkpoint(QUERY))
     return writer.trigger(processingTime=f"{run.settings.pipeline.windows_trigger} seconds").start()
 

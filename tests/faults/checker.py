@@ -1,8 +1,8 @@
 """The checker: topics and tables read side by side, and every record's fate told by a model in plain Python.
 
 Nothing of the pipeline judges here: what is valid says `tests.fuzz.validator.is_valid` (Python's json and the
-contract), windows are those of `tests.window_model`. Batch boundaries alone are taken from `audit`, since lateness is
-defined by them.
+contract), windows are those of `tests.window_model`. Batch boundaries and aligned times are taken from `audit`, since
+lateness is defined by them; an aligned time that the definition does not allow is a problem of its own.
 """
 
 from __future__ import annotations
@@ -37,6 +37,14 @@ class Fate(NamedTuple):
     voltage_v: float | None
     is_late: bool | None
     is_resent: bool | None
+
+
+class ArchiveBatch(NamedTuple):
+    """What `audit` says of a batch: first and last offset of each partition, and the aligned time after it."""
+
+    ranges: dict[int, tuple[int, int]]
+    aligned_ms: int | None
+    """None of a skipped range, and of a batch of the first edition, where the largest event time took its place."""
 
 
 @dataclass
@@ -119,20 +127,21 @@ def _is_there(topic: dict[Place, ConsumerRecord], place: Place, sent: Sent) -> b
 
 
 def check_flags(
-    fates: list[tuple[Place, Fate]], batches: list[dict[int, tuple[int, int]]], *, watermark_s: float, horizon_s: float
+    fates: list[tuple[Place, Fate]], batches: list[ArchiveBatch], *, watermark_s: float, horizon_s: float
 ) -> Findings:
-    """Late and re-sent are as defined: late by the largest event time of earlier batches, re-sent by lower offsets.
+    """Late and re-sent are as defined: late by the aligned time after the batch before, re-sent by lower offsets.
 
-    `batches`: the offsets (first, last) of each partition, in order.
+    Aligned time never goes back, and is the least frontier of the partitions of a batch or the largest of all.
     """
     found = Findings()
     accepted = {place: fate for place, fate in fates if fate.reason is None}
-    by_batch = _by_batch(accepted, batches)
-    wrong_late, wrong_resent, late, resent = [], [], 0, 0
-    highest: int | None = None
+    by_batch = _by_batch(accepted, [batch.ranges for batch in batches])
+    wrong_late, wrong_resent, wrong_aligned, late, resent = [], [], [], 0, 0
+    aligned: int | None = None
+    frontiers: dict[int, int] = {}
     seen: set[tuple[str | None, int]] = set()
-    for members in by_batch:
-        limit = None if highest is None else highest - watermark_s * 1000
+    for members, batch in zip(by_batch, batches, strict=True):
+        limit = None if aligned is None else aligned - watermark_s * 1000
         for place in sorted(members):
             fate = accepted[place]
             key = fate.meter_id, int(fate.event_ms or 0)
@@ -140,17 +149,35 @@ def check_flags(
             late += is_late
             if is_late != fate.is_late:
                 wrong_late.append((place, fate))
-            in_reach = highest is None or key[1] >= highest - horizon_s * 1000
+            in_reach = aligned is None or key[1] >= aligned - horizon_s * 1000
             resent += bool(fate.is_resent)
             if in_reach and (key in seen) != fate.is_resent:
                 wrong_resent.append((place, fate))
             seen.add(key)
-        tops = [accepted[place].event_ms for place in members]
-        highest = max([t for t in (*tops, highest) if t is not None], default=None)
+            frontiers[place[0]] = max(frontiers.get(place[0], key[1]), key[1])
+        allowed = _allowed_aligned(aligned, frontiers, batch.ranges)
+        if batch.aligned_ms is not None:
+            if batch.aligned_ms not in allowed:
+                wrong_aligned.append((batch, allowed))
+            aligned = batch.aligned_ms
+        elif members:
+            aligned = max(frontiers.values())
     found.figures |= {"late": late, "resent": resent, "batches": len(by_batch)}
+    found.none_of("aligned_time_wrong", wrong_aligned)
     found.none_of("late_flag_wrong", wrong_late)
     found.none_of("resent_flag_wrong", wrong_resent)
     return found
+
+
+def _allowed_aligned(
+    before: int | None, frontiers: dict[int, int], ranges: dict[int, tuple[int, int]]
+) -> set[int | None]:
+    """Aligned times that a batch may have, whether it was cut or not. Nothing but gaps in a partition: it stays."""
+    behind = [frontiers[p] for p in ranges if p in frontiers]
+    reached = {max(frontiers.values(), default=None), min(behind, default=None)}
+    if any(p not in frontiers for p in ranges):
+        reached.add(before)
+    return {max((ms for ms in (before, now) if ms is not None), default=None) for now in reached}
 
 
 def _by_batch(accepted: dict[Place, Fate], batches: list[dict[int, tuple[int, int]]]) -> list[list[Place]]:

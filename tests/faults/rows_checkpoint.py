@@ -75,10 +75,14 @@ def offsets_file_lost(bench: Bench) -> Figures:
 
 @row(7, "checkpoint deleted, tables kept", "refused without an explicit new generation", short=True)
 def checkpoint_deleted(bench: Bench) -> Figures:
-    """The whole folder is gone."""
-    clone = _used(bench).copy("no-checkpoint")
+    """The whole folder is gone; or it is there and the table panes is not, from which the windows go on."""
+    clone, without_panes = _used(bench).copy("no-checkpoint"), _used(bench).copy("no-panes")
     shutil.rmtree(clone.checkpoint)
-    return {"says": clone.refused(code=REFUSED, says="checkpoint")}
+    shutil.rmtree(Path(without_panes.place.settings.lake.root) / "panes")
+    return {
+        "says": clone.refused(code=REFUSED, says="checkpoint"),
+        "without_panes": without_panes.refused(code=REFUSED, says="table panes"),
+    }
 
 
 @row(8, "checkpoint metadata deleted", "refused with a message", short=True)

@@ -5,11 +5,14 @@ from __future__ import annotations
 import json
 import threading
 import time
+import urllib.request
 from pathlib import Path
 
 from kafka import KafkaAdminClient
 
 from generator.malformed import FUTURE, VARIANTS, expected_reason, make_malformed
+from pipelines.local.ports import free_ports
+from pipelines.local.processes import wait_until
 from tests.faults.bench import Bench
 from tests.faults.expect import require
 from tests.faults.matrix import Figures, row
@@ -27,6 +30,14 @@ IDLE_POLLS = 150
 _HEAP = "640m"
 
 
+def _add_partition(scene: Scene) -> None:
+    settings = scene.direct.settings
+    topic = settings.kafka.topics.readings
+    admin = KafkaAdminClient(bootstrap_servers=settings.kafka.bootstrap_servers)
+    admin.create_partitions({topic: len(scene.ends()) + 1})
+    admin.close()
+
+
 def _outcomes(scene: Scene, sent: list[Sent]) -> list[str | None]:
     told = dict(fates(scene.direct))
     return [told[one.partition, one.offset].reason for one in sent]
@@ -37,12 +48,8 @@ def partitions_added(bench: Bench) -> Figures:
     """Records stand in the new partition before the running pipeline knows of it. Too few slots: row 25."""
     scene = bench.main
     scene.running()
-    settings = scene.direct.settings
-    topic = settings.kafka.topics.readings
     before = len(scene.ends())
-    admin = KafkaAdminClient(bootstrap_servers=settings.kafka.bootstrap_servers)
-    admin.create_partitions({topic: before + 1})
-    admin.close()
+    _add_partition(scene)
     meter = scene.traffic.meters[0]
     values = [(meter, scene.traffic.reading(meter, voltage=230.0)) for _ in range(50)]
     time.sleep(3)
@@ -145,14 +152,18 @@ def last_words_of(scene: Scene) -> str:
     return scene._state()
 
 
-@row(23, "late burst, idle partition, unequal catch-up", "counted; no on-time row dropped")
+@row(23, "late burst, idle partition, unequal catch-up", "counted; no on-time reading late or dropped")
 def uneven(bench: Bench) -> Figures:
-    """While it is down: 200 late readings at once, and a partition that gets nothing for most of more than a batch."""
+    """While it is down: 200 late readings at once, partitions that get nothing for most of more than a batch, and a new
+    one with garbage only. It catches up through two kills, each time with another limit of a batch."""
     scene = bench.main
     traffic = scene.traffic
     traffic.send_polls(20)
     scene.catch_up()
     scene.stop()
+    new = len(scene.ends())
+    _add_partition(scene)
+    traffic.send_values([("m", b"{")] * 500, partition=new)
     meter = traffic.meters[0]
     late = [
         (meter, traffic.reading(meter, voltage=230.0, timestamp=traffic.now_ms - LATE_BY_MS * 2 - n))
@@ -164,12 +175,37 @@ def uneven(bench: Bench) -> Figures:
         traffic.send_values(values, kind=NORMAL, partition=0)
         traffic._now_ms += 10_000
     traffic.send_polls(IDLE_POLLS, per_second=1e9)
+    for limit in (700, 1500):
+        scene.wait_ready(scene.start(more={"GRIDWATCH_PIPELINE__MAX_OFFSETS_PER_TRIGGER": str(limit)}))
+        _wait_for_batches(scene, 2)
+        scene.kill()
+    port = free_ports(1)[0]
+    scene.wait_ready(scene.start(more={"GRIDWATCH_METRICS__PORT": str(port)}))
     figures = scene.settle(300)
+    require(_dropped_by_spark(port) == 0, "Spark itself dropped rows")
     told = dict(fates(scene.direct))
     dropped = [s for s in traffic.acked if s.kind in (NORMAL, SPIKE) and told[s.partition, s.offset].is_late]
     require(not dropped, f"{len(dropped)} on-time readings were flagged late, such as {dropped[:1]}")
     require(figures["late"] >= 200, f"only {figures['late']} counted late")
     return figures
+
+
+def _wait_for_batches(scene: Scene, count: int) -> None:
+    """Return when the archive has done so many batches more."""
+    before = scene.audited()
+    require(
+        wait_until(lambda: scene.audited() >= before + count, 120, poll_s=0.1),
+        f"no {count} batches within 120 s: {last_words_of(scene)}",
+    )
+
+
+def _dropped_by_spark(port: int) -> float:
+    """Rows that this life's windows query has dropped behind its watermark."""
+    with urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics", timeout=10) as answer:
+        lines = answer.read().decode().splitlines()
+    return sum(
+        float(line.rpartition(" ")[2]) for line in lines if line.startswith("gridwatch_state_dropped_rows_total")
+    )
 
 
 @row(24, "ten times the backlog after downtime", "bounded memory, steady catch-up")

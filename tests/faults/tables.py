@@ -9,7 +9,7 @@ from typing import Any
 
 from pipelines.small_tables import read_rows
 from pipelines.tables import READINGS
-from tests.faults.checker import Fate
+from tests.faults.checker import ArchiveBatch, Fate
 from tests.faults.checker import Place as Offset
 from tests.integration.support import Place
 
@@ -32,15 +32,17 @@ def fates(place: Place) -> list[tuple[Offset, Fate]]:
     return [((row[0], row[1]), Fate(*row[2:])) for row in rows]
 
 
-def batches(place: Place) -> list[dict[int, tuple[int, int]]]:
-    """Offsets of every archive batch, in order."""
-    found: dict[tuple[Any, ...], dict[int, tuple[int, int]]] = {}
+def batches(place: Place) -> list[ArchiveBatch]:
+    """Every archive batch, in order."""
+    found: dict[tuple[Any, ...], ArchiveBatch] = {}
     rows = place.ask(
-        """SELECT generation, batch_id, kafka_partition, first_offset, last_offset FROM audit
+        """SELECT generation, batch_id, kafka_partition, first_offset, last_offset, epoch_ms(aligned_ts) FROM audit
         ORDER BY min(max_kafka_ts) OVER (PARTITION BY generation), batch_id"""
     )
-    for generation, number, partition, first, last in rows:
-        found.setdefault((generation, number), {})[partition] = (first, last)
+    for generation, number, partition, first, last, aligned_ms in rows:
+        batch = found.setdefault((generation, number), ArchiveBatch({}, aligned_ms))
+        if first <= last:
+            batch.ranges[partition] = (first, last)
     return list(found.values())
 
 

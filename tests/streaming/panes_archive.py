@@ -19,13 +19,13 @@ from pipelines.tables import PANES
 from pipelines.transforms.windows import countable
 from pipelines.windows.fill import held_panes
 from pipelines.windows.panes import merge_panes, partial_panes
-from pipelines.windows.query import QUERY, WindowsBatch, build, own_panes
+from pipelines.windows.query import QUERY, WindowsBatch, closed_windows
 from tests.window_model import Reading
 
 
 def follow_panes(run: Run) -> int:
     """A new query on the old checkpoint takes what is there and stops; returns the rows that Spark dropped."""
-    writer = build(own_panes(run), run.settings).writeStream.queryName(QUERY).outputMode("append")
+    writer = closed_windows(run).writeStream.queryName(QUERY).outputMode("append")
     writer = writer.foreachBatch(WindowsBatch(run).write).option("checkpointLocation", run.checkpoint(QUERY))
     query = writer.trigger(availableNow=True).start()
     try:

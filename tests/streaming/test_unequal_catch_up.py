@@ -14,7 +14,7 @@ import pytest
 from pipelines.identity.record import Start
 from pipelines.identity.tables import audited
 from pipelines.jobs.context import Run
-from pipelines.readings.alignment import Alignment
+from pipelines.readings.alignment import AUDIT_COLUMNS, Alignment
 from pipelines.settings import Settings
 from pipelines.sinks import BatchId
 from pipelines.small_tables import append_rows_once, as_arrow, table_version
@@ -58,7 +58,7 @@ class Topic:
         )
         aligned = moment(self.archive.state.aligned_ms or 0)
         audit = [
-            {"kafka_partition": p, "max_event_ts": moment(ms), "aligned_ts": aligned} for p, ms in highest_ms.items()
+            {"kafka_partition": p, "max_event_ts": moment(ms), "gaps": 0, "aligned_ts": aligned} for p, ms in highest_ms.items()
         ]
         self._store(AUDIT, audit)
         self.late += late
@@ -78,7 +78,7 @@ class Topic:
         since = latest + timedelta(seconds=before.settings.detection.slide_s - before.settings.detection.window_s)
         start = Start({}, latest, since, table_version(before.settings, PANES))
         run = replace(before, generation="second", start=start, folder="generation-2/{}".format)
-        state = Alignment.restored(audited(run.settings, "kafka_partition", "max_event_ts", "aligned_ts"))
+        state = Alignment.restored(audited(run.settings, *AUDIT_COLUMNS))
         self.archive = PanesArchive(run, state, ensure_filled(run))
         self.follow()
 

@@ -12,6 +12,7 @@ import pytest
 from pipelines.settings import Settings
 from tests.factories import NOON_MS, document
 from tests.faults.checker import (
+    ArchiveBatch,
     Fate,
     Place,
     check_anomalies,
@@ -78,10 +79,13 @@ def test_an_acked_record_that_kafka_lost_is_named() -> None:
 
 
 def flags(*batches: Iterable[tuple[int, Fate]]) -> dict[str, int]:
-    """Offsets with their fates, batch by batch, through check_flags with a watermark of 10 s."""
+    """Offsets of one partition with their fates, batch by batch, through check_flags with a watermark of 10 s."""
     fates = [((0, offset), fate) for batch in batches for offset, fate in batch]
-    ranges = [{0: (min(o for o, _ in b), max(o for o, _ in b))} for b in map(list, batches)]
-    return wrong(check_flags(fates, ranges, watermark_s=10, horizon_s=600))
+    told, highest = [], 0
+    for batch in map(list, batches):
+        highest = max([highest, *(fate.event_ms or 0 for _, fate in batch)])
+        told.append(ArchiveBatch({0: (min(o for o, _ in batch), max(o for o, _ in batch))}, highest))
+    return wrong(check_flags(fates, told, watermark_s=10, horizon_s=600))
 
 
 def test_lateness_is_told_by_earlier_batches_alone() -> None:
@@ -90,6 +94,23 @@ def test_lateness_is_told_by_earlier_batches_alone() -> None:
     assert flags([(0, stored("a"))], [(1, stored("b", old, late=True))]) == {}
     assert flags([(0, stored("a"))], [(1, stored("b", old))]) == {"late_flag_wrong": 1}
     assert flags([(0, stored("a")), (1, stored("b", old, late=True))]) == {"late_flag_wrong": 1}
+
+
+def test_lateness_follows_the_aligned_time_of_the_batch_before() -> None:
+    """Partition 1 is behind in a batch that was cut: nothing that follows is late before its time."""
+    behind, ahead = NOON_MS - 100_000, NOON_MS
+    fates = [((0, 0), stored("a", ahead)), ((1, 0), stored("b", behind)), ((1, 1), stored("b", behind + 5_000))]
+    ranges: list[dict[int, tuple[int, int]]] = [{0: (0, 0), 1: (0, 0)}, {1: (1, 1)}]
+    assert aligned_flags(fates, ranges, [behind, behind + 5_000]) == {}
+    assert aligned_flags(fates, ranges, [behind, ahead]) == {}, "the last batch was not cut"
+    assert aligned_flags(fates, ranges, [ahead, ahead]) == {"late_flag_wrong": 1}
+    assert aligned_flags(fates, ranges, [behind + 1, ahead]) == {"aligned_time_wrong": 1}
+    assert aligned_flags(fates, ranges, [behind, behind - 1]) == {"aligned_time_wrong": 1}
+
+
+def aligned_flags(fates: list[tuple[Place, Fate]], ranges: Any, aligned: list[int]) -> dict[str, int]:
+    batches = [ArchiveBatch(*batch) for batch in zip(ranges, aligned, strict=True)]
+    return wrong(check_flags(fates, batches, watermark_s=10, horizon_s=600))
 
 
 def test_the_second_of_two_is_the_one_sent_again() -> None:

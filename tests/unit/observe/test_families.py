@@ -20,7 +20,7 @@ FORBIDDEN_LABELS = {"meter", "meter_id", "message", "incident", "incident_id"}
 BASE_UNITS = re.compile(r"_(seconds|bytes|records|readings|rows|pu|info|interval_seconds)$")
 PLAIN_COUNTS = {
     "up", "restarts", "batch_number", "anomalies", "open_incidents", "feeder_open_incidents", "meters", "task_slots",
-    "notifications", "notifications_pending", "table_files", "table_version", "maintained_files",
+    "notifications", "notifications_pending", "table_files", "table_version", "maintained_files", "partitions_left_out",
 }  # fmt: skip
 
 

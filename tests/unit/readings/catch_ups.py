@@ -8,9 +8,12 @@ from __future__ import annotations
 
 import math
 import random
+from bisect import bisect_right
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime, timedelta
+from typing import Any
 
 from pipelines.readings.alignment import Alignment, BatchProgress, Ranges, is_cut
 
@@ -124,9 +127,14 @@ class Archive:
     held: list[Row] = field(default_factory=list)
     most_held: int = 0
     late: list[Record] = field(default_factory=list)
+    audit: list[dict[str, Any]] = field(default_factory=list)
 
-    def read(self, ranges: Ranges, ends: dict[int, int]) -> list[list[Row]]:
-        """One batch: its files of released panes."""
+    def restart(self) -> None:
+        """A new process knows what the table audit says; held panes are those that the newest plan names."""
+        self.state = Alignment.restored(self.audit)
+
+    def read(self, ranges: Ranges, ends: dict[int, int], *, limit: int | None) -> list[list[Row]]:
+        """One batch: its files of released panes. `limit`: None for a range that an earlier run has planned."""
         records = {p: self.setting.logs[p][first:end] for p, (first, end) in ranges.items()}
         readings = {p: [r for r in found if r.event is not None] for p, found in records.items()}
         horizon = self.state.late_before_ms(self.setting.watermark / 1000)
@@ -137,13 +145,17 @@ class Archive:
         rows = [*self.held, *self._panes(in_time)]
         progress = BatchProgress(
             ranges,
-            self.rules.is_cut(ranges, limit=self.setting.limit, ends=ends),
+            self.rules.is_cut(ranges, limit=limit, ends=ends),
             {p: max(r.event for r in found) for p, found in readings.items() if found},
             {p: len(found) for p, found in readings.items()},
         )
         self.state = self.state.after(
             progress, max_held=self.rules.max_held, held_after=lambda at: len(self._later(rows, at))
         )
+        for p in ranges:
+            highest, aligned = progress.highest_ms.get(p), self.state.aligned_ms
+            times = {"max_event_ts": _moment(highest), "aligned_ts": _moment(aligned)}
+            self.audit.append({"kafka_partition": p, "gaps": 0, **times})
         self.held = self._later(rows, self.state.aligned_ms) if self.rules.holds_back else []
         self.most_held = max(self.most_held, len(self.held))
         released = [row for row in rows if row not in self.held]
@@ -164,21 +176,27 @@ class Archive:
 
 
 def catch_up(seed: int, rules: Rules = PROTOCOL) -> Counter[str]:
-    """One catch-up; what came of its readings, by kind."""
+    """One catch-up, with restarts that change the limit of a batch; what came of its readings, by kind."""
     setting, rng = random_setting(seed), random.Random(-seed - 1)
+    limit = setting.limit
     archive, windows = Archive(setting, rules), WindowsQuery(setting)
     positions = dict.fromkeys(range(len(setting.logs)), 0)
+    logs = [([record.sent for record in log], log) for log in setting.logs]
     files: list[list[Row]] = []
     clock = 0
     while clock < END or any(positions[p] < len(log) for p, log in enumerate(setting.logs)):
         clock += setting.step
         if clock < END and any(start <= clock < stop for start, stop in setting.downtimes):
             continue
-        ends = {p: sum(r.sent <= clock or clock >= END for r in log) for p, log in enumerate(setting.logs)}
-        ranges = spark_takes(positions, ends, setting.limit)
+        ends = dict(enumerate(len(log) if clock >= END else bisect_right(sent, clock) for sent, log in logs))
+        ranges = spark_takes(positions, ends, limit)
         if any(end > first for first, end in ranges.values()):
-            files += archive.read(ranges, ends)
+            is_planned_before = rng.random() < 0.05
+            files += archive.read(ranges, ends, limit=None if is_planned_before else limit)
             positions = {p: end for p, (_, end) in ranges.items()}
+            if is_planned_before:
+                archive.restart()
+                limit = rng.choice([setting.limit, 2 * setting.limit, 30])
         while files and rng.random() < 0.7:
             taken = rng.choice([1, 2, 1000])
             windows.read(files[:taken])
@@ -202,6 +220,10 @@ def spark_takes(positions: dict[int, int], ends: dict[int, int], limit: int) -> 
     parts = {p: limit * n / total for p, n in waiting.items()}
     taken = {p: min(waiting[p], math.ceil(part) if part < 1 else math.floor(part)) for p, part in parts.items()}
     return {p: (positions[p], positions[p] + taken[p]) for p in positions}
+
+
+def _moment(epoch_ms: int | None) -> datetime | None:
+    return None if epoch_ms is None else datetime(1970, 1, 1, tzinfo=UTC) + timedelta(milliseconds=epoch_ms)
 
 
 def was_in_time(setting: Setting, reading: Record) -> bool:

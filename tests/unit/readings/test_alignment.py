@@ -108,9 +108,9 @@ def test_beyond_the_limit_even_a_partition_of_gaps_is_left_out() -> None:
     assert (left.aligned_ms, left.left_out) == (900, {1})
 
 
-def row(partition: int, highest_s: int | None, aligned_s: int | None) -> dict[str, object]:
+def row(partition: int, highest_s: int | None, aligned_s: int | None, *, gaps: int | None = 0) -> dict[str, object]:
     moments = [None if s is None else datetime.fromtimestamp(s, UTC) for s in (highest_s, aligned_s)]
-    return {"kafka_partition": partition, "max_event_ts": moments[0], "aligned_ts": moments[1]}
+    return {"kafka_partition": partition, "max_event_ts": moments[0], "gaps": gaps, "aligned_ts": moments[1]}
 
 
 def test_a_start_finds_frontiers_and_aligned_time_in_audit() -> None:
@@ -119,7 +119,14 @@ def test_a_start_finds_frontiers_and_aligned_time_in_audit() -> None:
 
 
 def test_on_an_older_lake_the_largest_event_time_is_the_aligned_time() -> None:
-    assert Alignment.restored([row(0, 50, None), row(1, 20, None)]) == Alignment({0: 50_000, 1: 20_000}, 50_000)
+    older = [row(0, 50, None, gaps=None), row(1, 20, None, gaps=None)]
+    assert Alignment.restored(older) == Alignment({0: 50_000, 1: 20_000}, 50_000)
+    assert Alignment.restored([*older, row(1, 70, 60)]) == Alignment({0: 50_000, 1: 70_000}, 60_000)
+
+
+def test_a_batch_after_which_aligned_time_was_not_known_is_no_older_lake() -> None:
+    """Partition 1 had nothing but gaps so far: what follows there may be older than 50."""
+    assert Alignment.restored([row(0, 50, None), row(1, None, None)]) == Alignment({0: 50_000}, None)
 
 
 def test_an_empty_audit_knows_nothing() -> None:

@@ -49,7 +49,14 @@ def reading(second: float, **more: Any) -> dict[str, Any]:
 
 def audited(highest_s: float, aligned_s: float | None) -> dict[str, Any]:
     aligned = None if aligned_s is None else at(aligned_s)
-    return {"generation": "old", "kafka_partition": 0, "max_event_ts": at(highest_s), "aligned_ts": aligned}
+    gaps = None if aligned_s is None else 0
+    return {
+        "generation": "old",
+        "kafka_partition": 0,
+        "max_event_ts": at(highest_s),
+        "gaps": gaps,
+        "aligned_ts": aligned,
+    }
 
 
 @pytest.fixture
