@@ -37,7 +37,7 @@ _EXAMPLES: dict[str, tuple[str, ...]] = {
     "objectstore start": ("gridwatch objectstore start",),
     "broker stop": ("gridwatch broker stop",),
     "objectstore stop": ("gridwatch objectstore stop",),
-    "alerts": ("gridwatch alerts --settings my.toml   # beside gridwatch run, with alerts.mode = realtime",),
+    "alerts": ("gridwatch alerts --settings my.toml   # one more member, on this host or another",),
     "notify": ("gridwatch notify --settings my.toml --set notify.alertmanager=http://127.0.0.1:9093",),
     "doctor": ("gridwatch doctor --settings my.toml", "gridwatch doctor --json | jq -e .ok"),
     "checkpoint show": ("gridwatch checkpoint show --settings my.toml",),

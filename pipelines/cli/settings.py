@@ -122,8 +122,8 @@ def _value(loaded: Loaded, dotted: str, field: Any) -> Value:
 
 
 def _resolved(settings: Settings, dotted: str) -> str:
-    if dotted == "alerts.master":
-        return "local[partitions + 2]"
+    if dotted == "alerts.group":
+        return "gridwatch-alerts-<id of the lake>"
     detection = settings.detection
     seconds = {
         "detection.window": detection.window_s,
