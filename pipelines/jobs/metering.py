@@ -26,7 +26,7 @@ from pipelines.observe.progress import Positions, follow_progress, take_progress
 from pipelines.observe.resources import Resources, checkpoint_sizes, sample_jvm
 from pipelines.observe.sampler import Sampler
 from pipelines.observe.serve import served
-from pipelines.readings.query import QUERY as ARCHIVE
+from pipelines.readings.carry_out import QUERY as ARCHIVE
 from pipelines.settings import Settings
 from pipelines.small_tables import highest_value, moment, read_rows, table_version
 from pipelines.tables import INCIDENTS, METER_WINDOWS, METERS

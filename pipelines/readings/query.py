@@ -249,4 +249,3 @@ class Decision:
             generation=pl.lit(self.batch.generation), batch_id=pl.lit(self.batch.number, pl.Int64)
         )
         return [write_data_file(rows, PANES, self.parts.tables)]
-
