@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass, field
 from io import BytesIO
 from typing import TYPE_CHECKING, Any
+from zlib import crc32
 
 import numpy as np
 import pyarrow as pa
@@ -57,7 +58,7 @@ def decode_records(decoder: Decoder) -> Callable[[ArrowBatches], ArrowBatches]:
     """
 
     def decode(batches: ArrowBatches) -> ArrowBatches:
-        schema = _arrow_schema(CHUNKS)
+        schema = arrow_schema(CHUNKS)
         for batch in batches:
             partitions = batch.column("partition").to_numpy()
             for partition in np.unique(partitions).tolist():
@@ -117,9 +118,7 @@ def _refused(decoded: Decoded, records: pa.RecordBatch, offsets: Longs, kafka_ms
     rows = np.fromiter((rejection.row for rejection in decoded.rejections), np.int64)
     is_first = np.diff(rows, prepend=np.int64(-1)) != 0
     bearers = pa.array(np.where(is_first, rows, 0), mask=~is_first)
-    content = {
-        name: pl.Series(name, records.column(name).take(bearers), pl.Binary) for name in ("key", "value")
-    }
+    content = {name: pl.Series(name, records.column(name).take(bearers), pl.Binary) for name in ("key", "value")}
     return pl.DataFrame(
         {
             "kafka_offset": pl.Series(offsets[rows], dtype=pl.Int64),
@@ -134,14 +133,14 @@ def _refused(decoded: Decoded, records: pa.RecordBatch, offsets: Longs, kafka_ms
 def checksum(readings: pl.DataFrame, refused: pl.DataFrame) -> int:
     """A number that other readings or rejected items have only by an odd chance: of what they are and where they
     came from."""
-    sizes = refused["value"].bin.size().fill_null(0).cast(int)
-    sums = (_sum_of(readings["key"], readings), _sum_of(sizes, refused))
-    return sums[0] ^ sums[1]
+    volts = readings["voltage_v"].to_numpy().view(np.int64)
+    values = np.fromiter((crc32(value or b"") for value in refused["value"]), np.int64, refused.height)
+    return _sum_of(mix(readings["key"].to_numpy(), volts), readings) ^ _sum_of(values, refused)
 
 
-def _sum_of(content: pl.Series, items: pl.DataFrame) -> int:
+def _sum_of(content: Longs, items: pl.DataFrame) -> int:
     places = mix(items["kafka_offset"].to_numpy(), items["kafka_item"].cast(int).to_numpy())
-    return int(np.bitwise_xor.reduce(mix(content.to_numpy(), places))) if len(content) else 0
+    return int(np.bitwise_xor.reduce(mix(content, places))) if len(content) else 0
 
 
 @dataclass(frozen=True)
@@ -180,7 +179,7 @@ def write_chunks(writer: Writer) -> Callable[[ArrowBatches], ArrowBatches]:
     """
 
     def write(batches: ArrowBatches) -> ArrowBatches:
-        schema = _arrow_schema(WRITTEN)
+        schema = arrow_schema(WRITTEN)
         for part in _parts(batches):
             yield pa.RecordBatch.from_pylist([_written(part, writer)], schema)
 
@@ -199,9 +198,7 @@ class _Part:
     rows: int = 0
 
     def is_full(self) -> bool:
-        return (
-            self.rows >= _MOST_ROWS or self.bytes >= _MOST_BYTES or self.refused_bytes >= _MOST_REFUSED_BYTES
-        )
+        return self.rows >= _MOST_ROWS or self.bytes >= _MOST_BYTES or self.refused_bytes >= _MOST_REFUSED_BYTES
 
 
 def _parts(batches: ArrowBatches) -> Iterator[_Part]:
@@ -258,12 +255,10 @@ def _rows_of_readings(part: _Part, writer: Writer) -> pl.DataFrame:
         again = np.zeros(readings.height, dtype=bool)
         again[decided.resent_rows(chunk)] = True
         parted.append(
-            readings.with_columns(
-                pl.Series("is_resent", again), pl.lit(chunk[0], pl.Int32).alias("kafka_partition")
-            )
+            readings.with_columns(pl.Series("is_resent", again), pl.lit(chunk[0], pl.Int32).alias("kafka_partition"))
         )
     placed = attach_meters(pl.concat(parted), _placed_meters(writer), detection=writer.detection)
-    is_late = pl.lit(False) if decided.late_before_ms is None else pl.col("event_ms") < decided.late_before_ms  # noqa: FBT003
+    is_late = pl.lit(False) if decided.late_before_ms is None else pl.col("event_ms") < decided.late_before_ms
     return flag_readings(placed, detection=writer.detection).with_columns(
         is_late.alias("is_late"),
         _moment("event_ms").alias("event_ts"),
@@ -348,7 +343,8 @@ def from_blob(blob: Any) -> pl.DataFrame:
     return pl.read_ipc_stream(BytesIO(blob))
 
 
-def _arrow_schema(ddl: str) -> pa.Schema:
+def arrow_schema(ddl: str) -> pa.Schema:
+    """The Arrow schema of columns as `FACTS` writes them."""
     types = {"int": pa.int32(), "long": pa.int64(), "string": pa.string(), "binary": pa.binary()}
     fields = (column.split() for column in ddl.split(","))
     return pa.schema([(name, types[kind]) for name, kind in fields])
