@@ -9,18 +9,21 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: help install demo test faults check format env java clean
+.PHONY: help install demo test test-all faults check format env java clean
 
 help: ## list the targets
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 install: $(STAMP) ## create .venv and install gridwatch with its development tools into it
 
 demo: java $(STAMP) ## run the main job on this machine with a real Kafka; ARGS="--seconds 60 --store minio"
 	@$(BIN)/gridwatch demo $(ARGS)
 
-test: java $(STAMP) ## run the tests (all but the fault matrix); ARGS="tests/unit"
+test: java $(STAMP) ## run the tests, but for the slow ones and the fault matrix; ARGS="tests/unit"
 	@$(BIN)/python -m pytest $(ARGS)
+
+test-all: java $(STAMP) ## run the slow tests too; ARGS="tests/integration"
+	@$(BIN)/python -m pytest -m 'not faults' $(ARGS)
 
 faults: java $(STAMP) ## run the short form of the fault matrix (docs/faults.md); ARGS="-k row-2"
 	@$(BIN)/python -m pytest -m faults tests/faults $(ARGS)

@@ -1,4 +1,4 @@
-"""`python -m benchmarks smoke|drain|steady|state|recovery|peers|soak|scale|all --report FILE`, and `sizing`."""
+"""`python -m benchmarks smoke|drain|peers|steady|idle|state|recovery|soak|scale|all --report FILE`, and `sizing`."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ from typing import Any
 
 from benchmarks import sizing_table, suite
 from benchmarks.candidates import Place
+from benchmarks.idle import WARM_UP_S
 from benchmarks.load import SEED
 from benchmarks.machine import command, commit, machine, versions
 from benchmarks.report import as_json, as_text
@@ -26,9 +27,10 @@ from pipelines.local.processes import LocalParts
 
 _TEXT = """Measures gridwatch and, with `peers`, other engines over the same topics of a real Kafka broker. Every run's
 answer is compared with a model in numpy before a figure is reported. `smoke` fails on a wrong answer only, never on a
-slow machine. `soak` runs both jobs for an hour at 2,000 readings/s and follows memory, files and lag. `scale` lets
-the pipeline work off some minutes of fleets of up to a million meters; what FILE holds of other fleets stays in it.
-`all` leaves smoke, soak and scale out. `sizing --help` computes from those points what other fleets need."""
+slow machine. `idle` is a fleet of 10,000 meters read once a minute. `soak` runs pipeline and alerts for an hour at
+2,000 readings/s and follows memory, files and lag. `scale` lets the pipeline work off some minutes of fleets of up to
+a million meters; what FILE holds of other fleets stays in it. `all` leaves smoke, soak and scale out. `sizing --help`
+computes from the points of `scale` what other fleets need."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -40,7 +42,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     folder = (args.dir or Path(tempfile.mkdtemp(prefix="gridwatch-bench-"))).resolve()
     started, sizes = time.monotonic(), replace(suite.QUICK if args.quick else suite.FULL, seed=args.seed)
     if args.seconds:
-        sizes = replace(sizes, steady_s=args.seconds, storm_s=0, soak_s=args.seconds, scale_s=args.seconds)
+        sizes = replace(
+            sizes, steady_s=args.seconds, storm_s=0, idle_s=args.seconds, soak_s=args.seconds, scale_s=args.seconds
+        )  # fmt: skip
+    if args.warm_up is not None:
+        sizes = replace(sizes, idle_warm_s=args.warm_up)
     sizes = replace(sizes, driver_memory=args.driver_memory, scale=args.meters or sizes.scale)
 
     def say(line: str) -> None:
@@ -92,7 +98,10 @@ def _parser() -> argparse.ArgumentParser:
         "--seconds",
         metavar="S",
         type=int,
-        help="steady, soak: so long; steady: without a storm; scale: most seconds of a fleet's drain",
+        help="steady, idle, soak: so long; steady: without a storm; scale: most seconds of a fleet's drain",
+    )
+    parser.add_argument(
+        "--warm-up", metavar="S", type=int, help=f"idle: traffic before it is measured (default: {WARM_UP_S} s)"
     )
     parser.add_argument(
         "--meters",

@@ -75,21 +75,23 @@ class PacedAnswer:
     readings_high: int
 
 
-def paced_answer(start_ms: int, readings: int, *, rate: int, meters: int, seed: int, storm_from: int) -> PacedAnswer:
+def paced_answer(
+    start_ms: int, readings: int, *, cadence_s: int, meters: int, seed: int, storm_from: int
+) -> PacedAnswer:
     """The answer of paced traffic: window anomalies of the ends before the storm, readings out of band of the whole."""
-    first_minute = start_ms // _MINUTE_MS
-    count = (start_ms + (readings - 1) * 1000 // rate) // _MINUTE_MS - first_minute + 1
+    first_minute, cadence_ms = start_ms // _MINUTE_MS, 1000 * cadence_s
+    count = (start_ms + (readings - 1) * cadence_ms // meters) // _MINUTE_MS - first_minute + 1
     minutes = Minutes.of(seed, meters, first_minute, count)
     counts, low_high = np.zeros((meters, count), np.int64), [0, 0]
     for begin in range(0, readings, _CHUNK):
         number = np.arange(begin, min(begin + _CHUNK, readings))
-        meter, minute = number % meters, (start_ms + number * 1000 // rate) // _MINUTE_MS - first_minute
+        meter, minute = number % meters, (start_ms + number * cadence_ms // meters) // _MINUTE_MS - first_minute
         np.add.at(counts, (meter, minute), 1)
         out, low = minutes.out[meter, minute] | (number >= storm_from), minutes.low[meter, minute]
         low_high[0] += int((out & low).sum())
         low_high[1] += int((out & ~low).sum())
     _, alone = deviations(minutes, counts)
-    calm_until = (start_ms + storm_from * 1000 // rate) // _MINUTE_MS * _MINUTE_MS
+    calm_until = (start_ms + storm_from * cadence_ms // meters) // _MINUTE_MS * _MINUTE_MS
     ends = keys(first_minute * _MINUTE_MS, alone)
     return PacedAnswer(frozenset(key for key in ends if key[1] <= calm_until), low_high[0], low_high[1])
 

@@ -1,17 +1,16 @@
-"""gridwatch and the plain build as candidates: how each is started, when it is done, what it must have found."""
+"""The engines that work off a loaded topic: how each is started, when it is done, what it must have found."""
 
 from __future__ import annotations
 
-import json
 import sys
 import uuid
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from types import MappingProxyType
 
 from benchmarks.answers import Answer, answer
-from benchmarks.load import Load, create_topic, fill_topic, write_fleet
+from benchmarks.load import Load, create_topic, fill_topic
 from benchmarks.measure import (
     Job,
     Outlet,
@@ -23,12 +22,16 @@ from benchmarks.measure import (
     flagged_by_peer,
     time_engine,
 )
-from pipelines.lake_sql import open_lake
+from benchmarks.product import ALERTS, READY, RUN, WITHOUT_WINDOWS, Product, ids_by_type, place_product
+from pipelines.fleet import load_reference_tables
 from pipelines.local import Say
 from pipelines.local.processes import Child
-from pipelines.settings import Settings
-from pipelines.settings_load import load_settings
-from pipelines.topics import create_topics
+from pipelines.small_tables import create_tables
+
+_POLL_S = 0.5
+"""Asking the tables takes CPU from the engine."""
+_END_S = 20.0
+_NO_MORE: Mapping[str, str] = MappingProxyType({})
 
 
 @dataclass(frozen=True)
@@ -50,8 +53,15 @@ class Place:
 
     def job(self, engine: str, load: Load) -> Job:
         """A job over a loaded topic, with an output topic and a folder nobody else has."""
-        name = f"{engine}-{load.readings}-{uuid.uuid4().hex[:6]}"
+        name = _unique(engine, load)
         return Job(self.bootstrap, load.topic, f"out-{name}", self.folder / name, load)
+
+    def product(self, engine: str, load: Load, **more: str) -> Product:
+        """A deployment of gridwatch over a loaded topic."""
+        return place_product(
+            self.bootstrap, self.folder / _unique(engine, load), readings=load.topic, meters=load.meters,
+            cadence_s=load.cadence_s, **more,
+        )  # fmt: skip
 
 
 def run_peer(place: Place, engine: str, load: Load, start: Callable[[Job], Child]) -> Timing:
@@ -74,90 +84,83 @@ def run_peer(place: Place, engine: str, load: Load, start: Callable[[Job], Child
 
 def run_plain(place: Place, load: Load) -> Timing:
     """Time the plain build."""
-    return run_peer(place, "plain", load, lambda job: start_module(job, "benchmarks.engines.plain", str(job.write())))
+
+    def start(job: Job) -> Child:
+        command = [sys.executable, "-m", "benchmarks.engines.plain", str(job.write())]
+        return Child.start("plain", command, log=job.folder / "engine.log", env=engine_environment())
+
+    return run_peer(place, "plain", load, start)
 
 
-def run_gridwatch(place: Place, load: Load, mode: str, **more: str) -> Timing:
-    """Time gridwatch: `windows` parses, checks and judges windows from Kafka; `archive` also stores every reading.
+def run_gridwatch(place: Place, load: Load, *, windows: bool = True, more: Mapping[str, str] = _NO_MORE) -> Timing:
+    """Time the pipeline as it runs, from its first read to the last record in `audit` and, with windows, the last
+    window's tick. CPU is that of driver, JVM and workers. The alerts are stopped: `run_alerts` times them.
 
     `more`: environment variables of further settings.
     """
-    engine = f"gridwatch-{mode}"
-    job, expected = place.job(engine, load), answer(load)
-    write_fleet(job.folder / "fleet.csv", load)
-    environment = product_environment(job.bootstrap, job.folder, readings=job.topic, suffix=job.folder.name)
-    environment |= {"GRIDWATCH_DETECTION__CADENCE_S": str(load.cadence_s), **more}
-    settings = load_settings(environment=environment).settings
-    create_topics(settings)
-    with Outlet(job.bootstrap, settings.kafka.topics.ticks) as ticks:
+    command, engine = (RUN, "gridwatch") if windows else (WITHOUT_WINDOWS, "gridwatch-archive")
+    product, expected = place.product(engine, load, **more), answer(load)
+    with Outlet(product.bootstrap, product.settings.kafka.topics.ticks) as ticks:
+        # The tick of a window end is sent after everything else of it.
+        closed = load.window_ends if windows else 0
         timing = time_engine(
             engine,
-            lambda: start_module(job, "benchmarks.engines.gridwatch", mode, environment=environment),
+            lambda: product.start(command),
             readings=load.readings,
-            # The tick of a window end is sent after everything else of it.
-            is_done=lambda: ticks.count() >= load.window_ends,
+            is_done=lambda: ticks.count() >= closed and product.archived() >= load.records,
             limit_s=place.limit_s,
             say=place.say,
+            ready=READY[command],
+            poll_s=_POLL_S,
+            end_s=_END_S,
         )
-    events = _anomalies_of_meters(settings)
-    compare(engine, flagged_by_gridwatch(iter(events)), expected.alone)
-    _check_tables(engine, settings, load, expected, archived=mode == "archive")
-    if mode == "archive":
-        _check_readings_anomalies(engine, events, expected)
+    if windows:
+        compare(engine, flagged_by_gridwatch(product.records_of_meters()), expected.alone)
+    _check_tables(engine, product, load, expected, windows=windows)
     return timing
 
 
-def product_environment(bootstrap: str, folder: Path, *, readings: str, suffix: str) -> dict[str, str]:
-    """Settings of one run of the product: topics, tables and a checkpoint of its own."""
-    topics = {
-        name: f"{name.lower()}-{suffix}" for name in ("ANOMALIES", "HEARTBEATS", "TICKS", "INCIDENTS", "DEAD_LETTERS")
-    }
-    return {
-        "GRIDWATCH_KAFKA__BOOTSTRAP_SERVERS": bootstrap,
-        "GRIDWATCH_KAFKA__TOPICS__READINGS": readings,
-        **{f"GRIDWATCH_KAFKA__TOPICS__{name}": topic for name, topic in topics.items()},
-        "GRIDWATCH_LAKE__ROOT": str(folder / "lake"),
-        "GRIDWATCH_LAKE__FLEET": str(folder / "fleet.csv"),
-        "GRIDWATCH_PIPELINE__CHECKPOINT": str(folder / "checkpoint"),
-    }
-
-
-def start_module(job: Job, module: str, *words: str, environment: Mapping[str, str] | None = None) -> Child:
-    """Start `python -m module words` with its log in the job's folder."""
-    command = [sys.executable, "-m", module, *words]
-    return Child.start(module, command, log=job.folder / "engine.log", env=engine_environment(**(environment or {})))
-
-
-def _anomalies_of_meters(settings: Settings) -> list[Any]:
-    with Outlet(settings.kafka.bootstrap_servers, settings.kafka.topics.anomalies) as outlet:
-        return [record for record in outlet.read() if record.key.startswith(b"m")]
-
-
-def _check_tables(engine: str, settings: Settings, load: Load, expected: Answer, *, archived: bool) -> None:
-    """Every window is stored once and, with the archive, every record is accounted for."""
-    stored = "SELECT count(*), count(DISTINCT (meter_id, window_end)) FROM meter_windows WHERE n > 0"
-    wanted: dict[str, tuple[int, ...]] = {stored: (expected.windows,) * 2}
-    if archived:
-        wanted["SELECT count(*), count(DISTINCT (kafka_partition, kafka_offset)) FROM readings"] = (load.records,) * 2
-        wanted["SELECT sum(records_in)::BIGINT, sum(accepted)::BIGINT FROM audit"] = (load.records,) * 2
-        wanted["SELECT count(*) FROM readings WHERE is_late OR is_resent"] = (0,)
-    with open_lake(settings) as lake:
-        for sql, right in wanted.items():
-            if (found := lake.execute(sql).fetchone()) != right:
-                raise WrongAnswer(f"{engine}: {sql} gives {found}, expected {right}")
-
-
-def _check_readings_anomalies(engine: str, events: list[Any], expected: Answer) -> None:
-    ids: dict[str, set[str]] = {}
-    for record in events:
-        event = json.loads(record.value)
-        if event["stage"] == "reading":
-            ids.setdefault(event["anomalyType"], set()).add(event["anomalyId"])
+def run_alerts(place: Place, load: Load) -> Timing:
+    """Time one member of the alerts' group over the whole topic, alone, from its first read to its last commit."""
+    product, expected = place.product("alerts", load), answer(load)
+    create_tables(product.settings)
+    load_reference_tables(product.settings)
+    timing = time_engine(
+        "alerts",
+        lambda: product.start(ALERTS),
+        readings=load.readings,
+        is_done=lambda: product.judged() >= load.records,
+        limit_s=place.limit_s,
+        say=place.say,
+        ready=READY[ALERTS],
+        poll_s=_POLL_S,
+        end_s=_END_S,
+    )
+    ids = ids_by_type(product.records_of_meters())
     right = {
         "undervoltage": expected.readings_low,
         "overvoltage": expected.readings_high,
         "voltage_spike": expected.readings_high,
     }
-    found = {name: len(ids.get(name, ())) for name in right}
-    if found != right:
-        raise WrongAnswer(f"{engine}: reading anomalies {found}, expected {right}")
+    if (found := {name: len(ids.get(name, ())) for name in right}) != right:
+        raise WrongAnswer(f"alerts: anomalies of readings {found}, expected {right}")
+    return timing
+
+
+def _check_tables(engine: str, product: Product, load: Load, expected: Answer, *, windows: bool) -> None:
+    """Every record is accounted for, and every window is stored once."""
+    wanted: dict[str, tuple[int, ...]] = {
+        "SELECT count(*), count(DISTINCT (kafka_partition, kafka_offset)) FROM readings": (load.records,) * 2,
+        "SELECT sum(records_in)::BIGINT, sum(accepted)::BIGINT FROM audit": (load.records,) * 2,
+        "SELECT count(*) FROM readings WHERE is_late OR is_resent": (0,),
+    }
+    if windows:
+        stored = "SELECT count(*), count(DISTINCT (meter_id, window_end)) FROM meter_windows WHERE n > 0"
+        wanted[stored] = (expected.windows,) * 2
+    for sql, right in wanted.items():
+        if (found := product.ask(sql)[0]) != right:
+            raise WrongAnswer(f"{engine}: {sql} gives {found}, expected {right}")
+
+
+def _unique(engine: str, load: Load) -> str:
+    return f"{engine}-{load.readings}-{uuid.uuid4().hex[:6]}"

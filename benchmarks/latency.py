@@ -72,8 +72,8 @@ def quantiles(latencies_ms: Iterable[float]) -> Quantiles:
     return {"p50": p50, "p99": p99, "p999": p999, "max": float(values.max()), "n": len(values)}
 
 
-def check_anomalies(live: Live, unique: list[Record], expected: PacedAnswer) -> None:
-    """Raises WrongAnswer unless every reading out of band and every deviating window has its anomaly, and no more."""
+def check_readings(unique: list[Record], expected: PacedAnswer) -> None:
+    """Raises WrongAnswer unless every reading out of band has its anomalies, and no more."""
     counts = dict.fromkeys(_MODELLED, 0)
     for event, _ in unique:
         if event["stage"] == "reading" and event["anomalyType"] in counts:
@@ -81,8 +81,12 @@ def check_anomalies(live: Live, unique: list[Record], expected: PacedAnswer) -> 
     right = {name: getattr(expected, field) for name, field in _MODELLED.items()}
     if counts != right:
         raise WrongAnswer(f"anomalies of readings {counts}, expected {right}")
-    t = live.traffic
-    calm_ms, closed_ms = live.start_ms + t.storm_from * 1000 // t.rate, live.closable_ms()
+
+
+def check_anomalies(live: Live, unique: list[Record], expected: PacedAnswer) -> None:
+    """Raises WrongAnswer unless every reading out of band and every deviating window has its anomaly, and no more."""
+    check_readings(unique, expected)
+    calm_ms, closed_ms = live.traffic.due_ms(live.start_ms, live.traffic.storm_from), live.closable_ms()
     found = {
         (int(event["meterId"].removeprefix("m")), event["eventTime"])
         for event, _ in unique

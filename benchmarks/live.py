@@ -1,9 +1,7 @@
-"""The product's own jobs under open-loop traffic: started as a user starts them, watched from outside."""
+"""gridwatch under open-loop traffic: pipeline and alerts as their own processes, watched from outside."""
 
 from __future__ import annotations
 
-import json
-import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -12,35 +10,41 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.answers import PacedAnswer, paced_answer
-from benchmarks.candidates import Place, product_environment
-from benchmarks.load import PARTITIONS, SEED, Load, start_paced, write_fleet
-from benchmarks.measure import Outlet, WrongAnswer, engine_environment
-from pipelines import alerts
+from benchmarks.candidates import Place
+from benchmarks.load import SEED, start_paced
+from benchmarks.measure import WrongAnswer
+from benchmarks.product import ALERTS, RUN, Product, place_product
 from pipelines.errors import GridwatchError, InfrastructureUnavailable
-from pipelines.jobs import pipeline
-from pipelines.lake_sql import open_lake
 from pipelines.local.processes import Child, LocalParts, log_text, wait_until
 from pipelines.settings import Settings
-from pipelines.settings_load import load_settings
-from pipelines.topics import create_topics, topic_offsets
+from pipelines.topics import topic_offsets
 from pipelines.reconcile.verify import VerifyReport, verify
 
+JOBS = {RUN: "pipeline", ALERTS: "alerts"}
+"""The parts of a deployment: command and name, in the order of their start."""
+SHARED_MACHINE = {"GRIDWATCH_PIPELINE__NICENESS": "10"}
+"""Settings for a machine that runs everything and nothing else: the alerts come first."""
 _READY_LIMIT_S = 240.0
-JOBS = {"run": "pipeline", "alerts": "alerts"}
-"""The jobs of a deployment: command and name, in the order of their start."""
-_READY = {"run": pipeline.READY, "alerts": alerts.READY}
-"""What a job says when it reads, by its command."""
 
 
 @dataclass(frozen=True)
 class Traffic:
-    """Open-loop traffic of `meters`, each read once a second or as often as the rate says."""
+    """Open-loop traffic of `meters`, each read every whole number of seconds that comes nearest to the rate."""
 
     rate: int
     seconds: int
     storm_s: int = 0
     meters: int = 10_000
     seed: int = SEED
+
+    @property
+    def cadence_s(self) -> int:
+        """Seconds between two readings of a meter.
+
+        >>> Traffic(167, 60, meters=10_000).cadence_s, Traffic(10_000, 60).cadence_s
+        (60, 1)
+        """
+        return max(1, round(self.meters / self.rate))
 
     @property
     def readings(self) -> int:
@@ -52,37 +56,50 @@ class Traffic:
         """Number of the first reading of the storm; `readings` when there is none."""
         return self.rate * (self.seconds - self.storm_s)
 
+    def due_ms(self, start_ms: int, number: int) -> int:
+        """When a reading is due, epoch ms: also its event time."""
+        return start_ms + number * 1000 * self.cadence_s // self.meters
+
 
 @dataclass
 class Live:
-    """One deployment: topics, tables, checkpoint, and the jobs that run over them."""
+    """One deployment, and the jobs and the traffic that run over it."""
 
     place: Place
     traffic: Traffic
-    folder: Path
-    environment: dict[str, str]
-    settings: Settings
+    product: Product
     jobs: dict[str, Child] = field(default_factory=dict)
     producer: Child | None = None
 
-    def start_job(self, parts: LocalParts, name: str) -> None:
-        """Start `run` or `alerts` and wait until it reads. The job ends with `parts`."""
-        log = self.folder / f"{name}.log"
-        before = log_text(log).count(_READY[name])
-        command = [sys.executable, "-m", "pipelines", name]
-        child: Child = parts.start(name, command, log=log, env=engine_environment(**self.environment))
-        self.jobs[name] = child
-        self.wait(lambda: log_text(log).count(_READY[name]) > before, _READY_LIMIT_S, f"{name} to read")
+    @property
+    def folder(self) -> Path:
+        """Folder of the deployment."""
+        return self.product.folder
+
+    @property
+    def settings(self) -> Settings:
+        """What its jobs run with."""
+        return self.product.settings
+
+    def start_job(self, parts: LocalParts, command: str) -> None:
+        """Start RUN or ALERTS and wait until it reads. The job ends with `parts`."""
+        before = self.product.starts(command)
+        self.jobs[command] = parts.add(self.product.start(command))
+        self.wait(lambda: self.product.starts(command) > before, _READY_LIMIT_S, f"{command} to read")
 
     def start_traffic(self, parts: LocalParts) -> None:
         """Start the producer."""
         t, topic = self.traffic, self.settings.kafka.topics.readings
         self.producer = parts.add(
             start_paced(
-                self.place.bootstrap, topic, self.folder, rate=t.rate, seconds=t.seconds, meters=t.meters,
-                seed=t.seed, storm_s=t.storm_s,
+                self.place.bootstrap, topic, self.folder, readings=t.readings, rate=t.rate, meters=t.meters,
+                cadence_s=t.cadence_s, storm_from=t.storm_from, seed=t.seed,
             )
         )  # fmt: skip
+
+    def pids(self) -> dict[str, int]:
+        """Process ids of the jobs by name."""
+        return {JOBS[command]: child.pid for command, child in self.jobs.items()}
 
     def wait(self, condition: Callable[[], bool], limit_s: float, what: str) -> None:
         """Wait while all jobs run. Raises InfrastructureUnavailable when one ends or the time is over."""
@@ -114,35 +131,32 @@ class Live:
 
     def archived(self) -> int:
         """Records the archive has committed."""
-        row = self.ask("SELECT coalesce(sum(records_in), 0)::BIGINT FROM audit")
-        return int(row[0][0])
+        return self.product.archived()
 
     def ask(self, sql: str) -> list[tuple[Any, ...]]:
         """Rows of a question to the tables."""
-        with open_lake(self.settings) as lake:
-            return lake.execute(sql).fetchall()
+        return self.product.ask(sql)
 
     def anomalies(self) -> list[tuple[dict[str, Any], int]]:
         """Every record of the topic anomalies with its broker time (ms), repeats included."""
-        with Outlet(self.place.bootstrap, self.settings.kafka.topics.anomalies) as outlet:
-            return [(json.loads(record.value), record.timestamp) for record in outlet.read()]
+        return self.product.anomalies()
 
     def last_tick(self) -> int:
         """Newest window end that was written in full, epoch ms; 0 before the first."""
-        with Outlet(self.place.bootstrap, self.settings.kafka.topics.ticks) as outlet:
-            return max((json.loads(record.value)["windowEnd"] for record in outlet.read()), default=0)
+        return self.product.last_tick()
 
     def closable_ms(self) -> int:
         """The newest window end that the whole traffic closes."""
-        t = self.traffic
-        last_ms = self.start_ms + (t.readings - 1) * 1000 // t.rate
+        last_ms = self.traffic.due_ms(self.start_ms, self.traffic.readings - 1)
         slide_ms = int(self.settings.detection.slide_s * 1000)
         return (last_ms - int(self.settings.detection.watermark * 1000)) // slide_ms * slide_ms
 
     def drain(self, limit_s: float) -> float:
-        """Wait until all is archived and the last window that can close has closed; returns the seconds."""
+        """Wait until all is archived and judged, and the last window that can close has closed; returns the seconds."""
         began = time.monotonic()
         self.wait(lambda: self.archived() >= self.sent(), limit_s, "the archive to reach the end")
+        if ALERTS in self.jobs:
+            self.wait(lambda: self.product.judged() >= self.sent(), limit_s, "the alerts to reach the end")
         self.wait(lambda: self.last_tick() >= self.closable_ms(), limit_s, "the last window to close")
         return time.monotonic() - began
 
@@ -160,7 +174,7 @@ class Live:
         """What must have been found."""
         t = self.traffic
         return paced_answer(
-            self.start_ms, t.readings, rate=t.rate, meters=t.meters, seed=t.seed, storm_from=t.storm_from
+            self.start_ms, t.readings, cadence_s=t.cadence_s, meters=t.meters, seed=t.seed, storm_from=t.storm_from
         )
 
 
@@ -170,15 +184,9 @@ def deployment(place: Place, name: str, traffic: Traffic, **more: str) -> Iterat
 
     `more`: environment variables of further settings.
     """
-    folder = place.folder / name
-    environment = product_environment(place.bootstrap, folder, readings=f"readings-{name}", suffix=name)
-    environment["GRIDWATCH_DETECTION__CADENCE_S"] = f"{traffic.meters / traffic.rate:g}"
-    environment["GRIDWATCH_KAFKA__PARTITIONS"] = str(PARTITIONS)
-    environment["GRIDWATCH_ALERTS__WITH_PIPELINE"] = "false"  # a process of its own, to be measured and killed
-    environment["GRIDWATCH_PIPELINE__NICENESS"] = "10"  # both jobs share a machine, and nothing else does
-    environment |= more
-    write_fleet(folder / "fleet.csv", Load(traffic.meters, meters=traffic.meters))
-    settings = load_settings(environment=environment).settings
-    create_topics(settings)
+    product = place_product(
+        place.bootstrap, place.folder / name, readings=f"readings-{name}", meters=traffic.meters,
+        cadence_s=traffic.cadence_s, **more,
+    )  # fmt: skip
     with LocalParts() as parts:
-        yield Live(place, traffic, folder, environment, settings), parts
+        yield Live(place, traffic, product), parts

@@ -102,20 +102,22 @@ def start_paced(
     topic: str,
     folder: Path,
     *,
+    readings: int,
     rate: int,
-    seconds: int,
     meters: int,
+    cadence_s: int,
+    storm_from: int,
     seed: int = SEED,
-    storm_s: int = 0,
 ) -> Child:
-    """Start the open-loop producer: `rate` readings a second for `seconds`, in the last `storm_s` all out of band.
+    """Start the open-loop producer: `readings` of `meters`, each read every `cadence_s`, from number `storm_from` on
+    all out of band. `rate`: how many a second that is, for its log.
 
     The event time of a reading is the moment at which it was due, so a late broker does not flatter a latency. It
     lingers for 5 ms, Kafka's own default: without, a record a request, the broker takes 0.6 of a core.
     """
     return _start(
-        bootstrap, topic, folder, "producer.log", meters=meters, cadenceMs=1000 * meters // rate, seed=seed,
-        readings=rate * seconds, startMs=0, closeMs="", rate=rate, stormFrom=rate * (seconds - storm_s), lingerMs=5,
+        bootstrap, topic, folder, "producer.log", meters=meters, cadenceMs=1000 * cadence_s, seed=seed,
+        readings=readings, startMs=0, closeMs="", rate=rate, stormFrom=storm_from, lingerMs=5,
         batchBytes=16 * 1024,
     )  # fmt: skip
 
@@ -134,9 +136,9 @@ def create_topic(bootstrap: str, *names: str, partitions: int = PARTITIONS) -> N
         admin.close()
 
 
-def write_fleet(path: Path, load: Load) -> Path:
+def write_fleet(path: Path, meters: int) -> Path:
     """The CSV of the meters, `FEEDER_METERS` on a feeder."""
-    rows = (f"m{m:07d},f{m // FEEDER_METERS:05d},230,63\n" for m in range(load.meters))
+    rows = (f"m{m:07d},f{m // FEEDER_METERS:05d},230,63\n" for m in range(meters))
     path.parent.mkdir(parents=True, exist_ok=True)
     with path.open("w", encoding="utf-8") as file:
         file.write("meter_id,feeder_id,nominal_voltage_v,rated_current_a\n")

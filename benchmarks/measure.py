@@ -93,28 +93,29 @@ def marginal_rate(small: Timing, large: Timing) -> int | None:
 
 
 def time_engine(
-    engine: str, start: Callable[[], Child], *, readings: int, is_done: Callable[[], bool], limit_s: float, say: Say
-) -> Timing:
-    """Start an engine, wait for READY and then for `is_done`, and end it.
+    engine: str, start: Callable[[], Child], *, readings: int, is_done: Callable[[], bool], limit_s: float, say: Say,
+    ready: str = READY, poll_s: float = _POLL_S, end_s: float = 2,
+) -> Timing:  # fmt: skip
+    """Start an engine, wait until it says `ready` and then, asking every `poll_s`, for `is_done`; end it in `end_s`.
 
     Raises InfrastructureUnavailable when it dies or is not done in time; its log says why.
     """
     began = time.monotonic()
     child = start()
     try:
-        _await(child, engine, lambda: READY in log_text(child.log), _START_LIMIT_S, say)
-        ready, ready_cpu_s = time.monotonic(), tree_cpu_s(child.pid)
-        _await(child, engine, is_done, limit_s, say)
-        seconds, cpu_s = time.monotonic() - ready, tree_cpu_s(child.pid) - ready_cpu_s
+        _await(child, engine, lambda: ready in log_text(child.log), _START_LIMIT_S, _POLL_S, say)
+        started, start_cpu_s = time.monotonic(), tree_cpu_s(child.pid)
+        _await(child, engine, is_done, limit_s, poll_s, say)
+        seconds, cpu_s = time.monotonic() - started, tree_cpu_s(child.pid) - start_cpu_s
     finally:
-        child.stop(grace_s=2)
-    timing = Timing(engine, readings, seconds, cpu_s, ready - began, ready_cpu_s)
+        child.stop(grace_s=end_s)
+    timing = Timing(engine, readings, seconds, cpu_s, started - began, start_cpu_s)
     cost = f"{timing.readings_per_s:,.0f}/s, {cpu_s / readings * 1e6:.1f} CPU s a million"
     say(f"{engine}: {readings:,} readings in {seconds:.1f} s, {cost}")
     return timing
 
 
-def _await(child: Child, engine: str, condition: Callable[[], bool], limit_s: float, say: Say) -> None:
+def _await(child: Child, engine: str, condition: Callable[[], bool], limit_s: float, poll_s: float, say: Say) -> None:
     deadline, told = time.monotonic() + limit_s, time.monotonic()
     while not condition():
         if not child.is_running():
@@ -125,7 +126,7 @@ def _await(child: Child, engine: str, condition: Callable[[], bool], limit_s: fl
         if now - told > 15:
             told = now
             say(f"{engine}: still at work, {deadline - now:.0f} s left")
-        time.sleep(_POLL_S)
+        time.sleep(poll_s)
 
 
 class Outlet:

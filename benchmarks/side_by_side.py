@@ -1,4 +1,7 @@
-"""gridwatch and its peers over the same topics in one run: same windows, same features, same answer."""
+"""gridwatch as it runs and its peers over the same topics in one run: same windows, same features, same answer.
+
+gridwatch stores every reading too; the peers do windows alone.
+"""
 
 from __future__ import annotations
 
@@ -29,9 +32,7 @@ def side_by_side(
     if gridwatch:
         report["gridwatch"] = figures(gridwatch)
     else:
-        report["gridwatch"] = _attempt(
-            place, "gridwatch", loads, lambda: lambda load: run_gridwatch(place, load, "windows")
-        )
+        report["gridwatch"] = _attempt(place, "gridwatch", loads, lambda: lambda load: run_gridwatch(place, load))
     report["plain"] = _attempt(place, "plain", loads, lambda: lambda load: run_plain(place, load))
     for name in _PEERS:
         report[name] = _attempt(place, name, quix_loads if name == "quix" else loads, _peer(place, name))
@@ -50,7 +51,8 @@ def figures(timings: list[Timing]) -> dict[str, Any]:
 
 
 def ratios(report: dict[str, Any]) -> dict[str, float]:
-    """CPU a reading of gridwatch (windows and rules) divided by each peer's, both marginal; below 1 is cheaper."""
+    """CPU a reading of gridwatch (archive, windows, incidents) divided by each peer's, both
+    marginal; below 1 is cheaper."""
     ours = report["gridwatch"].get("cpu_s_per_million")
     theirs = {name: found.get("cpu_s_per_million") for name, found in report.items() if name != "gridwatch"}
     return {name: round(ours / cost, 2) for name, cost in theirs.items() if ours and cost and cost > 0}

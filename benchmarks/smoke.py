@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from benchmarks.candidates import Place, run_gridwatch, run_peer, run_plain
+from benchmarks.candidates import Place, run_alerts, run_gridwatch, run_peer, run_plain
 from benchmarks.load import Load
 from benchmarks.peers import engines
 
@@ -12,14 +12,13 @@ TINY = Load(120_000, meters=200)
 
 
 def smoke(place: Place) -> dict[str, Any]:
-    """gridwatch from Kafka and with its archive, the plain build and Kafka Streams over 120,000 readings.
+    """gridwatch as it runs, its alerts, the plain build and Kafka Streams over 120,000 readings.
 
     Raises WrongAnswer when one finds something else than the model.
     """
     place.fill(TINY)
     # Too short for the optimising compiler, as the demo is (docs/adr/0005).
     brief = {"GRIDWATCH_PIPELINE__JVM_OPTIONS": "-XX:TieredStopAtLevel=1"}
-    timings = [run_gridwatch(place, TINY, mode, **brief) for mode in ("windows", "archive")]
-    timings.append(run_plain(place, TINY))
+    timings = [run_gridwatch(place, TINY, more=brief), run_alerts(place, TINY), run_plain(place, TINY)]
     timings.append(run_peer(place, "kafka_streams", TINY, engines.kafka_streams(place.say)))
     return {timing.engine: timing.as_json() for timing in timings}

@@ -10,7 +10,7 @@ from typing import Any
 
 from benchmarks.candidates import Place
 from benchmarks.latency import check_anomalies, first_of_each
-from benchmarks.live import JOBS, Live, Traffic, deployment
+from benchmarks.live import JOBS, SHARED_MACHINE, Live, Traffic, deployment
 from benchmarks.report import SAMPLES
 from benchmarks.soak_chores import EXERCISED, LateReadings, age_logs, plant_orphans, upkeep_done
 from benchmarks.soak_curves import as_columns, draw, judged
@@ -23,7 +23,6 @@ from pipelines.local.processes import LocalParts, log_text
 WARM_UP_S = 600
 ROUNDS = 12
 """Rounds of upkeep in a run; none comes sooner than after `_SHORTEST_S`."""
-ALERTS_TRIGGER_S = 300
 
 _SAMPLE_S, _LATE_S, _TOLD_S, _AGED_S = 15, 5, 60, 60
 _SHORTEST_S = 20
@@ -104,7 +103,6 @@ class _Run:
     def finish(self) -> dict[str, Any]:
         """Let all be archived and said, end the jobs by SIGTERM, and compare."""
         drain_s = self._live.drain(_DRAIN_LIMIT_S)
-        time.sleep(2)  # what the alerts job found last is on its way
         stopped = {}
         for command, child in reversed(self._live.jobs.items()):
             began = time.monotonic()
@@ -145,9 +143,8 @@ class _Run:
 
 def _settings(upkeep_s: int) -> dict[str, str]:
     port, alerts_port = free_ports(2)
-    return {
+    return SHARED_MACHINE | {
         "GRIDWATCH_UPKEEP__EVERY": str(upkeep_s),
-        "GRIDWATCH_ALERTS__TRIGGER": str(ALERTS_TRIGGER_S),
         "GRIDWATCH_METRICS__PORT": str(port),
         "GRIDWATCH_METRICS__ALERTS_PORT": str(alerts_port),
     }

@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from benchmarks.candidates import Place
-from benchmarks.drain import drain, summary, wide_fleet
+from benchmarks.drain import drain, summary
+from benchmarks.idle import MEASURED_S, WARM_UP_S, idle
 from benchmarks.live import Traffic
 from benchmarks.load import SEED, Load
 from benchmarks.measure import Timing
@@ -20,7 +21,7 @@ from benchmarks.state import state
 from benchmarks.steady import steady
 from pipelines.errors import GridwatchError
 
-NAMES = ("smoke", "drain", "steady", "state", "recovery", "peers", "soak", "scale", "all")
+NAMES = ("smoke", "drain", "peers", "steady", "idle", "state", "recovery", "soak", "scale", "all")
 APART = ("smoke", "soak", "scale")
 """What `all` leaves out: it says nothing about speed, or takes an hour of its own."""
 
@@ -30,13 +31,14 @@ class Sizes:
     """How much of everything."""
 
     drain: tuple[int, int]
-    wide: int
     quix: tuple[int, int]
     steady_s: int
     storm_s: int
     fleets: tuple[int, ...]
     recovery_s: int
     soak_s: int
+    idle_s: int = MEASURED_S
+    idle_warm_s: int = WARM_UP_S
     soak_rate: int = 2_000
     """Readings a second in the soak, of as many meters."""
     rate: int = 10_000
@@ -57,8 +59,10 @@ class Sizes:
         return [Load(size, meters=2_500, seed=self.seed) for size in self.quix]
 
 
-FULL = Sizes((3_000_000, 10_000_000), 3_000_000, (500_000, 1_500_000), 600, 60, (10_000, 100_000, 1_000_000), 150, 3600)
-QUICK = Sizes((1_500_000, 3_000_000), 1_500_000, (300_000, 600_000), 90, 0, (10_000, 100_000), 30, 1200)
+FULL = Sizes((3_000_000, 10_000_000), (500_000, 1_500_000), 600, 60, (10_000, 100_000, 1_000_000), 150, 3600)
+QUICK = Sizes(
+    (1_500_000, 3_000_000), (300_000, 600_000), 90, 0, (10_000, 100_000), 30, 1200, idle_s=100, idle_warm_s=200
+)
 
 
 def run(name: str, place: Place, sizes: Sizes, report: dict[str, Any], broker: int) -> None:
@@ -83,17 +87,17 @@ def run(name: str, place: Place, sizes: Sizes, report: dict[str, Any], broker: i
 
 
 def _parts(place: Place, sizes: Sizes, broker: int, report: dict[str, Any]) -> dict[str, Callable[[], Any]]:
-    windows_runs: list[list[Timing]] = []
+    drained_runs: list[list[Timing]] = []
     long = Traffic(sizes.soak_rate, sizes.soak_s, meters=sizes.soak_rate, seed=sizes.seed)
     traffic = Traffic(sizes.rate, sizes.steady_s + sizes.storm_s, sizes.storm_s, seed=sizes.seed)
 
     def drained() -> dict[str, Any]:
         runs = drain(place, sizes.loads)
-        windows_runs.append(runs["windows"])
-        return summary(runs) | {"wide": wide_fleet(place, sizes.wide)}
+        drained_runs.append(runs.gridwatch)
+        return summary(runs)
 
     def peers() -> dict[str, Any]:
-        ours = windows_runs[0] if windows_runs else None
+        ours = drained_runs[0] if drained_runs else None
         return side_by_side(place, sizes.loads, sizes.quix_loads, gridwatch=ours)
 
     def scaled() -> dict[str, Any]:
@@ -107,7 +111,8 @@ def _parts(place: Place, sizes: Sizes, broker: int, report: dict[str, Any]) -> d
         "drain": drained,
         "peers": peers,
         "steady": lambda: steady(place, traffic, broker),
-        "state": lambda: state(place, sizes.fleets),
+        "idle": lambda: idle(place, broker, warm_s=sizes.idle_warm_s, seconds=sizes.idle_s, seed=sizes.seed),
+        "state": lambda: state(place, sizes.fleets, broker),
         "recovery": lambda: recovery(place, rate=sizes.rate, warm_s=sizes.recovery_s),
         "soak": lambda: soak(place, long, broker, report.setdefault("soak", {})),
         "scale": scaled,

@@ -81,6 +81,22 @@ def tree(pid: int, known: Mapping[int, Process]) -> Tree:
     )
 
 
+def pss_mb(pid: int, known: Mapping[int, Process]) -> float | None:
+    """Proportional memory of a process of `processes()` and everything below it, in MB: a page that n of them share
+    counts once, one that others share too in part. None where the kernel does not tell."""
+    found = [_pss_kib(number) for number in family(pid, known)]
+    told = [kib for kib in found if kib is not None]
+    return round(sum(told) * 1024 / 1e6, 1) if told else None
+
+
+def _pss_kib(pid: int) -> int | None:
+    try:
+        with open(f"/proc/{pid}/smaps_rollup", encoding="ascii") as rollup:
+            return next((int(line.split()[1]) for line in rollup if line.startswith("Pss:")), None)
+    except OSError:  # it ended meanwhile, or is not ours
+        return None
+
+
 def _open_files(pid: int) -> int:
     try:
         return len(os.listdir(f"/proc/{pid}/fd"))

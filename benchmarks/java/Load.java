@@ -86,7 +86,7 @@ public final class Load {
         firstMinute = startMs / MINUTE;
         System.out.println("start " + startMs);
         for (long i = 0; i < readings; i++) {
-            long dueMs = startMs + i * 1000 / rate;
+            long dueMs = startMs + i * cadenceMs / meters;
             while (System.currentTimeMillis() < dueMs) Thread.sleep(1);
             int meter = (int) (i % meters);
             send(meter, meter % partitions, keys[meter], dueMs, i >= stormFrom);

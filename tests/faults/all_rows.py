@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import importlib
 
-MODULES = ("kill", "checkpoint", "outage", "input", "alerts", "limits", "brokers", "store_checkpoint")
+MODULES = ("kill", "batches", "checkpoint", "outage", "input", "alerts", "limits", "brokers", "store_checkpoint")
 
 
 def load() -> None:

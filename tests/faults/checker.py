@@ -49,7 +49,7 @@ class ArchiveBatch(NamedTuple):
 
 @dataclass
 class TopicLog:
-    """All records of a topic; `extend` reads what has come since."""
+    """All records of a topic but those of aborted transactions; `extend` reads what has come since."""
 
     settings: Settings
     topic: str
@@ -62,7 +62,10 @@ class TopicLog:
         behind = {p: end for p, (_, end) in offsets.items() if self._next.get(p, 0) < end}
         if not behind:
             return self.records
-        consumer = KafkaConsumer(**client_options(self.settings.kafka), enable_auto_commit=False, fetch_max_wait_ms=50)
+        consumer = KafkaConsumer(
+            **client_options(self.settings.kafka), enable_auto_commit=False, fetch_max_wait_ms=50,
+            isolation_level="read_committed",
+        )  # fmt: skip
         try:
             parts = {p: TopicPartition(self.topic, p) for p in behind}
             consumer.assign(list(parts.values()))

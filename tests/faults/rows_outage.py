@@ -28,7 +28,7 @@ def _store_scene(bench: Bench) -> Scene:
 def broker_away(bench: Bench) -> Figures:
     """Once in order, once by kill -9, under traffic; the pipeline is supervised."""
     scene, figures = bench.main, {}
-    outages = (("stopped", 5),) if bench.short else (("stopped", 5), ("killed", 20), ("killed", 90))
+    outages = (("killed", 20),) if bench.short else (("stopped", 5), ("killed", 20), ("killed", 90))
     for how, seconds in outages:
         child = scene.running()
         before = scene.restarts_of(child)

@@ -1,4 +1,4 @@
-"""A proxy before the object store: refuses, delays, answers 503, and loses the reply to a request that was done."""
+"""A proxy before the object store: refuses, delays, answers 503, and holds or loses the reply to what was done."""
 
 from __future__ import annotations
 
@@ -17,6 +17,7 @@ from pipelines.local.ports import LOOPBACK
 
 _HOP = frozenset({"connection", "keep-alive", "transfer-encoding", "content-length"})
 _WITH_A_BODY = ("PUT", "POST")
+_LOOKS_EVERY_S = 0.02
 _BUSY = b"<?xml version='1.0'?><Error><Code>SlowDown</Code><Message>Please reduce your request rate.</Message></Error>"
 
 
@@ -34,6 +35,8 @@ class StoreFaults:
     """(method, path) of the requests that `busy_share` is meant for."""
     lose_reply_to: Callable[[str, str], bool] = lambda method, path: False
     """(method, path) of requests that are passed on and done, and whose reply is lost."""
+    hold_reply_to: Callable[[str, str], bool] = lambda method, path: False
+    """(method, path) of requests that are passed on and done, and whose reply is held back while this says so."""
     deny: Callable[[str, str], bool] = lambda method, path: False
     """(method, path) of requests that are answered with 403 AccessDenied."""
     full: bool = False
@@ -49,6 +52,7 @@ class Answered:
     busy: int = 0
     denied: int = 0
     lost: list[str] = field(default_factory=list)
+    held: list[str] = field(default_factory=list)
 
 
 class StoreProxy:
@@ -159,6 +163,11 @@ class _Handler(BaseHTTPRequestHandler):
             return self._hang_up()
         finally:
             store.close()
+        if proxy.faults.hold_reply_to(self.command, self.path):
+            proxy.answered.held.append(f"{self.command} {self.path}")
+            while proxy.faults.hold_reply_to(self.command, self.path):
+                time.sleep(_LOOKS_EVERY_S)
+            return self._hang_up()
         if proxy.faults.lose_reply_to(self.command, self.path):
             proxy.answered.lost.append(f"{self.command} {self.path} {answer.status}")
             return self._hang_up()

@@ -9,6 +9,7 @@ import pytest
 
 from pipelines.local.broker import RunningBroker, start_broker
 from pipelines.package import write_package
+from tests.integration.minio_demo import MinioDemo, run_minio_demo
 from tests.integration.support import Place, end_leftovers
 
 
@@ -33,6 +34,16 @@ def nowhere(tmp_path: Path) -> Iterator[Place]:
     here = Place(tmp_path, "127.0.0.1:1")
     yield here
     end_leftovers(here.mark)
+
+
+@pytest.fixture(scope="session")
+def minio_demo(tmp_path_factory: pytest.TempPathFactory) -> Iterator[MinioDemo]:
+    """A demo over a real MinIO that has ended, and its folder."""
+    here = Place(tmp_path_factory.mktemp("minio-demo"), "127.0.0.1:1")
+    try:
+        yield run_minio_demo(here)
+    finally:
+        end_leftovers(here.mark)
 
 
 @pytest.fixture(scope="session")

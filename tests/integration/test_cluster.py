@@ -20,6 +20,7 @@ from tests.integration.support import Place, explain, stopped, wait_for, wait_fo
 NO_MINIO = why_no_minio()
 pytestmark = [
     pytest.mark.cluster,
+    pytest.mark.slow,
     pytest.mark.minio,
     pytest.mark.skipif(NO_MINIO is not None, reason=str(NO_MINIO)),
 ]

@@ -1,58 +1,60 @@
-"""The notebooks run from top to bottom over a small archive of a real run, on a folder and on MinIO."""
+"""The notebooks run from top to bottom over the archive of a real run, on MinIO and on a folder."""
 
 from __future__ import annotations
 
 import json
 import os
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from pyarrow.fs import LocalFileSystem, S3FileSystem, copy_files
+from pyarrow.fs import LocalFileSystem, copy_files
 
-from pipelines.local.objectstore import start_objectstore
-from pipelines.local.processes import run_logged
+from pipelines.local.minio_build import why_no_minio
+from pipelines.local.objectstore import RunningObjectStore, start_objectstore
+from tests.integration.minio_demo import BUCKET, MinioDemo
 from tests.integration.support import KEPT, ROOT
 
-pytestmark = [pytest.mark.notebooks, pytest.mark.timeout(900)]
+NO_MINIO = why_no_minio()
+pytestmark = [
+    pytest.mark.notebooks,
+    pytest.mark.minio,
+    pytest.mark.skipif(NO_MINIO is not None, reason=str(NO_MINIO)),
+    pytest.mark.timeout(900),
+]
 
 NOTEBOOKS = ROOT / "notebooks"
 NAMES = sorted(path.stem for path in NOTEBOOKS.glob("*.ipynb"))
-BUCKET = "grid"
 BACKTEST = "03-tune-thresholds"
-"""It starts Spark."""
+"""It starts Spark: a minute."""
 
 
 @pytest.fixture(scope="module")
-def archive(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The tables of a demo of half a minute: generator, Kafka and pipeline, with faults."""
-    folder = tmp_path_factory.mktemp("notebooks") / "demo"
-    options = ["--seconds", "30", "--rate", "1000", "--meters", "100", "--no-console", "--dir", str(folder)]
-    log = folder.parent / "demo.log"
-    command = [sys.executable, "-m", "pipelines", "demo", *options]
-    assert run_logged(command, log=log, on_line=lambda line: None, cwd=ROOT) == 0, log.read_text()[-3000:]
-    return folder / "lake"
+def store(minio_demo: MinioDemo) -> Iterator[RunningObjectStore]:
+    """The object store of the demo, started again, with other keys."""
+    with start_objectstore(minio_demo.store_dir) as running:
+        yield running
 
 
-@pytest.fixture(scope="module")
-def on_minio(archive: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, str]]:
-    """The same tables in a real MinIO, as environment."""
-    with start_objectstore(tmp_path_factory.mktemp("store")) as store:
-        store.create_bucket(BUCKET)
-        files = S3FileSystem(
-            endpoint_override=store.endpoint.removeprefix("http://"),
-            scheme="http",
-            access_key=store.access_key,
-            secret_key=store.secret_key,
-        )
-        copy_files(str(archive), f"{BUCKET}/lake", source_filesystem=LocalFileSystem(), destination_filesystem=files)
-        yield {
-            "GRIDWATCH_LAKE__ROOT": f"s3a://{BUCKET}/lake",
-            "GRIDWATCH_STORE__ENDPOINT": store.endpoint,
-            "GRIDWATCH_STORE__ACCESS_KEY": store.access_key,
-            "GRIDWATCH_STORE__SECRET_KEY": store.secret_key,
-        }
+@pytest.fixture
+def on_minio(store: RunningObjectStore) -> dict[str, str]:
+    """Where the tables are, as environment."""
+    return {
+        "GRIDWATCH_LAKE__ROOT": f"s3a://{BUCKET}/lake",
+        "GRIDWATCH_STORE__ENDPOINT": store.endpoint,
+        "GRIDWATCH_STORE__ACCESS_KEY": store.access_key,
+        "GRIDWATCH_STORE__SECRET_KEY": store.secret_key,
+    }
+
+
+@pytest.fixture
+def on_folder(store: RunningObjectStore, tmp_path: Path) -> dict[str, str]:
+    """The same tables in a folder."""
+    lake = tmp_path / "lake"
+    copy_files(
+        f"{BUCKET}/lake", str(lake), source_filesystem=store.filesystem(), destination_filesystem=LocalFileSystem()
+    )
+    return {"GRIDWATCH_LAKE__ROOT": str(lake)}
 
 
 def run_notebook(name: str, environment: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> str:
@@ -70,17 +72,22 @@ def run_notebook(name: str, environment: dict[str, str], monkeypatch: pytest.Mon
     return json.dumps([cell.get("outputs", []) for cell in notebook.cells])
 
 
-@pytest.mark.parametrize("name", NAMES)
-def test_a_notebook_runs_over_a_folder_and_draws(archive: Path, name: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    said = run_notebook(name, {"GRIDWATCH_LAKE__ROOT": str(archive)}, monkeypatch)
+def assert_complete(name: str, said: str) -> None:
     assert "image/png" in said
     assert "undervoltage" in said or name.startswith("01")
     assert "kafka_offset" in said or not name.startswith("02"), "no anomaly was followed to its readings"
 
 
-@pytest.mark.minio
 @pytest.mark.parametrize("name", [pytest.param(n, marks=pytest.mark.slow if n == BACKTEST else ()) for n in NAMES])
-def test_a_notebook_runs_over_an_object_store(
+def test_a_notebook_runs_over_an_object_store_and_draws(
     on_minio: dict[str, str], name: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    assert "image/png" in run_notebook(name, on_minio, monkeypatch)
+    assert_complete(name, run_notebook(name, on_minio, monkeypatch))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", NAMES)
+def test_a_notebook_runs_over_a_folder_and_draws(
+    on_folder: dict[str, str], name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert_complete(name, run_notebook(name, on_folder, monkeypatch))

@@ -27,7 +27,7 @@ from tests.integration.support import (
 from tests.timelines import assert_same_windows, without_feeder
 from tests.window_model import Reading, model_windows
 
-pytestmark = pytest.mark.timeout(900)  # a loaded machine is slow, never wrong
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]  # a loaded machine is slow, never wrong
 
 WATERMARK_S = 80
 TRAFFIC = words(

@@ -1,28 +1,21 @@
-"""The pipeline job under failures: it waits, restarts a bounded number of times, or refuses, each with its exit"
-" code."""
+"""The pipeline under failures: it restarts a bounded number of times or refuses, each with its exit code."""
 
 from __future__ import annotations
 
 import shutil
 import time
 import urllib.request
-from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 from kafka import KafkaAdminClient, KafkaProducer
 from kafka.admin import NewTopic
 from prometheus_client.parser import text_string_to_metric_families
 
-from pipelines.local.broker import RunningBroker, start_broker
 from pipelines.local.ports import free_port
 from tests.integration.support import (
     Place,
-    end_leftovers,
-    explain,
     records_of,
     stopped,
-    text_of,
     wait_for,
     wait_for_end,
     wait_for_text,
@@ -32,46 +25,12 @@ from tests.integration.support import (
 pytestmark = pytest.mark.timeout(600)
 
 
-@pytest.fixture
-def own_broker(tmp_path: Path) -> Iterator[RunningBroker]:
-    """A broker that this test may take away."""
-    with start_broker(tmp_path / "kafka") as running:
-        yield running
-
-
 def send(place: Place, *values: bytes) -> None:
     producer = KafkaProducer(bootstrap_servers=place.bootstrap_servers)
     for value in values:
         producer.send(place.settings.kafka.topics.readings, value, partition=0)
     producer.flush()
     producer.close()
-
-
-def test_a_broker_that_is_away_is_waited_for_and_nothing_is_lost(own_broker: RunningBroker, tmp_path: Path) -> None:
-    """
-    broker    |=======x          |=========
-    records     50         (30 s)     50
-    pipeline  start ---- waits ----------- SIGTERM to it alone
-    """
-    place = Place(tmp_path, own_broker.bootstrap_servers)
-    place.create_topics()
-    try:
-        with stopped(place.gridwatch("pipeline", "run")) as pipeline:
-            wait_until_reading(pipeline)
-            send(place, *(b"before %d" % n for n in range(50)))
-            wait_for(pipeline, "the first records", place.archived, 60)
-            own_broker.kill()
-            time.sleep(30)
-            own_broker.start()
-            send(place, *(b"after %d" % n for n in range(50)))
-            wait_for(pipeline, "the records after the outage", place.archived, 180)
-            assert text_of(pipeline.log).count("; restart ") <= 1, explain(pipeline, "restarted too often")
-            assert pipeline.stop(60) == 130, explain(pipeline, "did not end in order")
-        report = place.verify()
-        assert report.ok, report.verdict
-        assert report.rejected == 100
-    finally:
-        end_leftovers(place.mark)
 
 
 def test_what_fails_again_and_again_ends_the_job_and_what_does_not_fit_ends_it_at_once(place: Place) -> None:

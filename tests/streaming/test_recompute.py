@@ -165,6 +165,7 @@ SAME = {"new": 0, "changed": 0, "gone": 0}
 ARRIVAL = ("detected_at", "kafka_partition", "kafka_offset", "kafka_ts", "source")
 
 
+@pytest.mark.slow
 def test_recompute_makes_of_a_lake_what_it_were_had_all_come_in_time(
     spark: SparkSession, tmp_path: Path, box: Outbox
 ) -> None:

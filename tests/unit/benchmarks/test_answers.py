@@ -126,7 +126,7 @@ def test_a_window_without_eight_readings_before_its_last_minute_is_not_judged() 
 
 def test_paced_traffic_from_a_full_minute_on_has_the_answer_of_a_load(right: Answer) -> None:
     found = paced_answer(
-        LOAD.start_ms, LOAD.readings, rate=1_000, meters=1_000, seed=LOAD.seed, storm_from=LOAD.readings
+        LOAD.start_ms, LOAD.readings, cadence_s=1, meters=1_000, seed=LOAD.seed, storm_from=LOAD.readings
     )
     assert found.alone == frozenset(right.alone)
     assert (found.readings_low, found.readings_high) == (right.readings_low, right.readings_high)
@@ -166,7 +166,7 @@ def test_every_peer_is_pinned(package: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "name", ["latency", "machine", "report", "soak_chores", "soak_curves", "soak_lake", "soak_probe", "trees"]
+    "name", ["latency", "live", "machine", "report", "soak_chores", "soak_curves", "soak_lake", "soak_probe", "trees"]
 )
 def test_the_examples_in_docstrings_are_true(name: str) -> None:
     assert Path(benchmarks.__file__).with_name(f"{name}.py").is_file()

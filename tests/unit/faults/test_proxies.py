@@ -13,6 +13,7 @@ import pytest
 
 from pipelines.local.ports import LOOPBACK, free_ports
 from tests.faults.kafka_proxy import PRODUCE, KafkaProxy
+from tests.faults.rows_batches import commit_of
 from tests.faults.rows_store_checkpoint import once_a_log
 from tests.faults.store_proxy import StoreProxy
 
@@ -156,6 +157,28 @@ def test_a_lost_reply_was_done(store: tuple[StoreProxy, list[tuple[str, str, byt
     assert put(proxy, "/other")[0] == 200
 
 
+def test_a_held_reply_was_done_and_never_comes(store: tuple[StoreProxy, list[tuple[str, str, bytes]]]) -> None:
+    proxy, seen = store
+    proxy.faults.hold_reply_to = lambda method, path: path == "/commit"
+    ended: list[Exception] = []
+
+    def write() -> None:
+        try:
+            put(proxy, "/commit")
+        except (http.client.HTTPException, ConnectionError) as error:
+            ended.append(error)
+
+    client = threading.Thread(target=write)
+    client.start()
+    client.join(0.5)
+    assert [path for path, _, _ in seen] == ["/commit"]
+    assert (client.is_alive(), proxy.answered.held) == (True, ["PUT /commit"])
+    assert put(proxy, "/other")[0] == 200
+    proxy.heal()
+    client.join(5)
+    assert len(ended) == 1
+
+
 def test_busy_denied_and_full_are_not_done(store: tuple[StoreProxy, list[tuple[str, str, bytes]]]) -> None:
     proxy, seen = store
     proxy.faults.busy_share = 0.6
@@ -191,3 +214,19 @@ def test_the_files_of_a_checkpoint_in_the_store_are_told_apart() -> None:
     ]  # fmt: skip
     assert [once_a_log(lost, *request) for request in requests] == [False, False, False, False, True, False, True]
     assert lost == {"archive/offsets", "windows/commits"}
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "commits"),
+    [
+        ("PUT", "/gridwatch/checkpoint-33/plans/7.json", "plan"),
+        ("PUT", "/gridwatch/checkpoint-33/generation-2/plans/7.json", "plan"),
+        ("GET", "/gridwatch/checkpoint-33/plans/7.json", None),
+        ("PUT", "/gridwatch/checkpoint-33/gridwatch-run.json", None),
+        ("PUT", "/gridwatch/lake-33/audit/_delta_log/00000000000000000007.json", "audit"),
+        ("PUT", "/gridwatch/lake-33/readings/event_date=2026-03-02/part.parquet", None),
+    ],
+)
+def test_the_commits_of_a_batch_are_told_apart(method: str, path: str, commits: str | None) -> None:
+    """What row 33 holds the reply to."""
+    assert commit_of(method, path) == commits
