@@ -16,9 +16,9 @@ from benchmarks.measure import WrongAnswer
 from benchmarks.product import ALERTS, RUN, Product, place_product
 from pipelines.errors import GridwatchError, InfrastructureUnavailable
 from pipelines.local.processes import Child, LocalParts, log_text, wait_until
+from pipelines.reconcile.verify import VerifyReport, verify
 from pipelines.settings import Settings
 from pipelines.topics import topic_offsets
-from pipelines.reconcile.verify import VerifyReport, verify
 
 JOBS = {RUN: "pipeline", ALERTS: "alerts"}
 """The parts of a deployment: command and name, in the order of their start."""

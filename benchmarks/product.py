@@ -11,7 +11,8 @@ from typing import Any
 
 from benchmarks.load import PARTITIONS, write_fleet
 from benchmarks.measure import Outlet, engine_environment
-from pipelines.jobs import alerts, pipeline
+from pipelines import alerts
+from pipelines.jobs import pipeline
 from pipelines.lake_sql import open_lake
 from pipelines.local.processes import Child, log_text
 from pipelines.settings import Settings
