@@ -1,0 +1,125 @@
+"""The archive without a broker: batches of records, Spark's log of their offsets, and what goes to Kafka collected."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from pipelines.jobs.context import Run
+from pipelines.readings import carry_out, query
+from pipelines.readings.query import ArchiveBatch
+from pipelines.settings import Settings
+from pipelines.small_tables import read_rows
+from pipelines.tables import AUDIT, PANES, READINGS, REJECTED, Table
+from tests.factories import at, kafka_frame
+
+TOPIC = "sensor-readings"
+Letter = tuple[bytes | None, bytes | None, dict[str, str]]
+
+
+class Killed(BaseException):
+    """The process died here."""
+
+
+@dataclass
+class Steps:
+    """What a batch does to the world, in order; it dies before or after one of these steps, once."""
+
+    die_at: str = ""
+    letters: list[Letter] = field(default_factory=list)
+    ends: dict[int, int] = field(default_factory=dict)
+    """Committed ends of the topic, for a batch that may be cut."""
+    judged: dict[int, int] = field(default_factory=dict)
+
+    def take(self, patch: pytest.MonkeyPatch) -> None:
+        """Stand between the archive and its plan, its commits and Kafka."""
+        commit, append, create = carry_out.commit_files, carry_out.append_rows_once, query.Plans.create
+        patch.setattr(query.Plans, "create", lambda plans, plan: self._do("plan", lambda: create(plans, plan)))
+        patch.setattr(
+            carry_out, "commit_files",
+            lambda settings, table, files, batch: self._do(table.name, lambda: commit(settings, table, files, batch)),
+        )  # fmt: skip
+        patch.setattr(
+            carry_out, "append_rows_once",
+            lambda rows, settings, table, batch: self._do("audit", lambda: append(rows, settings, table, batch)),
+        )  # fmt: skip
+        patch.setattr(
+            carry_out, "send_records", lambda kafka, topic, sent: self._do("letters", lambda: self._send(sent))
+        )
+        patch.setattr(query, "committed_ends", lambda kafka, topic: self.ends)
+        patch.setattr(query, "Group", lambda settings: self)
+
+    def committed(self) -> dict[int, int]:
+        """Where the alerts stand."""
+        return self.judged
+
+    def _do(self, step: str, effect: Any) -> Any:
+        if self.die_at == f"before {step}":
+            self.die_at = ""
+            raise Killed
+        done = effect()
+        if self.die_at == f"after {step}":
+            self.die_at = ""
+            raise Killed
+        return done
+
+    def _send(self, sent: Iterable[Any]) -> None:
+        self.letters += [
+            (key, value, {name: content.decode() for name, content in headers}) for key, value, headers in sent
+        ]
+
+
+@pytest.fixture
+def steps(monkeypatch: pytest.MonkeyPatch) -> Steps:
+    """Without a death."""
+    made = Steps()
+    made.take(monkeypatch)
+    return made
+
+
+Values = Sequence[bytes | None]
+
+
+def archive(
+    run: Run, sink: ArchiveBatch, number: int, values: Mapping[int, tuple[int, Values]], *, ends: Mapping[int, int] | None = None,
+    second: float = 700,
+) -> None:  # fmt: skip
+    """One batch as Spark would begin it: first offset and values by partition. `ends`: where ranges end that markers of
+    transactions make longer. `second`: broker time of the records."""
+    until = {p: (ends or {}).get(p, first + len(records)) for p, (first, records) in values.items()}
+    log_offsets(run.settings, number, until)
+    frames = [
+        kafka_frame(run.spark, list(records), partition=p, first_offset=first, kafka_ts=at(second))
+        for p, (first, records) in values.items()
+    ]
+    whole = frames[0]
+    for frame in frames[1:]:
+        whole = whole.union(frame)
+    sink.write(whole, number)
+
+
+def log_offsets(settings: Settings, number: int, until: Mapping[int, int]) -> None:
+    """What Spark notes of a batch before it begins: offsets move on from the batch before."""
+    folder = Path(settings.pipeline.checkpoint) / "archive" / "offsets"
+    folder.mkdir(parents=True, exist_ok=True)
+    before = folder / str(number - 1)
+    known = json.loads(before.read_text().splitlines()[-1])[TOPIC] if before.exists() else {}
+    offsets = known | {str(partition): end for partition, end in until.items()}
+    (folder / str(number)).write_text("v1\n{}\n" + json.dumps({TOPIC: offsets}), encoding="utf-8")
+
+
+def rows_of(settings: Settings, table: Table, *names: str) -> list[tuple[Any, ...]]:
+    """Rows of a table, sorted; all columns but the generated ones without names."""
+    chosen = names or tuple(table.column_names)
+    found = [tuple(row[name] for name in chosen) for row in read_rows(settings, table).to_pylist()]
+    return sorted(found, key=repr)
+
+
+def everything(settings: Settings) -> dict[str, list[tuple[Any, ...]]]:
+    """All rows of the archive's tables."""
+    return {table.name: rows_of(settings, table) for table in (READINGS, REJECTED, PANES, AUDIT)}
