@@ -86,8 +86,8 @@ Values = Sequence[bytes | None]
 
 
 def archive(
-    run: Run, sink: ArchiveBatch, number: int, values: Mapping[int, tuple[int, Values]], *, ends: Mapping[int, int] | None = None,
-    second: float = 700,
+    run: Run, sink: ArchiveBatch, number: int, values: Mapping[int, tuple[int, Values]], *,
+    ends: Mapping[int, int] | None = None, second: float = 700,
 ) -> None:  # fmt: skip
     """One batch as Spark would begin it: first offset and values by partition. `ends`: where ranges end that markers of
     transactions make longer. `second`: broker time of the records."""
