@@ -43,18 +43,19 @@ def schemas() -> Iterator[tuple[str, list[str], list[list[Any]]]]:
 
 def plans(settings: Settings) -> Iterator[tuple[str, str]]:
     """Query and physical plan of archive, alerts and windows over frames without rows. Starts and stops Spark."""
-    from pipelines.jobs import alerts, archive, windows
+    from pipelines.jobs import alerts, archive
     from pipelines.session import build_session
+    from pipelines.windows import query as windows
 
     spark = build_session(settings, app_name="gridwatch-describe")
     try:
         records = _no_rows(spark, KAFKA_RECORD)
-        tables = {name: _no_rows(spark, TABLES[name].schema) for name in ("readings", "meters", "baselines")}
+        tables = {name: _no_rows(spark, TABLES[name].schema) for name in ("panes", "meters", "baselines")}
         flagged = archive.build(records, meters=tables["meters"], settings=settings)
         yield "archive", explained(archive.judge(flagged, tables["baselines"], settings=settings))
         known = {name: tables[name] for name in ("meters", "baselines")}
         yield "alerts", explained(alerts.build(records, settings=settings, **known))
-        yield "windows", explained(windows.build(tables["readings"], settings))
+        yield "windows", explained(windows.build(tables["panes"], settings))
     finally:
         spark.stop()
 

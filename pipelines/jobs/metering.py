@@ -12,7 +12,7 @@ from pipelines.client_errors import as_ours
 from pipelines.identity.batches import Batches
 from pipelines.identity.files import CheckpointFiles
 from pipelines.identity.record import RunRecord
-from pipelines.jobs import archive, incidents, windows
+from pipelines.jobs import archive, incidents
 from pipelines.jobs.alerts_offsets import positions
 from pipelines.jobs.alerts_watch import Watch
 from pipelines.jobs.context import Say
@@ -29,6 +29,7 @@ from pipelines.settings import Settings
 from pipelines.small_tables import highest_value, moment, read_rows, table_version
 from pipelines.tables import INCIDENTS, METER_WINDOWS, METERS
 from pipelines.topics import topic_offsets
+from pipelines.windows import query as windows
 from pipelines.write_times import listening
 
 ALERTS = "alerts"

@@ -58,7 +58,8 @@ class Topic:
         )
         aligned = moment(self.archive.state.aligned_ms or 0)
         audit = [
-            {"kafka_partition": p, "max_event_ts": moment(ms), "gaps": 0, "aligned_ts": aligned} for p, ms in highest_ms.items()
+            {"kafka_partition": p, "max_event_ts": moment(ms), "gaps": 0, "aligned_ts": aligned}
+            for p, ms in highest_ms.items()
         ]
         self._store(AUDIT, audit)
         self.late += late
