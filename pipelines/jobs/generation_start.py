@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-
 import polars as pl
 from pyspark.sql import DataFrame
 from pyspark.sql import functions as F

@@ -87,7 +87,7 @@ class ArchiveBatch:
         batch, plans = self._run.batch(QUERY, number), self._parts.plans
         self._ownership.require()
         ranges = self._parts.ranges_of(number)
-        facts = None
+        facts, came_out = None, set()
         is_first = self._past is None
         plan = find_plan(plans, self._run.settings, batch, ranges) if is_first else None
         if plan is None:
@@ -101,9 +101,12 @@ class ArchiveBatch:
             count_archive(self._run.metrics, plan.audit, facts.appended() if facts else None, time.time())
         if facts is not None:
             self._say_left_out(past.alignment, after)
+            came_out = set(past.held) - set(plan.held)
             past.take_in(plan, after, facts.keys, facts.event_ms)
         self._run.metrics.held_panes.set(sum(file.rows for file in plan.held))
         plans.keep_newest()
+        if came_out:
+            self._parts.held.tidy(plan.held)
         self._run.keep_up(READINGS, REJECTED, PANES, AUDIT)
         self._run.say(f"archive batch {number}: {plan.records} records, {plan.rejected} rejected")
 
