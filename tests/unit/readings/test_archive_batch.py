@@ -15,9 +15,8 @@ from pipelines.readings.query import ArchiveBatch
 from pipelines.settings import Settings
 from pipelines.tables import AUDIT, PANES, READINGS, REJECTED
 from tests.factories import at, document, ms
-from tests.streaming.archiving import Killed, Steps, archive, everything, log_offsets, rows_of
-from tests.streaming.archiving import steps as steps
-from tests.streaming.conftest import MakeRun
+from tests.unit.readings.archiving import Killed, Steps, archive, everything, log_offsets, make_run, rows_of
+from tests.unit.readings.archiving import steps as steps
 
 BATCHES = [
     [document(timestamp=ms(5)), document(timestamp=ms(45)), document(timestamp=ms(100)), b"no json"],
@@ -43,7 +42,7 @@ def write(run: Run, batches: Sequence[Sequence[bytes | None]], *, restart: bool 
 
 
 @pytest.fixture(scope="module")
-def lived(make_run: MakeRun, tmp_path_factory: pytest.TempPathFactory) -> dict[bool, Settings]:
+def lived(tmp_path_factory: pytest.TempPathFactory) -> dict[bool, Settings]:
     """The lake after one process (False) and after a restart before each batch (True)."""
     lakes = {}
     with pytest.MonkeyPatch.context() as patch:
@@ -95,9 +94,7 @@ def test_restart_before_every_batch_changes_no_verdict(lived: dict[bool, Setting
 
 
 @pytest.mark.parametrize("restart", [False, True])
-def test_batches_without_one_good_record_are_archived_like_others(
-    make_run: MakeRun, tmp_path: Path, steps: Steps, restart: bool
-) -> None:
+def test_batches_without_one_good_record_are_archived_like_others(tmp_path: Path, steps: Steps, restart: bool) -> None:
     run = make_run(tmp_path)
     write(run, BROKEN, restart=restart)
     audit = rows_of(run.settings, AUDIT, *FIGURES)
@@ -133,7 +130,7 @@ def other_settings(settings: Settings) -> Settings:
 
 
 @pytest.fixture(scope="module")
-def undisturbed(make_run: MakeRun, tmp_path_factory: pytest.TempPathFactory) -> dict[str, dict[str, Any]]:
+def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> dict[str, dict[str, Any]]:
     """The tables when nobody dies; by what the second batch was decided with: the settings of before, or the others."""
     found = {}
     for decided_with in ("before", "others"):
@@ -153,7 +150,7 @@ def undisturbed(make_run: MakeRun, tmp_path_factory: pytest.TempPathFactory) -> 
 
 @pytest.mark.parametrize("death", DEATHS)
 def test_a_batch_that_died_is_done_once_and_as_it_was_decided(
-    make_run: MakeRun, tmp_path: Path, steps: Steps, undisturbed: dict[str, dict[str, Any]], death: str
+    tmp_path: Path, steps: Steps, undisturbed: dict[str, dict[str, Any]], death: str
 ) -> None:
     """The restart has another mapping, other limits and another size of batches."""
     run = make_run(tmp_path)
@@ -169,9 +166,7 @@ def test_a_batch_that_died_is_done_once_and_as_it_was_decided(
     assert sorted(set(map(repr, steps.letters))) == expected["letters"]
 
 
-def test_records_of_one_partition_may_be_missing_and_are_counted_as_gaps(
-    make_run: MakeRun, tmp_path: Path, steps: Steps
-) -> None:
+def test_records_of_one_partition_may_be_missing_and_are_counted_as_gaps(tmp_path: Path, steps: Steps) -> None:
     """Markers of transactions: in the middle of a range, and as all of it."""
     run = make_run(tmp_path)
     sink = ArchiveBatch(run)
@@ -181,16 +176,14 @@ def test_records_of_one_partition_may_be_missing_and_are_counted_as_gaps(
     assert rows_of(run.settings, AUDIT, *names) == [(0, 0, 0, 3, 1, 3), (0, 1, 0, 1, 0, 2), (1, 0, 4, 4, 0, 1)]
 
 
-def test_audit_notes_where_the_alerts_stood(make_run: MakeRun, tmp_path: Path, steps: Steps) -> None:
+def test_audit_notes_where_the_alerts_stood(tmp_path: Path, steps: Steps) -> None:
     run = make_run(tmp_path)
     steps.judged = {0: 17}
     archive(run, ArchiveBatch(run), 0, {0: (0, [document(timestamp=ms(5))]), 1: (0, [document(timestamp=ms(5))])})
     assert rows_of(run.settings, AUDIT, "kafka_partition", "judged_until") == [(0, 17), (1, None)]
 
 
-def test_a_batch_that_a_table_holds_and_no_plan_describes_is_refused(
-    make_run: MakeRun, tmp_path: Path, steps: Steps
-) -> None:
+def test_a_batch_that_a_table_holds_and_no_plan_describes_is_refused(tmp_path: Path, steps: Steps) -> None:
     """A checkpoint was restored, or is one of before there were plans."""
     run = make_run(tmp_path)
     archive(run, ArchiveBatch(run), 0, FIRST)
@@ -200,9 +193,7 @@ def test_a_batch_that_a_table_holds_and_no_plan_describes_is_refused(
     assert len(rows_of(run.settings, AUDIT)) == 2
 
 
-def test_a_plan_of_other_ranges_gives_way_unless_a_table_holds_the_batch(
-    make_run: MakeRun, tmp_path: Path, steps: Steps
-) -> None:
+def test_a_plan_of_other_ranges_gives_way_unless_a_table_holds_the_batch(tmp_path: Path, steps: Steps) -> None:
     """Spark's own log of the batch was lost in a power cut, and it has planned anew."""
     run = make_run(tmp_path)
     steps.die_at = "after plan"
@@ -215,9 +206,7 @@ def test_a_plan_of_other_ranges_gives_way_unless_a_table_holds_the_batch(
         archive(run, ArchiveBatch(run), 0, FIRST)
 
 
-def test_panes_wait_for_the_partition_behind_and_come_out_in_a_later_batch(
-    make_run: MakeRun, tmp_path: Path, steps: Steps
-) -> None:
+def test_panes_wait_for_the_partition_behind_and_come_out_in_a_later_batch(tmp_path: Path, steps: Steps) -> None:
     """Partition 0 is at second 300 when partition 1 is at 20, and both have more: what is behind second 20 is held."""
     base = make_run(tmp_path)
     settings = base.settings.model_copy(
@@ -236,7 +225,7 @@ def test_panes_wait_for_the_partition_behind_and_come_out_in_a_later_batch(
     assert not any(row[1] for row in rows_of(settings, READINGS, *VERDICTS))
 
 
-def test_a_million_characters_and_many_bad_records_pass(make_run: MakeRun, tmp_path: Path, steps: Steps) -> None:
+def test_a_million_characters_and_many_bad_records_pass(tmp_path: Path, steps: Steps) -> None:
     run = make_run(tmp_path)
     values = [b"x" * 1_000_000 for _ in range(40)] + [b"y"] * 5_000
     archive(run, ArchiveBatch(run), 0, {0: (0, values)})

@@ -1,22 +1,31 @@
-"""The archive without a broker: batches of records, Spark's log of their offsets, and what goes to Kafka collected."""
+"""The archive without a broker and without Spark: batches of records, Spark's log of their offsets, what goes to Kafka.
+
+Of a batch's frame the archive uses a handful of methods; `ArrowFrame` has these, with the workers' functions called in
+this process. That Spark itself gives the same is shown by one test here and by all integration tests.
+"""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from datetime import UTC
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
+import pyarrow as pa
 import pytest
 
 from pipelines.jobs.context import Run
 from pipelines.readings import carry_out, query
 from pipelines.readings.query import ArchiveBatch
+from pipelines.readings.workers import arrow_schema
 from pipelines.settings import Settings
-from pipelines.small_tables import read_rows
+from pipelines.small_tables import create_tables, read_rows
 from pipelines.tables import AUDIT, PANES, READINGS, REJECTED, Table
-from tests.factories import at, kafka_frame
+from tests.factories import at
+from tests.unit.readings.chunks import records, settings_at
 
 TOPIC = "sensor-readings"
 Letter = tuple[bytes | None, bytes | None, dict[str, str]]
@@ -85,22 +94,66 @@ def steps(monkeypatch: pytest.MonkeyPatch) -> Steps:
 Values = Sequence[bytes | None]
 
 
+@dataclass(frozen=True)
+class ArrowFrame:
+    """Rows of one task."""
+
+    rows: pa.Table
+
+    def select(self, *names: str) -> ArrowFrame:
+        return ArrowFrame(self.rows.select(list(names)))
+
+    def drop(self, *names: str) -> ArrowFrame:
+        return ArrowFrame(self.rows.drop(list(names)))
+
+    def mapInArrow(self, function: Any, schema: str) -> ArrowFrame:  # noqa: N802
+        made = function(iter(self.rows.to_batches()))
+        return ArrowFrame(pa.Table.from_batches(made, arrow_schema(schema)))
+
+    def persist(self) -> ArrowFrame:
+        return self
+
+    def unpersist(self) -> ArrowFrame:
+        return self
+
+    def coalesce(self, tasks: int) -> ArrowFrame:
+        return self
+
+    def toArrow(self) -> pa.Table:  # noqa: N802
+        return self.rows
+
+
+class NoSpark:
+    """What the archive asks of a session."""
+
+    @property
+    def sparkContext(self) -> NoSpark:  # noqa: N802
+        return self
+
+    def broadcast(self, value: bytes) -> SimpleNamespace:
+        return SimpleNamespace(value=value)
+
+
+def make_run(folder: Path) -> Run:
+    """A run whose tables and checkpoint are in a folder."""
+    settings = settings_at(folder)
+    create_tables(settings)
+    return Run(NoSpark(), settings, "generation", lambda line: None)  # type: ignore[arg-type]
+
+
 def archive(
     run: Run, sink: ArchiveBatch, number: int, values: Mapping[int, tuple[int, Values]], *,
     ends: Mapping[int, int] | None = None, second: float = 700,
 ) -> None:  # fmt: skip
     """One batch as Spark would begin it: first offset and values by partition. `ends`: where ranges end that markers of
     transactions make longer. `second`: broker time of the records."""
-    until = {p: (ends or {}).get(p, first + len(records)) for p, (first, records) in values.items()}
+    until = {p: (ends or {}).get(p, first + len(taken)) for p, (first, taken) in values.items()}
     log_offsets(run.settings, number, until)
-    frames = [
-        kafka_frame(run.spark, list(records), partition=p, first_offset=first, kafka_ts=at(second))
-        for p, (first, records) in values.items()
+    at_ms = round(at(second).replace(tzinfo=UTC).timestamp() * 1000)
+    batches = [
+        records(taken, first=first, partition=partition, at_ms=at_ms) for partition, (first, taken) in values.items()
     ]
-    whole = frames[0]
-    for frame in frames[1:]:
-        whole = whole.union(frame)
-    sink.write(whole, number)
+    sink.write(ArrowFrame(pa.Table.from_batches(batches)), number)  # type: ignore[arg-type]
 
 
 def log_offsets(settings: Settings, number: int, until: Mapping[int, int]) -> None:
