@@ -10,7 +10,10 @@ from typing import Any
 import pytest
 
 from pipelines.errors import DataRefused
+from pipelines.identity.files import CheckpointFiles
+from pipelines.identity.record import RunRecord, write_record
 from pipelines.jobs.context import Run
+from pipelines.readings.carry_out import carry_out_open_plan
 from pipelines.readings.query import ArchiveBatch
 from pipelines.settings import Settings
 from pipelines.tables import AUDIT, PANES, READINGS, REJECTED
@@ -231,3 +234,21 @@ def test_a_million_characters_and_many_bad_records_pass(tmp_path: Path, steps: S
     archive(run, ArchiveBatch(run), 0, {0: (0, values)})
     assert len(rows_of(run.settings, REJECTED, "kafka_offset")) == 5_040
     assert len(steps.letters) == 5_040
+
+
+def test_an_open_plan_is_carried_out_by_a_command_that_begins_a_generation(tmp_path: Path, steps: Steps) -> None:
+    run = make_run(tmp_path)
+    files, said = CheckpointFiles(run.settings), []
+    assert not carry_out_open_plan(run.settings, said.append), "nothing has run here"
+    write_record(files, RunRecord(run.generation))
+    assert not carry_out_open_plan(run.settings, said.append), "no batch was planned"
+    steps.die_at = "after readings"
+    with pytest.raises(Killed):
+        archive(run, ArchiveBatch(run), 0, FIRST)
+    assert carry_out_open_plan(run.settings, said.append)
+    assert [row[:4] for row in rows_of(run.settings, AUDIT, *FIGURES)] == [(0, 1, 1, 0), (0, 2, 1, 1)]
+    assert len(rows_of(run.settings, READINGS)) == 2
+    assert len(steps.letters) == 1
+    assert len(said) == 1
+    files.write("archive/commits/0", "v1\n{}")
+    assert not carry_out_open_plan(run.settings, said.append), "Spark has noted that the batch is done"
