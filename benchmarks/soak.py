@@ -23,7 +23,6 @@ from pipelines.local.processes import LocalParts, log_text
 WARM_UP_S = 600
 ROUNDS = 12
 """Rounds of upkeep in a run; none comes sooner than after `_SHORTEST_S`."""
-ALERTS_TRIGGER_S = 300
 
 _SAMPLE_S, _LATE_S, _TOLD_S, _AGED_S = 15, 5, 60, 60
 _SHORTEST_S = 20
@@ -147,7 +146,6 @@ def _settings(upkeep_s: int) -> dict[str, str]:
     port, alerts_port = free_ports(2)
     return {
         "GRIDWATCH_UPKEEP__EVERY": str(upkeep_s),
-        "GRIDWATCH_ALERTS__TRIGGER": str(ALERTS_TRIGGER_S),
         "GRIDWATCH_METRICS__PORT": str(port),
         "GRIDWATCH_METRICS__ALERTS_PORT": str(alerts_port),
     }
