@@ -80,7 +80,7 @@ class Secured:
 
 @pytest.fixture(scope="module")
 def secured(tmp_path_factory: pytest.TempPathFactory, package: Path) -> Iterator[Secured]:
-    """Generator, pipeline (spark-submit with UI and event log), its alerts, one more member; then a look from outside."""
+    """Generator, pipeline (spark-submit with UI and event log), alerts, one more member; then a look from outside."""
     folder = tmp_path_factory.mktemp("secured")
     with secure_broker(folder / "kafka") as broker, secure_store(folder / "minio", broker.certificates) as store:
         (folder / "run").mkdir()
