@@ -171,8 +171,8 @@ class Member:
     def _take_places(self) -> None:
         try:
             found = self._errand.take()
-        except STORE_ERRORS as problem:
-            self._tell(f"{len(self._owned.held)} partitions wait for the tables: {str(problem).splitlines()[0]}")
+        except (InfrastructureUnavailable, *STORE_ERRORS) as problem:
+            self._tell(f"partitions wait to begin: {str(problem).splitlines()[0]}")
             return
         for held, position in (place for places in found for place in places.items()):
             if self._owned.is_mine(held):
