@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from decimal import ROUND_HALF_UP, Context, Decimal
+from functools import lru_cache
 
 _TENTH = Decimal("0.1")
 _HALF_UP = Context(prec=400, rounding=ROUND_HALF_UP)
@@ -12,6 +13,7 @@ _FINE = 1e9
 _STATUS_LENGTH = 80
 
 
+@lru_cache(maxsize=8192)
 def tenths(value: float) -> str:
     """A number with one digit behind the point; halves of its shortest decimal form round away from zero.
 
