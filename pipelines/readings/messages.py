@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from decimal import ROUND_HALF_UP, Context, Decimal
-from functools import lru_cache
 
 _TENTH = Decimal("0.1")
 _HALF_UP = Context(prec=400, rounding=ROUND_HALF_UP)
@@ -13,12 +12,11 @@ _FINE = 1e9
 _STATUS_LENGTH = 80
 
 
-@lru_cache(maxsize=8192)
 def tenths(value: float) -> str:
     """A number with one digit behind the point; halves of its shortest decimal form round away from zero.
 
-    >>> tenths(0.25), tenths(-0.25), tenths(0.04), tenths(1e16 / 3)
-    ('0.3', '-0.3', '0.0', '3333333333333333.5')
+    >>> tenths(0.25), tenths(-0.25), tenths(0.0), tenths(-0.0), tenths(1e16 / 3)
+    ('0.3', '-0.3', '0.0', '-0.0', '3333333333333333.5')
     """
     if -_FINE < value < _FINE and f"{value:.2f}"[-1] != "5":
         return f"{value:.1f}"
