@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
+from functools import lru_cache
 from typing import Annotated, Any, NamedTuple
 
 import msgspec
@@ -76,7 +77,11 @@ class Decoded:
 
 
 class Decoder:
-    """Decodes records by the user's `input`. Can be pickled; remembers nothing that changes an outcome."""
+    """Decodes records by the user's `input`, in one thread. What it remembers changes no outcome.
+
+    It can be pickled. A process that unpickles it twice gets one decoder: Spark's workers then build and learn once,
+    and not in every task.
+    """
 
     def __init__(self, source: Input) -> None:
         self._source = source
@@ -88,8 +93,8 @@ class Decoder:
         self._read, self._kept = _reader(self._names, (), self._units)
         self._meters: set[str] = set()
 
-    def __reduce__(self) -> tuple[type[Decoder], tuple[Input]]:
-        return Decoder, (self._source,)
+    def __reduce__(self) -> tuple[Callable[[Input], Decoder], tuple[Input]]:
+        return _decoder_of_process, (self._source,)
 
     def decode(self, values: Sequence[bytes | None], kafka_ms: Sequence[int]) -> Decoded:
         """Every record gets its outcome: a reading, or the first reason that fits.
@@ -207,6 +212,11 @@ class Decoder:
         if len(self._seen) < _LEARNED:
             self._seen.update(filter(_is_plain_name, document.keys() - self._names.values()))
         return _write(document).decode()
+
+
+@lru_cache(maxsize=4)
+def _decoder_of_process(source: Input) -> Decoder:
+    return Decoder(source)
 
 
 def _converted(reading: Any, units: Units) -> Any:
