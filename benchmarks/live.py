@@ -15,11 +15,12 @@ from benchmarks.answers import PacedAnswer, paced_answer
 from benchmarks.candidates import Place, product_environment
 from benchmarks.load import PARTITIONS, SEED, Load, start_paced, write_fleet
 from benchmarks.measure import Outlet, WrongAnswer, engine_environment
+from pipelines import alerts
 from pipelines.errors import GridwatchError, InfrastructureUnavailable
-from pipelines.jobs import alerts, pipeline
+from pipelines.jobs import pipeline
 from pipelines.lake_sql import open_lake
 from pipelines.local.processes import Child, LocalParts, log_text, wait_until
-from pipelines.settings import REALTIME, Settings
+from pipelines.settings import Settings
 from pipelines.settings_load import load_settings
 from pipelines.topics import create_topics, topic_offsets
 from pipelines.verify import VerifyReport, verify
@@ -173,7 +174,7 @@ def deployment(place: Place, name: str, traffic: Traffic, **more: str) -> Iterat
     environment = product_environment(place.bootstrap, folder, readings=f"readings-{name}", suffix=name)
     environment["GRIDWATCH_DETECTION__CADENCE_S"] = f"{traffic.meters / traffic.rate:g}"
     environment["GRIDWATCH_KAFKA__PARTITIONS"] = str(PARTITIONS)
-    environment["GRIDWATCH_ALERTS__MODE"] = REALTIME
+    environment["GRIDWATCH_ALERTS__WITH_PIPELINE"] = "false"  # a process of its own, to be measured and killed
     environment["GRIDWATCH_PIPELINE__NICENESS"] = "10"  # both jobs share a machine, and nothing else does
     environment |= more
     write_fleet(folder / "fleet.csv", Load(traffic.meters, meters=traffic.meters))

@@ -124,7 +124,7 @@ def _measure(
 ) -> dict[str, Any]:
     more = {
         "GRIDWATCH_DETECTION__CADENCE_S": str(fleet.cadence_s),
-        "GRIDWATCH_ALERTS__MODE": "microbatch",
+        "GRIDWATCH_ALERTS__WITH_PIPELINE": "false",
         "GRIDWATCH_PIPELINE__NICENESS": "0",
         "GRIDWATCH_PIPELINE__MAX_OFFSETS_PER_TRIGGER": str(min(_BATCH, fleet.readings_per_slide)),
         "GRIDWATCH_METRICS__PORT": str(free_ports(1)[0]),

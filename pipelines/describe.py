@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from pipelines.conf_files import conf_text
 from pipelines.contract import message
 from pipelines.settings import Settings
-from pipelines.tables import TABLES, Table
+from pipelines.tables import PANES, TABLES, Table
 
 if TYPE_CHECKING:
     from pyspark.sql import DataFrame, SparkSession
@@ -42,20 +42,16 @@ def schemas() -> Iterator[tuple[str, list[str], list[list[Any]]]]:
 
 
 def plans(settings: Settings) -> Iterator[tuple[str, str]]:
-    """Query and physical plan of archive, alerts and windows over frames without rows. Starts and stops Spark."""
-    from pipelines.jobs import alerts, archive
+    """Query and physical plan of archive and windows over frames without rows. Starts and stops Spark."""
+    from pipelines.readings import query as archive
     from pipelines.session import build_session
     from pipelines.windows import query as windows
 
     spark = build_session(settings, app_name="gridwatch-describe")
     try:
         records = _no_rows(spark, KAFKA_RECORD)
-        tables = {name: _no_rows(spark, TABLES[name].schema) for name in ("panes", "meters", "baselines")}
-        flagged = archive.build(records, meters=tables["meters"], settings=settings)
-        yield "archive", explained(archive.judge(flagged, tables["baselines"], settings=settings))
-        known = {name: tables[name] for name in ("meters", "baselines")}
-        yield "alerts", explained(alerts.build(records, settings=settings, **known))
-        yield "windows", explained(windows.build(tables["panes"], settings))
+        yield "archive", explained(archive.build(records, settings))
+        yield "windows", explained(windows.build(_no_rows(spark, PANES.schema), settings))
     finally:
         spark.stop()
 

@@ -25,3 +25,9 @@ class InfrastructureUnavailable(GridwatchError):
     """Kafka, the object store or a program on this machine cannot be reached."""
 
     exit_code = 4
+
+
+class MemberFenced(GridwatchError):
+    """Another member of a consumer group has taken over under the same name: not to be started again."""
+
+    exit_code = 5

@@ -20,7 +20,6 @@ TopicName = Annotated[str, AfterValidator(require_topic_name)]
 class Topics(Section):
     readings: TopicName = Field("sensor-readings", description="Topic of the incoming readings.")
     anomalies: TopicName = Field("anomalies", description="Topic of the anomaly events.")
-    heartbeats: TopicName = Field("alert-heartbeats", description="Topic on which the alerts job says how far it is.")
     ticks: TopicName = Field("window-ticks", description="Topic of the closed window ends, the clock of the incidents.")
     incidents: TopicName = Field("incidents", description="Compacted topic of the incidents.")
     dead_letters: TopicName = Field("dead-letter-queue", description="Topic of the rejected records.")

@@ -136,46 +136,26 @@ class Pipeline(Section):
         return self
 
 
-REALTIME, MICROBATCH = "realtime", "microbatch"
-"""Values of alerts.mode."""
-
-
 class Alerts(Section):
-    mode: Literal["realtime", "microbatch"] = Field(
-        "microbatch",
-        description="Who publishes anomalies of stage reading: realtime = the alerts job, microbatch = the archive"
-        " query. Change it for both jobs and restart the pipeline first.",
+    with_pipeline: bool = Field(
+        True,
+        description="The pipeline starts one member of the alerts as its child. Set it to false where `gridwatch"
+        " alerts` runs on its own; any mix is safe, all are members of one group.",
     )
-    trigger: Seconds = Field(
-        300,
-        ge=5,
-        description="Length of a real-time batch. The hand-over to the next one holds readings up for one to two"
-        " seconds, so a long batch means a low p99; but after a crash up to one batch is sent again (same ids), and"
-        " baselines are as old as the batch.",
-    )
-    master: str = Field(
+    group: str = Field(
         AUTO,
-        description="Spark master when plain python starts the alerts job; it needs more slots than sensor-readings has"
-        " partitions. auto = local[partitions + 2].",
+        min_length=1,
+        description="Consumer group of the alerts; its committed offsets are the record of what was judged. auto ="
+        " gridwatch-alerts- and the id of the lake.",
     )
-    jvm_options: str = Field("", description="Further options of its driver's JVM when plain python starts it.")
-    driver_memory: Heap = Field(
-        "1g",
-        pattern=r"^\d+[mg]$",
-        examples=["512m", "2g"],
-        description="Heap of its driver when plain python starts it; 512m or more.",
-    )
-    heartbeat_every: int = Field(
-        100, ge=1, le=100_000, description="Every so many offsets of a partition one heartbeat says how far the job is."
-    )
-    stuck_after: Seconds = Field(
-        12, ge=1, description="A heartbeat that is due and so late means stuck: the job ends with exit code 4."
-    )
-    baselines_every: Seconds = Field(
-        5, ge=1, description="How often the table baselines is looked at; a new version serves from the next batch on."
+    deliver_within: Seconds = Field(
+        120,
+        ge=2,
+        description="Time in which Kafka must acknowledge an anomaly; after it the member starts again at what it has"
+        " committed.",
     )
     max_restarts: int = Field(
-        5, ge=0, description="Restarts after a failure, with growing pauses, before the job gives up."
+        5, ge=0, description="Restarts after a failure, with growing pauses, before the alerts give up."
     )
 
 

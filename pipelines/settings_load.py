@@ -15,6 +15,7 @@ from pydantic_settings import BaseSettings, EnvSettingsSource, SettingsConfigDic
 
 from pipelines.conf_files import conf_path
 from pipelines.errors import SettingsError
+from pipelines.former_settings import FORMER
 from pipelines.secret_files import SUFFIX, with_secret_files
 from pipelines.setting_facts import is_duration, legal
 from pipelines.settings import MeterClass, Section, Settings
@@ -126,6 +127,9 @@ def _from_environment(env: Mapping[str, str]) -> dict[str, Any]:
     ours = {name: value for name, value in env.items() if name.startswith(PREFIX)}
     unknown = sorted(set(ours) - known_environment_names())
     if unknown:
+        for name, advice in FORMER.items():
+            if unknown[0] == environment_name(name):
+                raise SettingsError(f"environment variable {unknown[0]} is no setting any more: {advice}")
         meant = _meant(unknown[0], known_environment_names())
         raise SettingsError(
             f"environment variable {unknown[0]} is no setting; {meant}`gridwatch check --names` lists them all"
@@ -214,6 +218,8 @@ def _of_class(dotted: str) -> dict[str, Any]:
 
 
 def _no_setting(dotted: str) -> SettingsError:
+    if dotted in FORMER:
+        return SettingsError(f"{dotted} is no setting any more: {FORMER[dotted]}")
     if _of_class(dotted):
         allowed = ", ".join(name.rpartition(".")[2] for name, _ in class_fields())
         return SettingsError(f"{dotted} is no setting of a class of meters; these are {allowed}")

@@ -83,7 +83,6 @@ def create_topics(settings: Settings) -> list[str]:
         topics.readings: (kafka.partitions, _APPEND_TIME | keep),
         topics.anomalies: (kafka.partitions, _APPEND_TIME | keep),
         topics.ticks: (1, _APPEND_TIME | keep),
-        topics.heartbeats: (1, _APPEND_TIME | {"retention.ms": "3600000"}),
         topics.incidents: (1, {"cleanup.policy": "compact"}),
         topics.dead_letters: (1, keep),
         # The table must see an action before a later one replaces it.
@@ -161,6 +160,15 @@ def topic_offsets(kafka: Kafka, topic: str) -> dict[int, tuple[int, int]]:
         partitions = [TopicPartition(topic, p) for p in _partitions(consumer, topic)]
         first, end = consumer.beginning_offsets(partitions), consumer.end_offsets(partitions)
         return {p.partition: (first[p], end[p]) for p in partitions}
+
+
+def offsets_at(kafka: Kafka, topic: str, at_ms: int) -> dict[int, int]:
+    """First offset of each partition with a broker time (epoch ms) at or after a moment; none where there is none."""
+    options = client_options(kafka)
+    with _asked(kafka, f"offsets of {topic}"), closing(KafkaConsumer(**options, enable_auto_commit=False)) as consumer:
+        asked = {TopicPartition(topic, p): at_ms for p in _partitions(consumer, topic)}
+        found = consumer.offsets_for_times(asked)
+        return {place.partition: one.offset for place, one in found.items() if one is not None}
 
 
 def holds_record(kafka: Kafka, topic: str, partition: int, since: int, until: int) -> bool:

@@ -38,7 +38,7 @@ def send_records(kafka: Kafka, topic: str, records: Iterable[Record]) -> int:
 
     Raises InfrastructureUnavailable for the first record that Kafka did not take.
     """
-    options = {"acks": "all", "enable.idempotence": True, "linger.ms": 20, "compression.type": "lz4"}
+    options = {"acks": "all", "enable.idempotence": True, "linger.ms": 20}
     producer = Producer(librdkafka_options(kafka) | options)
     failed: list[KafkaError] = []
 

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from pipelines.local.demo_report import DemoReport
 
 _TEXT = """Run the main job on this machine: a real Kafka broker (and MinIO with --store minio), the pipeline and
-the real-time alerts job on Spark, and simulated meters with labelled faults. Event time runs faster than the clock on
+its alerts, and simulated meters with labelled faults. Event time runs faster than the clock on
 the wall (rate x 10 s / meters, 40 times by default), so a minute shows more than half an hour of grid life. Then every
 reading is reconciled and a report printed. Everything it started is stopped at the end.
 

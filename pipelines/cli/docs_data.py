@@ -10,7 +10,7 @@ from pipelines.conf_files import conf_text
 from pipelines.contract import Field, Message, message
 from pipelines.tables import TABLES, Table
 
-MESSAGES = ("sensor_reading", "anomaly_event", "window_tick", "heartbeat", "incident", "dead_letter", "operator_action")
+MESSAGES = ("sensor_reading", "anomaly_event", "window_tick", "incident", "dead_letter", "operator_action")
 
 _INTRO = """# Data dictionary
 

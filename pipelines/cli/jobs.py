@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import argparse
+import os
 import signal
+import threading
 from types import FrameType
 
 from pipelines.cli.arguments import Commands, add_command, settings_of
 from pipelines.cli.output import say_timed
 
-_RUN = "Run the pipeline job in the foreground until it is interrupted; failed queries are started again."
-_ALERTS = "Run the real-time alerts job in the foreground until it is interrupted; needs alerts.mode = realtime."
+_RUN = "Run the pipeline and one member of the alerts in the foreground until interrupted; what fails is started again."
+_ALERTS = "Judge readings within milliseconds, as one more member of the alerts, in the foreground until interrupted."
 _NOTIFY = "Tell webhooks and an Alertmanager of incidents, in the foreground, until it is interrupted."
 
 
@@ -22,8 +24,9 @@ def register(commands: Commands) -> None:
         "\nnot reachable, or stuck (start it again), 130 ended by a signal, 1 failed for another reason."
     )
     add_command(commands, "alerts", _ALERTS, alerts).epilog = (
-        "exit codes: 2 settings, wrong mode or too few task slots, 3 records it needs are gone or it runs already, 4\n"
-        "Kafka, store or pipeline not reachable, or stuck (start it again), 130 interrupted."
+        "Start it as often as you like, on any host: partitions are shared among all members, also that of the\n"
+        "pipeline. exit codes: 2 settings, 3 the topic does not fit what was judged, 4 Kafka or store not reachable"
+        "\n(start it again), 5 another member has taken over under the same name (do not), 130 interrupted."
     )
     add_command(commands, "notify", _NOTIFY, notify).epilog = (
         "exit codes: 2 settings or nobody to notify, 4 Kafka not reachable, 130 interrupted. A dead receiver"
@@ -53,15 +56,15 @@ def run(args: argparse.Namespace) -> int:
 
 
 def alerts(args: argparse.Namespace) -> int:
-    """The real-time job; SIGTERM ends it like Ctrl-C."""
-    from pipelines.identity.lock import CheckpointLock
-    from pipelines.jobs.alerts import run_alerts
+    """One member of the alerts; SIGTERM and Ctrl-C end it when all it has sent is committed."""
+    os.environ.setdefault("POLARS_MAX_THREADS", "1")  # before Polars is imported
+    from pipelines.alerts.run import run_alerts
 
-    loaded = settings_of(args)
-    signal.signal(signal.SIGTERM, _interrupt)
-    with CheckpointLock(loaded.settings, "gridwatch alerts", name="alerts.lock"):
-        run_alerts(loaded.settings, say_timed)
-    return 0
+    loaded, ending = settings_of(args), threading.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda _number, _frame: ending.set())
+    run_alerts(loaded.settings, say_timed, ending)
+    raise KeyboardInterrupt
 
 
 def notify(args: argparse.Namespace) -> int:

@@ -37,7 +37,7 @@ _EXAMPLES: dict[str, tuple[str, ...]] = {
     "objectstore start": ("gridwatch objectstore start",),
     "broker stop": ("gridwatch broker stop",),
     "objectstore stop": ("gridwatch objectstore stop",),
-    "alerts": ("gridwatch alerts --settings my.toml   # beside gridwatch run, with alerts.mode = realtime",),
+    "alerts": ("gridwatch alerts --settings my.toml   # one more member, on this host or another",),
     "notify": ("gridwatch notify --settings my.toml --set notify.alertmanager=http://127.0.0.1:9093",),
     "doctor": ("gridwatch doctor --settings my.toml", "gridwatch doctor --json | jq -e .ok"),
     "checkpoint show": ("gridwatch checkpoint show --settings my.toml",),
@@ -67,7 +67,7 @@ _EXAMPLES: dict[str, tuple[str, ...]] = {
 """By command: lines that a user may type. Commands that are not here bring an example of their own."""
 
 _NOTES = {
-    "check": "A warning stops nothing. With --sample the archive's own plan judges the records; nothing is written.",
+    "check": "A warning stops nothing. With --sample the pipeline's decoder judges the records; nothing is written.",
     "verify": "Exit code 3 names the offsets of what is lost or stored twice; lag is not loss.",
     "run": "The first start creates missing tables. Ctrl-C and SIGTERM end it after the running batch.",
 }

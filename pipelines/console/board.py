@@ -46,8 +46,6 @@ class Board:
     mutes: dict[str, Document] = field(default_factory=dict)
     """By `scope|scopeId`, the latest mute."""
     recent: deque[Document] = field(default_factory=lambda: deque(maxlen=_RECENT))
-    heartbeats: dict[int, int] = field(default_factory=dict)
-    """By partition of the readings, the offset after the last one that the alerts job has judged."""
     window_end: int | None = None
     window_at: int | None = None
     """The latest window end that has closed, and when the broker heard of it."""
@@ -75,8 +73,6 @@ class Board:
                     found.append(self._anomaly(document, record.at_ms))
                 elif record.kind == "ticks" and (self.window_end or 0) < document.get("windowEnd", 0):
                     self.window_end, self.window_at = document["windowEnd"], record.at_ms
-                elif record.kind == "heartbeats" and "partition" in document:
-                    self.heartbeats[int(document["partition"])] = int(document["offset"]) + 1
         gone = [key for key, value in changed.items() if value is None] + self._forget()
         rows = [value for key, value in changed.items() if value is not None and key in self.incidents]
         messages: dict[str, Any] = {"anomalies": found, "actions": said}

@@ -158,8 +158,7 @@ class Desk:
     def _measure(self, found: Document) -> None:
         now_ms = int(time.time() * 1000)
         latency = self.board.latency_ms(now_ms)
-        judged = self.board.heartbeats
-        ends = found.pop("ends")
+        ends, judged = found.pop("ends"), found.pop("judgedEnds")
         archived = found.pop("archivedEnds")
         self._health = found | {
             "now": now_ms,

@@ -21,7 +21,7 @@ KAFKA_TROUBLE = (KafkaError, OSError, ValueError, AssertionError, RuntimeError)
 """What the client raises when no broker answers, or one that answered has gone."""
 
 _ALL = None
-_BACK = {"incidents": _ALL, "actions": _ALL, "anomalies": 100, "ticks": 1, "heartbeats": 100}
+_BACK = {"incidents": _ALL, "actions": _ALL, "anomalies": 100, "ticks": 1}
 """How many records of each partition are read again at a start; of compacted topics all."""
 _POLL_MS = 200
 _LONGEST_PAUSE_S = 8.0

@@ -11,7 +11,9 @@ from typing import Any
 
 from kafka import KafkaConsumer, TopicPartition
 
+from pipelines.alerts.group import Group
 from pipelines.console.feed import KAFKA_TROUBLE
+from pipelines.errors import InfrastructureUnavailable
 from pipelines.settings import Settings
 from pipelines.small_tables import STORE_ERRORS, highest_value, read_rows
 from pipelines.tables import AUDIT, METER_WINDOWS
@@ -87,6 +89,7 @@ class Gauges(threading.Thread):
         self._window_end: int | None = None
         self._lake_at, self._lake_said = 0.0, "not looked at yet"
         self._lake_ok = False
+        self._group: Group | None = None
 
     def stop(self) -> None:
         """End soon; waits for it."""
@@ -108,6 +111,8 @@ class Gauges(threading.Thread):
                 self._hand_on({}, type(error).__name__)
             finally:
                 consumer.close()
+                if self._group is not None:
+                    self._group.close()
 
     def _look(self, consumer: Any) -> None:
         topic = self._settings.kafka.topics.readings
@@ -135,6 +140,7 @@ class Gauges(threading.Thread):
                 "sent": sent if ends else None,
                 "ends": ends,
                 "archivedEnds": archived,
+                "judgedEnds": self._judged_ends() if ends else {},
                 "archiveLag": sum(max(end - archived.get(p, 0), 0) for p, end in ends.items()) if ends else None,
                 "counts": dict(self._audit.counts),
                 "reasons": dict(self._audit.reasons),
@@ -142,6 +148,14 @@ class Gauges(threading.Thread):
                 "tableWindowEnd": self._window_end,
             }
         )
+
+    def _judged_ends(self) -> dict[int, int]:
+        """What the group of the alerts has committed; nothing when nobody can say."""
+        try:
+            self._group = self._group or Group(self._settings)
+            return self._group.committed()
+        except (InfrastructureUnavailable, *STORE_ERRORS):
+            return {}
 
     def _look_at_lake(self) -> None:
         try:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -20,6 +20,8 @@ from pipelines.tables import AUDIT, TABLES, Table
 
 OWNER = "gridwatch.generation"
 """Property of the table audit: the generation whose pipeline may write the tables."""
+START = "gridwatch.start"
+"""Property of the table audit: where archive and alerts begin in each partition of the readings, noted once."""
 _ASKED_EVERY_S = 10.0
 
 
@@ -36,6 +38,29 @@ def owner_of(settings: Settings) -> str | None:
         return open_table(settings, AUDIT).metadata().configuration.get(OWNER)
     except TableNotFoundError:
         return None
+
+
+def lake_id(settings: Settings) -> str:
+    """What tells this lake from others: Delta's own id of the table audit, which survives a new generation.
+
+    Raises TableNotFoundError while there are no tables.
+    """
+    return str(open_table(settings, AUDIT).metadata().id)
+
+
+def noted_start(settings: Settings) -> dict[int, int] | None:
+    """Where reading began, by partition; None while no pipeline of this version has noted it."""
+    try:
+        noted = open_table(settings, AUDIT).metadata().configuration.get(START)
+    except TableNotFoundError:
+        return None
+    return None if noted is None else {int(partition): offset for partition, offset in json.loads(noted).items()}
+
+
+def note_start(settings: Settings, offsets: Mapping[int, int]) -> None:
+    """Note where reading begins, in one commit; the caller holds the lock of the checkpoint."""
+    noted = json.dumps({str(partition): offset for partition, offset in sorted(offsets.items())})
+    open_table(settings, AUDIT).alter.set_table_properties({START: noted}, raise_if_not_exists=False)
 
 
 def claim(settings: Settings, generation: str) -> None:

@@ -58,10 +58,7 @@ class OutOfMemory(InfrastructureUnavailable):
     """Java has too little heap. What it does afterwards is anybody's guess, so it must not go on."""
 
     def __init__(self, what: str) -> None:
-        super().__init__(
-            f"{what}; raise pipeline.driver_memory (alerts.driver_memory of the alerts job), or lower"
-            " pipeline.max_offsets_per_trigger"
-        )
+        super().__init__(f"{what}; raise pipeline.driver_memory, or lower pipeline.max_offsets_per_trigger")
 
 
 def explain_failure(text: str, what: str) -> GridwatchError:

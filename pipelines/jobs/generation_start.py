@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-
 import polars as pl
-from pyspark.sql import Column, DataFrame
+from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
 from pipelines.broker.records import send_records
+from pipelines.identity.tables import noted_start
 from pipelines.jobs.context import Run
 from pipelines.readings.letters import letters
-from pipelines.settings import REALTIME
 from pipelines.small_tables import scan_rows
 from pipelines.tables import REJECTED
 from pipelines.topics import topic_offsets
@@ -21,14 +19,18 @@ EARLIEST = -2
 
 
 def first_offsets(run: Run) -> str | dict[int, int]:
-    """Where the archive's very first batch begins: `pipeline.starting`, or behind the tables in a later generation.
+    """Where the archive's very first batch begins: at the noted start, or behind the tables in a later generation.
 
-    Partitions that the tables do not know are read from their start.
+    Partitions that neither knows are read from their start. Where Kafka has nothing before the noted start, what
+    comes first is read: retention may take it meanwhile.
     """
-    if run.start.offsets is None:
-        return run.settings.pipeline.starting
     there = topic_offsets(run.settings.kafka, run.settings.kafka.topics.readings)
-    return {partition: run.start.offsets.get(partition, EARLIEST) for partition in there}
+    if run.start.offsets is not None:
+        return {partition: run.start.offsets.get(partition, EARLIEST) for partition in there}
+    noted = noted_start(run.settings)
+    if noted is None:  # a run without Kafka's first start: benchmarks
+        return run.settings.pipeline.starting
+    return {p: noted[p] if p in noted and noted[p] > first else EARLIEST for p, (first, _) in there.items()}
 
 
 def only_new_windows(run: Run, closed: DataFrame) -> DataFrame:
@@ -37,23 +39,9 @@ def only_new_windows(run: Run, closed: DataFrame) -> DataFrame:
     return closed if after is None else closed.where(F.col("window_end") > F.lit(after))
 
 
-def is_at_or_behind(offsets: Mapping[int, int]) -> Column:
-    """Whether a stored record lies at or behind the given offsets; all of a partition that is not named."""
-    partition, offset = F.col("kafka_partition"), F.col("kafka_offset")
-    behind = ~partition.isin(list(offsets)) if offsets else F.lit(True)
-    for number, first in offsets.items():
-        behind = behind | ((partition == number) & (offset >= first))
-    return behind
-
-
 def resend_dead_letters(run: Run) -> None:
     """Send the letters of the newest stored batch again: a crash may have kept them back. Consumers see repeats."""
     settings = run.settings
     behind = [f"(kafka_partition = {p} AND kafka_offset >= {first})" for p, first in run.start.resend.items()]
     rows = (pl.DataFrame(piece) for where in behind for piece in scan_rows(settings, REJECTED, where=where))
     send_records(settings.kafka, settings.kafka.topics.dead_letters, letters(rows))
-
-
-def must_resend(run: Run) -> bool:
-    """Whether the archive itself publishes anomalies and has to repeat the last of an earlier generation."""
-    return bool(run.start.resend) and run.settings.alerts.mode != REALTIME

@@ -1,4 +1,4 @@
-"""The metrics of both jobs, put together: served, sampled and fed while a job runs."""
+"""The metrics of the pipeline, put together: served, sampled and fed while it runs."""
 
 from __future__ import annotations
 
@@ -8,31 +8,32 @@ from dataclasses import dataclass, field
 
 from pyspark.sql import SparkSession
 
+from pipelines.alerts.group import Group
+from pipelines.alerts.group_metrics import GroupCollector, group_position
 from pipelines.client_errors import as_ours
 from pipelines.identity.batches import Batches
 from pipelines.identity.files import CheckpointFiles
 from pipelines.identity.record import RunRecord
-from pipelines.jobs import archive, incidents
-from pipelines.jobs.alerts_offsets import positions
-from pipelines.jobs.alerts_watch import Watch
+from pipelines.identity.tables import noted_start
+from pipelines.jobs import incidents
 from pipelines.jobs.context import Say
 from pipelines.jobs.jvm import jvm_pid
 from pipelines.observe.grid import show_incidents, show_windows
 from pipelines.observe.groups import GroupCommits
 from pipelines.observe.lag import BrokerEnds, LagCollector
-from pipelines.observe.metrics import AlertsMetrics, JobMetrics, PipelineMetrics
-from pipelines.observe.progress import Offsets, Positions, follow_progress, take_progress
+from pipelines.observe.metrics import JobMetrics, PipelineMetrics
+from pipelines.observe.progress import Positions, follow_progress, take_progress
 from pipelines.observe.resources import Resources, checkpoint_sizes, sample_jvm
 from pipelines.observe.sampler import Sampler
 from pipelines.observe.serve import served
+from pipelines.readings.carry_out import QUERY as ARCHIVE
 from pipelines.settings import Settings
 from pipelines.small_tables import highest_value, moment, read_rows, table_version
 from pipelines.tables import INCIDENTS, METER_WINDOWS, METERS
 from pipelines.topics import topic_offsets
-from pipelines.windows import query as windows
+from pipelines.windows.query import QUERY as WINDOWS
 from pipelines.write_times import listening
 
-ALERTS = "alerts"
 _CHECKPOINT_EVERY = 4
 """Every so many samples the files of the checkpoint are counted."""
 
@@ -49,56 +50,19 @@ def metered_pipeline(spark: SparkSession, settings: Settings, record: RunRecord,
         already_open = read_rows(settings, INCIDENTS, where="status = 'open'").to_pylist()
     metrics.prepare(
         {
-            archive.QUERY: pipeline.archive_trigger,
-            windows.QUERY: pipeline.windows_trigger,
+            ARCHIVE: pipeline.archive_trigger,
+            WINDOWS: pipeline.windows_trigger,
             incidents.QUERY: pipeline.incidents_trigger,
         }
     )
     metrics.maintenance_interval.set(settings.upkeep.every)
     show_incidents(metrics, already_open, settings.metrics.feeders)
-    folders = {query: record.folder(query) for query in (archive.QUERY, windows.QUERY, incidents.QUERY)}
-    with _metered(spark, settings, say, metrics, read, folders) as samples:
+    folders = {query: record.folder(query) for query in (ARCHIVE, WINDOWS, incidents.QUERY)}
+    with Group(settings) as group, _metered(spark, settings, say, metrics, read, folders, group) as samples:
         samples.append(GridSample(settings, metrics))
+        metrics.registry.register(GroupCollector(group))
         with listening(metrics.time_sink), served(metrics.registry, settings.metrics.host, settings.metrics.port, say):
             yield metrics
-
-
-@dataclass
-class AlertsMetering:
-    """The alerts job's metrics, and where it stands: by its heartbeats, and exactly at the end of each batch."""
-
-    metrics: AlertsMetrics = field(default_factory=AlertsMetrics)
-    topic: str = ""
-    committed: Positions = field(default_factory=Positions)
-    watch: Watch | None = None
-
-    def follow(self, watch: Watch) -> None:
-        """Another life of the query has begun."""
-        if self.watch is not None:
-            self.metrics.restarts.labels(ALERTS).inc()
-        self.watch = watch
-        self.metrics.heartbeat_age.set_function(lambda: watch.heartbeat_age_s)
-
-    def read(self) -> dict[str, Offsets]:
-        """Positions as the lag wants them."""
-        beaten = self.watch.reached() if self.watch else {}
-        done = self.committed.all().get(ALERTS, {}).get(self.topic, {})
-        furthest = {part: max(beaten.get(part, 0), done.get(part, 0)) for part in {*beaten, *done}}
-        return {ALERTS: {self.topic: furthest}}
-
-
-@contextmanager
-def metered_alerts(spark: SparkSession, settings: Settings, slots: int, say: Say) -> Iterator[AlertsMetering]:
-    """The alerts job's metrics, served from here to the end of the block."""
-    metering = AlertsMetering(topic=settings.kafka.topics.readings)
-    metrics = metering.metrics
-    metrics.prepare({ALERTS: settings.alerts.trigger})
-    metrics.slots.set(slots)
-    with (
-        _metered(spark, settings, say, metrics, metering.committed, {}, metering.read),
-        served(metrics.registry, settings.metrics.host, settings.metrics.alerts_port, say),
-    ):
-        yield metering
 
 
 @contextmanager
@@ -109,7 +73,7 @@ def _metered(
     metrics: JobMetrics,
     read: Positions,
     folders: Mapping[str, str],
-    lag_from: Callable[[], Mapping[str, Offsets]] | None = None,
+    group: Group,
 ) -> Iterator[list[Callable[[], None]]]:
     """Progress, lag, resources and samples of a session; yields the list of samples, which may grow."""
     jvm = spark.sparkContext._jvm
@@ -117,7 +81,7 @@ def _metered(
     resources = Resources(places, pid=jvm_pid(spark))
     metrics.registry.register(resources)
     ends = BrokerEnds(settings.kafka)
-    metrics.registry.register(LagCollector(ends, lag_from or read.all))
+    metrics.registry.register(LagCollector(ends, lambda: read.all() | group_position(group)))
     samples: list[Callable[[], None]] = []
     if settings.metrics.consumer_group:
         samples.append(GroupCommits(settings.kafka, settings.metrics.consumer_group, read))
@@ -134,15 +98,26 @@ def positions_at_start(settings: Settings, record: RunRecord) -> Positions:
     """What the checkpoints say, or where a first start begins: the lag is known before the first batch is done."""
     topics = settings.kafka.topics
     files, read = CheckpointFiles(settings), Positions()
-    begins = settings.pipeline.starting if record.start.offsets is None else record.start.offsets
+    begins = record.start.offsets or noted_start(settings) or settings.pipeline.starting
     for query, names, starting in (
-        (archive.QUERY, [topics.readings], begins),
+        (ARCHIVE, [topics.readings], begins),
         (incidents.QUERY, topics.of_incidents, "earliest"),
     ):
         committed = Batches.read(files, record.folder(query)).next_offsets() or {}
         there = {name: topic_offsets(settings.kafka, name) for name in names}
         read.put(query, {name: positions(committed.get(name, starting), there[name]) for name in names})
     return read
+
+
+def positions(starting: Mapping[int, int] | str, there: Mapping[int, tuple[int, int]]) -> dict[int, int]:
+    """The offsets at which a start begins to read, as numbers.
+
+    >>> positions({0: 5, 1: -2}, {0: (0, 9), 1: (3, 9)}), positions("latest", {0: (0, 9)})
+    ({0: 5, 1: 3}, {0: 9})
+    """
+    if isinstance(starting, str):
+        return {p: first if starting == "earliest" else end for p, (first, end) in there.items()}
+    return {p: max(starting.get(p, first), first) for p, (first, _) in there.items()}
 
 
 @dataclass

@@ -1,18 +1,24 @@
-"""The pipeline job: one driver, three queries. `gridwatch run` and spark-submit start it here."""
+"""The pipeline job: one driver with three queries, and the alerts as its child. `gridwatch run` and spark-submit start
+it here."""
 
 from __future__ import annotations
 
 import sys
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from typing import NoReturn
 
 from pyspark.sql import SparkSession
 
+from pipelines.alerts.child import AlertsChild
+from pipelines.alerts.members import pipeline_member
 from pipelines.client_errors import as_ours
 from pipelines.fleet import load_reference_tables
 from pipelines.identity.check import refuse_vanished, settle_identity
 from pipelines.identity.lock import CheckpointLock
 from pipelines.identity.record import RunRecord
-from pipelines.identity.tables import add_columns
+from pipelines.identity.starting import settle_start
+from pipelines.identity.tables import add_columns, lake_id
 from pipelines.jobs.context import Say
 from pipelines.jobs.ending import JVM_ENDS, Ending, SparedJvm, quieten, stop_queries
 from pipelines.jobs.jvm import jvm_pid
@@ -31,30 +37,35 @@ READY = "gridwatch is reading"
 
 
 def run_pipeline(settings: Settings, say: Say, ending: Ending | None = None) -> None:
-    """Run the three queries until a signal ends them or they fail for good.
+    """Run the three queries and the alerts until a signal ends them or one of the two fails for good.
 
     Raises KeyboardInterrupt after an end in order; InfrastructureUnavailable, DataRefused or GridwatchError with one
     line that says what happened. What is restarted and what is not: `Supervisor.run`.
     """
-    lower_priority(settings.pipeline.niceness)
     with CheckpointLock(settings, "gridwatch run") as lock:
         record = prepare(settings, say)
-        say("starting Spark")
-        with SparedJvm():
-            spark = build_session(settings)
-        ending = ending or Ending()
-        ready = (
-            f"{READY} {settings.kafka.topics.readings} at {settings.kafka.bootstrap_servers} into {settings.lake.root}"
-        )
-        try:
-            lock.note_jvm(jvm_pid(spark))
-            with metered_pipeline(spark, settings, record, say) as metrics:
-                start = StartQueries(spark, settings, record, say, ready, ending, metrics)
-                Supervisor(spark, settings, start, say, ending, metrics).run()
-            raise KeyboardInterrupt
-        finally:
-            quieten(spark)
-            stop_session(spark)
+        with started_alerts(settings, say) as alerts:
+            lower_priority(settings.pipeline.niceness)  # the alerts keep theirs
+            _run_queries(settings, say, lock, record, ending or Ending(), alerts)
+
+
+def _run_queries(
+    settings: Settings, say: Say, lock: CheckpointLock, record: RunRecord, ending: Ending, alerts: AlertsChild | None
+) -> NoReturn:
+    """Run until the end; it is always an exception."""
+    say("starting Spark")
+    with SparedJvm():
+        spark = build_session(settings)
+    ready = f"{READY} {settings.kafka.topics.readings} at {settings.kafka.bootstrap_servers} into {settings.lake.root}"
+    try:
+        lock.note_jvm(jvm_pid(spark))
+        with metered_pipeline(spark, settings, record, say) as metrics:
+            start = StartQueries(spark, settings, record, say, ready, ending, metrics)
+            Supervisor(spark, settings, start, say, ending, metrics, alerts).run()
+        raise KeyboardInterrupt
+    finally:
+        quieten(spark)
+        stop_session(spark)
 
 
 def prepare(settings: Settings, say: Say) -> RunRecord:
@@ -69,8 +80,20 @@ def prepare(settings: Settings, say: Say) -> RunRecord:
         if added := add_columns(settings):
             say(f"columns of this version added to older tables: {', '.join(added)}")
         record = settle_identity(settings, say)
+        settle_start(settings, say)
         load_reference_tables(settings)
     return record
+
+
+@contextmanager
+def started_alerts(settings: Settings, say: Say) -> Iterator[AlertsChild | None]:
+    """The member of the alerts that belongs to a pipeline, for the block; none without `alerts.with_pipeline`."""
+    if not settings.alerts.with_pipeline:
+        say("alerts.with_pipeline = false: readings are judged by `gridwatch alerts`, wherever that runs")
+        yield None
+        return
+    with AlertsChild(settings, pipeline_member(lake_id(settings)), say) as child:
+        yield child
 
 
 def stop_session(spark: SparkSession) -> None:

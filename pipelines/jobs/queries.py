@@ -11,11 +11,10 @@ from pyspark.sql.streaming.query import StreamingQuery
 
 from pipelines.identity.files import CheckpointFiles
 from pipelines.identity.record import RunRecord
-from pipelines.jobs.alerts_mode import publish_since, settle_mode
 from pipelines.jobs.context import Run, Say
 from pipelines.jobs.ending import Ending
 from pipelines.jobs.failures import explain_failure
-from pipelines.jobs.generation_start import must_resend, resend_dead_letters
+from pipelines.jobs.generation_start import resend_dead_letters
 from pipelines.jobs.incidents import start_incidents
 from pipelines.observe.metrics import PipelineMetrics
 from pipelines.readings.query import start_archive
@@ -41,7 +40,6 @@ class StartQueries:
         run = Run.of(self.spark, self.settings, self.record, self.say, self.metrics, self._kept_up)
         run.end_when(self.ending.asked.is_set)
         try:
-            settle_mode(run)
             self._send_again(run)
             queries = [self._start(run, pool) for pool in _STARTS]
         except (PySparkException, Py4JJavaError) as error:
@@ -58,8 +56,6 @@ class StartQueries:
         """What the last batch of an earlier generation may not have sent; until the archive has done its first."""
         if run.start.resend and not CheckpointFiles(self.settings).numbers(f"{run.folder('archive')}/commits"):
             resend_dead_letters(run)
-            if must_resend(run):
-                publish_since(run, run.start.resend)
 
 
 _STARTS = {"archive": start_archive, "windows": start_windows, "incidents": start_incidents}

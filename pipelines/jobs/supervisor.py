@@ -14,6 +14,7 @@ from kafka.errors import KafkaError
 from pyspark.sql import SparkSession
 from pyspark.sql.streaming.query import StreamingQuery
 
+from pipelines.alerts.child import AlertsChild, AlertsEnded
 from pipelines.client_errors import CLIENT_ERRORS, as_ours
 from pipelines.errors import DataRefused, GridwatchError, InfrastructureUnavailable, SettingsError
 from pipelines.identity.check import examine, settle_identity
@@ -54,6 +55,7 @@ class Supervisor:
     say: Say
     ending: Ending
     metrics: PipelineMetrics
+    alerts: AlertsChild | None = None
     liveness: Liveness = field(default_factory=Liveness)
     _looked_at: float = 0.0
     _failed: str = _START
@@ -65,14 +67,14 @@ class Supervisor:
         An outage of Kafka or the store is waited for up to `pipeline.max_outage`, and does not count. Raises
         DataRefused at once when records are gone or checkpoint and tables do not fit, the last failure when there were
         too many, and InfrastructureUnavailable when Kafka or the store stay away, a batch is stuck or Java is out
-        of memory.
+        of memory. When the alerts have given up the queries end in order, and AlertsEnded says so.
         """
         failures = 0
         while not self.ending.asked.is_set():
             began = time.monotonic()
             try:
                 self._run_once()
-            except (DataRefused, SettingsError):
+            except (DataRefused, SettingsError, AlertsEnded):
                 raise
             except GridwatchError as problem:
                 if self.ending.asked.is_set():
@@ -100,19 +102,28 @@ class Supervisor:
         self.ending.in_order = True
         try:
             with watchdog:
-                while not self.ending.asked.is_set():
+                while not self.ending.asked.is_set() and not self._given_up:
                     self._look_at(queries)
                     watchdog.beat()
                     self.ending.asked.wait(_POLL_S)
+                if self._given_up:
+                    self.ending.asked.set()
                 self._end(queries)
         except JVM_ENDS as error:
             raise why_gone(self.spark, error) from None
         finally:
             self.ending.in_order = False
+        if self._given_up:
+            raise self._given_up
+
+    @property
+    def _given_up(self) -> AlertsEnded | None:
+        return self.alerts.problem if self.alerts else None
 
     def _end(self, queries: list[StreamingQuery]) -> None:
         limit_s = self.settings.pipeline.stop_within
-        self.say(f"asked to end: the running batches may finish within {limit_s:g} s")
+        why = "the alerts have given up" if self._given_up else "asked to end"
+        self.say(f"{why}: the running batches may finish within {limit_s:g} s")
         if end_in_order(self.spark, queries, limit_s):
             self.say("ended between two batches")
         else:

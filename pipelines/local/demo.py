@@ -7,7 +7,7 @@ import os
 import platform
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import timedelta
@@ -17,8 +17,8 @@ from typing import Any
 
 import pyarrow.compute as pc
 
+from pipelines.alerts import READY as ALERTS_READY
 from pipelines.errors import GridwatchError, InfrastructureUnavailable
-from pipelines.jobs import alerts
 from pipelines.jobs import pipeline as pipeline_job
 from pipelines.lake_sql import open_lake
 from pipelines.local.broker import start_broker
@@ -40,7 +40,7 @@ Say = Callable[[str], None]
 
 CADENCE_S = 10
 BUCKET = "gridwatch"
-_JOBS = (("pipeline", "run", pipeline_job.READY), ("alerts job", "alerts", alerts.READY))
+_READY = (pipeline_job.READY, ALERTS_READY)
 """Name, command, and what it says when it reads."""
 _READY_LIMIT_S = 240.0
 _DRAIN_LIMIT_S = 180.0
@@ -107,12 +107,11 @@ class Demo:
             settings = self.settings()
             create_topics(settings)
             page = self._show_console(parts)
-            jobs = self._start_jobs(parts)
-            self._say("grid and faults planned, both jobs reading: sending traffic")
-            self._send_traffic(parts, jobs, settings)
-            self._drain(jobs, settings)
-            for job in jobs:
-                job.stop(grace_s=20)
+            job = self._start_pipeline(parts)
+            self._say("grid and faults planned, pipeline and alerts reading: sending traffic")
+            self._send_traffic(parts, job, settings)
+            self._drain(job, settings)
+            job.stop(grace_s=20)
             self._say("drained, reconciling Kafka with the tables")
             report = self._report(settings, time.monotonic() - started)
             then(report, page)
@@ -169,44 +168,41 @@ class Demo:
         if code:
             raise GridwatchError(f"the generator could not plan the run: {_last_line(self._dir / 'plan.log')}")
 
-    def _start_jobs(self, parts: LocalParts) -> list[Child]:
-        """Start both, and return when the pipeline reads and every partition has its alerts task."""
-        self._say("starting the pipeline and the alerts job (Spark)")
-        jobs = []
-        for name, command, _ in _JOBS:
-            argv = [sys.executable, "-m", "pipelines", command]
-            jobs.append(parts.start(name, argv, log=self._dir / f"{name}.log", env=self._child_environment()))
+    def _start_pipeline(self, parts: LocalParts) -> Child:
+        """Start it, with the alerts as its child, and return when both read."""
+        self._say("starting the pipeline (Spark) and its alerts")
+        argv = [sys.executable, "-m", "pipelines", "run"]
+        job: Child = parts.start("pipeline", argv, log=self._dir / "pipeline.log", env=self._child_environment())
         deadline = time.monotonic() + _READY_LIMIT_S
-        for job, (name, _, ready) in zip(jobs, _JOBS, strict=True):
-            while ready not in log_text(job.log):
-                self._require_running(jobs)
-                if time.monotonic() > deadline:
-                    raise InfrastructureUnavailable(
-                        f"the {name} was not ready within {_READY_LIMIT_S:g} s; see {job.log}"
-                    )
-                time.sleep(0.2)
-        return jobs
+        while not all(ready in log_text(job.log) for ready in _READY):
+            self._require_running(job)
+            if time.monotonic() > deadline:
+                raise InfrastructureUnavailable(
+                    f"the pipeline was not ready within {_READY_LIMIT_S:g} s; see {job.log}"
+                )
+            time.sleep(0.2)
+        return job
 
-    def _send_traffic(self, parts: LocalParts, jobs: Sequence[Child], settings: Settings) -> None:
+    def _send_traffic(self, parts: LocalParts, job: Child, settings: Settings) -> None:
         command = [sys.executable, "-m", "generator", "--plan", str(self._dir / "plan.json"), "--quiet"]
         command += ["--bootstrap-servers", settings.kafka.bootstrap_servers, "--run-dir", str(self._dir)]
         generator = parts.start("generator", command, log=self._dir / "generator.log", env=self._child_environment())
         while generator.is_running():
-            self._require_running(jobs)
+            self._require_running(job)
             self._show_progress(settings)
             generator.wait(_PROGRESS_S)
         if code := generator.stop():
             raise GridwatchError(f"the generator ended with {code}: {_last_line(self._dir / 'generator.log')}")
 
-    def _drain(self, jobs: Sequence[Child], settings: Settings) -> None:
+    def _drain(self, job: Child, settings: Settings) -> None:
         """Wait until the archive is at the broker's end, the last window has closed and its incidents are stored."""
         self._say("all readings sent, draining")
         data_end_ms = json.loads((self._dir / "plan.json").read_text())["data_end"]
         deadline = time.monotonic() + _DRAIN_LIMIT_S
         while not self._is_drained(settings, data_end_ms):
-            self._require_running(jobs)
+            self._require_running(job)
             if time.monotonic() > deadline:
-                self._say(f"not drained after {_DRAIN_LIMIT_S:g} s, going on; see {jobs[0].log}")
+                self._say(f"not drained after {_DRAIN_LIMIT_S:g} s, going on; see {job.log}")
                 return
             time.sleep(1)
 
@@ -258,10 +254,9 @@ class Demo:
                 store=self.options.store, versions=_versions(), seconds=round(seconds, 1),
             )  # fmt: skip
 
-    def _require_running(self, jobs: Sequence[Child]) -> None:
-        for job in jobs:
-            if not job.is_running():
-                raise GridwatchError(f"the {job.name} ended: {_last_line(job.log)}; see {job.log}")
+    def _require_running(self, job: Child) -> None:
+        if not job.is_running():
+            raise GridwatchError(f"the {job.name} ended: {_last_line(job.log)}; see {job.log}")
 
     def _child_environment(self) -> dict[str, str]:
         ours = {name: value for name, value in os.environ.items() if not name.startswith("GRIDWATCH_")}
@@ -276,9 +271,6 @@ _BRISK = {
     "GRIDWATCH_PIPELINE__JVM_OPTIONS": "-XX:TieredStopAtLevel=1",
     "GRIDWATCH_PIPELINE__NICENESS": "3",
     "GRIDWATCH_PIPELINE__STOP_WITHIN": "5 s",
-    "GRIDWATCH_ALERTS__MODE": "realtime",
-    "GRIDWATCH_ALERTS__TRIGGER": "120 s",
-    "GRIDWATCH_ALERTS__JVM_OPTIONS": "-XX:TieredStopAtLevel=1",
 }
 """Event time runs fast in the demo, so its batches come more often than a real grid needs; and in one minute the
 optimising compiler costs more than it gains (docs/adr/0005)."""

@@ -23,7 +23,7 @@ Ends = dict[tuple[str, int], int]
 
 
 class BrokerEnds:
-    """Next offset of partitions, from one long-lived consumer. Safe to ask from several threads, one at a time."""
+    """Next committed offset of partitions, from one long-lived consumer. Several threads may ask, one at a time."""
 
     def __init__(self, kafka: Kafka) -> None:
         self._kafka = kafka
@@ -51,7 +51,10 @@ class BrokerEnds:
             self._drop()
 
     def _connect(self) -> Any:
-        return KafkaConsumer(**client_options(self._kafka), enable_auto_commit=False, bootstrap_timeout_ms=_PATIENCE_MS)
+        return KafkaConsumer(
+            **client_options(self._kafka), enable_auto_commit=False, bootstrap_timeout_ms=_PATIENCE_MS,
+            isolation_level="read_committed",
+        )  # fmt: skip
 
     def _drop(self) -> None:
         consumer, self._consumer = self._consumer, None

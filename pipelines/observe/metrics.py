@@ -58,7 +58,7 @@ class ProgramMetrics:
 
 
 class JobMetrics(ProgramMetrics):
-    """What both jobs have: their queries, batches, state, restarts."""
+    """What a job on Spark has: its queries, batches, state, restarts."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -125,13 +125,25 @@ class JobMetrics(ProgramMetrics):
         target.set_function(lambda: time.time() - since_s)
 
 
-class AlertsMetrics(JobMetrics):
-    """Of the real-time alerts job, whose batches last minutes: in between its heartbeats speak."""
+class AlertsMetrics(ProgramMetrics):
+    """Of one member of the alerts. What the whole group has committed, the pipeline shows too."""
 
     def __init__(self) -> None:
         super().__init__()
-        self.heartbeat_age = self.gauge("heartbeat_age_seconds", "Time since the last heartbeat came back from Kafka.")
-        self.slots = self.gauge("task_slots", "Task slots; there must be more than partitions.")
+        self.restarts = self.counter("restarts", "Restarts inside the running process.", "query")
+        self.restarts.labels("alerts")
+        self.judged = self.counter("alerts_judged_records", "Records of sensor-readings that were judged.")
+        self.sent = self.counter("alerts_sent", "Anomalies that were sent, repeats included.", "type")
+        self.committed = self.gauge(
+            "alerts_committed_offset", "Next offset of a partition, as committed by this member.", "partition"
+        )
+        self.partitions = self.gauge("alerts_partitions", "Partitions of this member.", "state")
+        self.bounds_version = self.gauge(
+            "alerts_bounds_version", "Version of a table that the bounds are made of.", "table"
+        )
+        self.bounds_age = self.gauge(
+            "alerts_bounds_age_seconds", "Time since the tables of the bounds were last looked at; they may be newer."
+        )
 
 
 class PipelineMetrics(JobMetrics):

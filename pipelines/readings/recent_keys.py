@@ -53,7 +53,8 @@ def mix(first: Longs, second: Longs) -> Longs:
         mixed = first.view(np.uint64) + second.view(np.uint64) * np.uint64(0x9E3779B97F4A7C15)
         mixed = (mixed ^ (mixed >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
         mixed = (mixed ^ (mixed >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
-    return (mixed ^ (mixed >> np.uint64(31))).view(np.int64)
+    whole: Longs = (mixed ^ (mixed >> np.uint64(31))).view(np.int64)
+    return whole
 
 
 def whole_minute(event_ms: int) -> int:

@@ -1,57 +1,62 @@
-"""Rows 25 to 27: the real-time job."""
+"""Rows 25 to 27: the alerts as members of their consumer group."""
 
 from __future__ import annotations
 
 import json
+import sys
 import time
 from collections import Counter
+from collections.abc import Mapping
 
-from pipelines.jobs.alerts import READY
+from confluent_kafka import KafkaException
+from confluent_kafka.admin import AdminClient
+from kafka import KafkaAdminClient, TopicPartition
+
+from pipelines.alerts import READY
+from pipelines.alerts.group import committed, group_id
+from pipelines.errors import MemberFenced
 from pipelines.local.processes import Child, wait_until
 from tests.faults.bench import Bench
 from tests.faults.checker import lasting
-from tests.faults.expect import last_words, require
+from tests.faults.expect import bring_about, last_words, require
 from tests.faults.kafka_proxy import PRODUCE
 from tests.faults.matrix import Figures, row
 from tests.faults.scene import Scene
 from tests.faults.traffic import SPIKE
 from tests.integration.support import text_of
 
-TRIGGER_S = 8
-REALTIME = {
-    "alerts__mode": "realtime",
-    "alerts__trigger": f"{TRIGGER_S} s",
-    "alerts__jvm_options": "-XX:TieredStopAtLevel=1",
-    "alerts__heartbeat_every": "10",
-}
+APART = {"alerts__with_pipeline": "false", "metrics__alerts_port": "0"}
+"""The row itself starts and kills the members."""
+_DELIVER_S = 3
 
 
-def handed_over(bench: Bench) -> Scene:
-    """A scene whose pipeline has handed the readings over to the alerts job, and has ended."""
-    return bench._once("alerts", lambda: _hand_over(bench))
+def with_tables(bench: Bench) -> Scene:
+    """A scene whose pipeline has made the tables and has ended."""
+    return bench._once("alerts", lambda: _made(bench))
 
 
-def _hand_over(bench: Bench) -> Scene:
-    scene = bench.scene("alerts", **REALTIME)
+def _made(bench: Bench) -> Scene:
+    scene = bench.scene("alerts", **APART)
     scene.running()
     scene.stop()
     return scene
 
 
-def start_alerts(scene: Scene, *options: str) -> Child:
+def start_alerts(scene: Scene, *options: str, more: Mapping[str, str] | None = None) -> Child:
     """Each life has a log of its own."""
     scene.lives += 1
-    return scene.place.gridwatch(f"alerts-{scene.lives}", "alerts", *options)
+    command = (sys.executable, "-m", "pipelines", "alerts", *options)
+    return scene.place.start(f"alerts-{scene.lives}", *command, more=more or {})
 
 
-def ready(scene: Scene, job: Child) -> None:
-    """Wait until it judges, with readings to judge."""
-    wait_until(lambda: READY in text_of(job.log) or not job.is_running(), 150, poll_s=0.1)
-    require(READY in text_of(job.log), f"the alerts job did not start: {last_words(job)}")
+def ready(scene: Scene, member: Child) -> None:
+    """Wait until it judges."""
+    wait_until(lambda: READY in text_of(member.log) or not member.is_running(), 60, poll_s=0.05)
+    require(READY in text_of(member.log), f"the alerts did not start: {last_words(member)}")
 
 
 def events_of(scene: Scene) -> Counter[tuple[int, int]]:
-    """How often the spike of each (partition, offset) stands in the topic; fails when a repeat differs."""
+    """How often the topic holds the spike of each (partition, offset); fails when a repeat differs."""
     found: Counter[tuple[int, int]] = Counter()
     known: dict[str, dict[str, object]] = {}
     for record in scene._log(scene.direct.settings.kafka.topics.anomalies).extend().values():
@@ -64,82 +69,131 @@ def events_of(scene: Scene) -> Counter[tuple[int, int]]:
 
 
 def spikes(scene: Scene) -> set[tuple[int, int]]:
-    """Where the readings stand that must raise an anomaly."""
+    """Where the readings are that must raise an anomaly."""
     return {(one.partition, one.offset) for one in scene.traffic.acked if one.kind == SPIKE}
 
 
-@row(25, "real-time job: fewer slots than partitions", "refuses to start")
-def too_few_slots(bench: Bench) -> Figures:
-    """Two slots for two partitions."""
-    scene = handed_over(bench)
-    job = start_alerts(scene, "--set", "alerts.master=local[2]")
-    code = scene.ended(job, 120)
-    line = last_words(job)
-    require(code == 2 and "task slots" in line, f"ended with {code}: {line}")
+def settled(scene: Scene, member: Child, limit_s: float = 90) -> None:
+    """Wait until every spike has its anomaly and nothing waits to be committed."""
+    done = wait_until(lambda: set(events_of(scene)) >= spikes(scene), limit_s, poll_s=0.5)
+    lost = sorted(spikes(scene) - set(events_of(scene)))
+    require(done, f"{len(lost)} spikes without an anomaly, such as {lost[:3]}: {last_words(member)}")
+    settings = scene.direct.settings
+    even = wait_until(lambda: committed(settings) == scene.ends(), 20, poll_s=0.5)
+    require(even, f"committed {committed(settings)}, the topic ends at {scene.ends()}")
+
+
+@row(25, "two alerts consumers with one instance id", "the older ends with one line")
+def one_name_twice(bench: Bench) -> Figures:
+    """Two hosts of one name: each looks for its locks in a folder of its own."""
+    scene = with_tables(bench)
+    folders = [scene.place.folder / name for name in ("host-a", "host-b")]
+    for folder in folders:
+        folder.mkdir(exist_ok=True)
+    older = start_alerts(scene, more={"TMPDIR": str(folders[0])})
+    ready(scene, older)
+    newer = start_alerts(scene, more={"TMPDIR": str(folders[1])})
+    with scene.traffic.running(8):
+        code = scene.ended(older, 60)
+        line = last_words(older)
+        require(code == MemberFenced.exit_code and "taken over" in line, f"ended with {code}: {line}")
+        require("Traceback" not in text_of(older.log), f"ends in a stack trace, see {older.log}")
+        ready(scene, newer)
+        time.sleep(3)
+    settled(scene, newer)
+    newer.stop(30)
     return {"says": line}
 
 
-@row(26, "real-time job: failing expression or sink", "no livelock; the watchdog exits", short=True)
-def sink_fails(bench: Bench) -> Figures:
-    """Kafka takes nothing any more from it and says nothing: no task fails, no heartbeat comes."""
-    scene = handed_over(bench)
-    job = start_alerts(scene)
-    with scene.traffic.running():
-        ready(scene, job)
-        beats = scene.direct.settings.kafka.topics.heartbeats
-        beating = wait_until(lambda: bool(scene._log(beats).extend()), 60, poll_s=0.5)
-        require(beating, f"no heartbeat: {last_words(job)}")
+@row(26, "a record, broker or table that makes alerts fail", "bounded restarts, no offset passed", short=True)
+def kafka_takes_nothing(bench: Bench) -> Figures:
+    """Kafka takes no anomaly any more and does not say so. Then it heals, and another life finds all."""
+    scene = with_tables(bench)
+    limits = ("--set", f"alerts.deliver_within={_DELIVER_S}", "--set", "alerts.max_restarts=1")
+    member = start_alerts(scene, *limits)
+    ready(scene, member)
+    began = time.monotonic()
+    with bench.healed(), scene.traffic.running(8):
+        time.sleep(2)
         bench.proxy.faults.hold_requests = frozenset({PRODUCE})
-        began = time.monotonic()
-        code = scene.ended(job, 60)
+        known = len(events_of(scene))
+        code = scene.ended(member, 90)
         took = time.monotonic() - began
-    bench.proxy.heal()
-    line = last_words(job)
-    require(code == 4 and "stuck" in line, f"ended with {code}: {line}")
-    return {"ended_after_s": round(took, 1), "says": line}
+        line = last_words(member)
+    require(code == 4 and "alerts.deliver_within" in line, f"ended with {code}: {line}")
+    restarts = scene.restarts_of(member)
+    require(restarts == 1, f"{restarts} restarts instead of 1")
+    passed = [at for at in spikes(scene) - set(events_of(scene)) if at[1] < committed(scene.direct.settings)[at[0]]]
+    require(not passed, f"{len(passed)} spikes were passed without an anomaly, such as {sorted(passed)[:3]}")
+    member = start_alerts(scene)
+    settled(scene, member)
+    member.stop(30)
+    return {"anomalies_before": known, "ended_after_s": round(took, 1), "says": line}
 
 
-@row(27, "real-time job: kill -9", "repeats <= one trigger, same ids, none lost", short=True)
-def kill_alerts(bench: Bench) -> Figures:
-    """Kills under traffic; afterwards every spike has its anomaly, and repeats are of the batch that was open."""
-    scene, rng = handed_over(bench), bench.rng(27)
-    kills = 1 if bench.short else 10
-    begins = scene.ends()
-    times: list[float] = []
+@row(
+    27,
+    "alerts: kill -9; group forgotten by Kafka; retention overtook it",
+    "repeats with the same ids only, none lost",
+    short=True,
+)
+def kill_and_forget(bench: Bench) -> Figures:
+    """Kills under traffic. Then the archive goes on alone, Kafka forgets the group and the oldest records."""
+    scene, rng = with_tables(bench), bench.rng(27)
+    settings = scene.direct.settings
+    kills = 2 if bench.short else 10
     recovered: list[float] = []
     with scene.traffic.running(8):
+        member = start_alerts(scene)
+        ready(scene, member)
         for number in range(1, kills + 1):
-            job = start_alerts(scene)
-            ready(scene, job)
-            if times:
-                known = len(scene._log(scene.direct.settings.kafka.topics.anomalies).extend())
-                wait_until(lambda known=known: _sent(scene) > known, 60, poll_s=0.05)
-                recovered.append(round(time.time() - times[-1], 1))
-            job.wait(rng.uniform(2, 1.5 * TRIGGER_S))
-            job.kill()
-            times.append(time.time())
+            member.wait(rng.uniform(1, 6))
+            member.kill()
+            known, at = len(events_of(scene)), time.monotonic()
+            member = start_alerts(scene)
+            if wait_until(lambda known=known: len(events_of(scene)) > known, 60, poll_s=0.05):
+                recovered.append(round(time.monotonic() - at, 1))
             bench.say(f"row 27: kill {number} of {kills}")
-        job = start_alerts(scene)
-        ready(scene, job)
-    done = wait_until(lambda: set(events_of(scene)) >= spikes(scene), 90, poll_s=0.5)
-    lost = sorted(spikes(scene) - set(events_of(scene)))
-    job.stop(30)
-    require(done, f"{len(lost)} spikes without an anomaly, such as {lost[:3]}")
-    # What stood there before was repeated by the first life: row 26 left its batch open.
-    mine = {place: count for place, count in events_of(scene).items() if place[1] >= begins[place[0]]}
-    repeated = {place: count for place, count in mine.items() if count > 1}
-    # A batch is as long as its trigger and the moment it takes to hand over. The last of the repeats is no repeat yet.
-    sent = sent_times(scene)
-    far = [p for p in repeated if any(not _before_a_kill(at, times) for at in sent[p][:-1])]
-    require(not far, f"{len(far)} repeats older than one trigger before a kill, such as {far[:3]}")
+    settled(scene, member)
+    member.kill()
+    judged = committed(settings)
+    with scene.traffic.running(8):
+        scene.catch_up(whole=False)
+        time.sleep(3)
+    scene.catch_up(whole=False)
+    scene.stop()
+    gone = _forget(scene, judged)
+    member = start_alerts(scene)
+    settled(scene, member)
+    member.stop(30)
+    every = events_of(scene)
     return {
-        "kills": kills, "spikes": len(mine), "lost": len(lost), "repeated": len(repeated),
-        "recovery_s": recovered,
+        "kills": kills, "spikes": len(spikes(scene)), "lost": 0, "recovery_s": recovered, "gone_from_kafka": gone,
+        "repeated": sum(count > 1 for count in every.values()),
     }  # fmt: skip
 
 
-def _sent(scene: Scene) -> int:
-    return len(scene._log(scene.direct.settings.kafka.topics.anomalies).extend())
+def _forget(scene: Scene, judged: Mapping[int, int]) -> int:
+    """Kafka forgets the group, and half of what the archive has stored since; returns how many records that are."""
+    settings = scene.direct.settings
+    topic, ends, servers = settings.kafka.topics.readings, scene.committed(), settings.kafka.bootstrap_servers
+    cut = {partition: at + (ends[partition] - at) // 2 for partition, at in judged.items()}
+    groups, name = AdminClient({"bootstrap.servers": servers, "log_level": 0}), group_id(settings)
+    forgotten = wait_until(lambda: _is_deleted(groups, name), 30, poll_s=1)
+    bring_about(forgotten, f"group {name} is not deleted")
+    admin = KafkaAdminClient(bootstrap_servers=servers)
+    admin.delete_records({TopicPartition(topic, partition): at for partition, at in cut.items()})
+    admin.close()
+    return sum(cut[partition] - at for partition, at in judged.items())
+
+
+def _is_deleted(groups: AdminClient, name: str) -> bool:
+    """A group can be deleted once it has no member: after the session timeout of one that was killed."""
+    try:
+        groups.delete_consumer_groups([name])[name].result(10)
+    except KafkaException:
+        return False
+    return True
 
 
 def sent_times(scene: Scene) -> dict[tuple[int, int], list[float]]:
@@ -152,8 +206,3 @@ def sent_times(scene: Scene) -> dict[tuple[int, int], list[float]]:
                 record.timestamp / 1000
             )
     return {place: sorted(times) for place, times in found.items()}
-
-
-def _before_a_kill(at: float, kills: list[float]) -> bool:
-    """Whether something was sent within the batch that a kill cut off."""
-    return any(-1 < kill - at < TRIGGER_S + 5 for kill in kills)

@@ -8,25 +8,22 @@ from dataclasses import dataclass
 from kafka import KafkaAdminClient
 
 from benchmarks.latency import quantiles
+from pipelines.alerts.group import committed
 from pipelines.kafka_probe import topic_facts, topic_problems
 from pipelines.local.broker_cluster import MIN_INSYNC
 from pipelines.local.processes import Child, wait_until
 from tests.faults.bench import Bench
 from tests.faults.expect import bring_about, last_words, require
 from tests.faults.matrix import Figures, row
-from tests.faults.rows_alerts import REALTIME, events_of, ready, sent_times, spikes, start_alerts
+from tests.faults.rows_alerts import APART, events_of, ready, sent_times, spikes, start_alerts
 from tests.faults.scene import Scene
-from tests.integration.support import text_of
 
 BEFORE, AFTER = 4, 12
 THREE = {
-    **REALTIME,
-    "alerts__trigger": "60 s",  # the hand-over between batches is not what is tried
+    **APART,
     "kafka__partitions": BEFORE,
     "kafka__replication_factor": 3,
     "kafka__min_insync_replicas": MIN_INSYNC,
-    # With two cores for three brokers and two Spark jobs a heartbeat may be late without anything being stuck.
-    "alerts__stuck_after": "40 s",
 }
 _METERS = 60
 """Enough for each of twelve partitions to be somebody's."""
@@ -59,19 +56,19 @@ class Both:
         every = wait_until(lambda: set(events_of(self.scene)) >= spikes(self.scene), 90, poll_s=0.5)
         missing = sorted(spikes(self.scene) - set(events_of(self.scene)))
         require(every, f"{len(missing)} spikes without an anomaly, such as {missing[:3]}")
-        require(self.alerts.is_running(), f"the alerts job ended: {last_words(self.alerts)}")
+        require(self.alerts.is_running(), f"the alerts ended: {last_words(self.alerts)}")
         return self.scene.settle(300)
 
 
 def both_jobs(bench: Bench) -> Both:
-    """Made once, with more task slots than the topic will have partitions."""
+    """Made once."""
     return bench._once("three brokers", lambda: _start_both(bench))
 
 
 def _start_both(bench: Bench) -> Both:
     scene = bench.scene("three-brokers", kafka=bench.brokers, meters=_METERS, **THREE)
     scene.running()
-    alerts = start_alerts(scene, "--set", f"alerts.master=local[{AFTER + 2}]")
+    alerts = start_alerts(scene)
     with scene.traffic.running(_PER_SECOND):
         ready(scene, alerts)
         judged = wait_until(lambda: bool(events_of(scene)), 60, poll_s=0.5)
@@ -117,8 +114,8 @@ def partitions_grown(bench: Bench) -> Figures:
         admin.create_partitions({kafka.topics.readings: AFTER, kafka.topics.anomalies: AFTER})
         admin.close()
         at = time.time()
-        noticed = wait_until(lambda: f"has {AFTER} partitions now" in text_of(both.alerts.log), 60, poll_s=0.2)
-        require(noticed, f"the alerts job did not notice: {last_words(both.alerts)}")
+        noticed = wait_until(lambda: len(committed(scene.direct.settings)) == AFTER, 60, poll_s=0.2)
+        require(noticed, f"the alerts did not notice: {last_words(both.alerts)}")
         noticed_s = time.time() - at
         time.sleep(40)
         until = time.time()

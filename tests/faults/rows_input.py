@@ -43,9 +43,9 @@ def _outcomes(scene: Scene, sent: list[Sent]) -> list[str | None]:
     return [told[one.partition, one.offset].reason for one in sent]
 
 
-@row(16, "partitions added", "read from their start; the real-time job refuses when slots are too few")
+@row(16, "partitions added", "read from their start; alerts read them within 20 s")
 def partitions_added(bench: Bench) -> Figures:
-    """Records stand in the new partition before the running pipeline knows of it. Too few slots: row 25."""
+    """The new partition holds records before the running pipeline knows of it. The alerts: tests/integration."""
     scene = bench.main
     scene.running()
     before = len(scene.ends())

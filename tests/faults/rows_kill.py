@@ -14,7 +14,7 @@ from tests.faults.kafka_proxy import PRODUCE
 from tests.faults.matrix import Figures, row
 from tests.faults.scene import Scene
 from tests.faults.tables import recoveries
-from tests.faults.traffic import SPIKE, SPIKE_V, Sent
+from tests.faults.traffic import MALFORMED, SPIKE, SPIKE_V, Sent
 from tests.integration.rest import Rest
 
 _SNAPSHOTS = (
@@ -105,13 +105,16 @@ def kill_before_the_send(bench: Bench) -> Figures:
 
 @row(3, "kill after the sinks, before the commit log", "batch replays, Delta skips it", short=True)
 def kill_before_the_commit_log(bench: Bench) -> Figures:
-    """Kafka has taken the anomaly and its reply is lost: all sinks are done and the batch is not noted as done."""
+    """Kafka has taken anomaly and dead letter and the replies are lost: all sinks are done, the batch is not noted."""
     scene = bench.main
     _come_to_rest(scene)
     before = scene.check()
     bench.proxy.faults.lose_replies = frozenset({PRODUCE})
+    letters = scene._log(scene.direct.settings.kafka.topics.dead_letters)
+    known = len(letters.extend())
     spike = send_spike(scene)
-    sent = wait_until(lambda: scene.has_anomaly_of(spike), 60, poll_s=0.05)
+    scene.traffic.send_values([(scene.traffic.meters[0], b"{")], kind=MALFORMED)
+    sent = wait_until(lambda: scene.has_anomaly_of(spike) and len(letters.extend()) > known, 60, poll_s=0.05)
     open_batch = newest(scene.checkpoint / "archive" / "offsets") - newest(scene.checkpoint / "archive" / "commits")
     scene.kill()
     bench.proxy.heal()

@@ -1,4 +1,4 @@
-"""Readings with anomalies sent by hand, and the anomalies that the micro-batch finds in a topic."""
+"""Readings with anomalies sent by hand, what the reading rules find in a whole topic, and what was published."""
 
 from __future__ import annotations
 
@@ -8,18 +8,15 @@ from collections import defaultdict
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
+import polars as pl
 from kafka import KafkaProducer
-from pyspark.sql import SparkSession
 
-from pipelines.jobs import archive
-from pipelines.kafka_options import kafka_client_options
+from pipelines.readings.decode import Decoder
+from pipelines.readings.frames import readings_frame
+from pipelines.readings.judge import ReadingJudge
 from pipelines.settings import Settings
-from pipelines.small_tables import as_arrow, replace_rows
-from pipelines.sources import table
+from pipelines.small_tables import as_arrow, read_rows, replace_rows
 from pipelines.tables import BASELINES, METERS
-from pipelines.transforms.anomalies import encode_anomalies
-from pipelines.transforms.reading_rules import reading_anomalies
-from pipelines.transforms.readings import accepted
 from tests.integration.support import records_of
 
 METER_IDS = tuple(f"m-{number}" for number in range(20))
@@ -48,16 +45,19 @@ class Sender:
 
     def __init__(self, settings: Settings) -> None:
         self._topic = settings.kafka.topics.readings
-        self._producer = KafkaProducer(bootstrap_servers=settings.kafka.bootstrap_servers)
+        # A topic that grows gets readings in its new partitions soon.
+        self._producer = KafkaProducer(
+            bootstrap_servers=settings.kafka.bootstrap_servers, metadata_max_age_ms=1000, linger_ms=0
+        )
         self._sent = 0
         self._since_ms = int(time.time() * 1000)
 
-    def send(self, count: int, *, rate: float = 400.0) -> None:
+    def send(self, count: int, *, rate: float = 400.0, partition: int | None = None) -> None:
         """Send so many, evenly; returns when the broker has them."""
         started = time.monotonic()
         for done in range(count):
             time.sleep(max(0.0, started + done / rate - time.monotonic()))
-            self._producer.send(self._topic, self._value(), key=self._meter().encode())
+            self._producer.send(self._topic, self._value(), key=self._meter().encode(), partition=partition)
             self._sent += 1
         self._producer.flush()
 
@@ -75,18 +75,27 @@ class Sender:
         return json.dumps(reading).encode()
 
 
-def expected_anomalies(spark: SparkSession, settings: Settings) -> dict[str, dict[str, Any]]:
-    """What the micro-batch's functions find in the whole topic, by id, without the clock of the sending."""
-    reader = spark.read.format("kafka").options(**kafka_client_options(settings.kafka))
-    records = reader.option("subscribe", settings.kafka.topics.readings).load()
-    flagged = archive.build(records, meters=table(spark, settings, "meters"), settings=settings)
-    judged = archive.judge(flagged, table(spark, settings, "baselines"), settings=settings)
-    found = encode_anomalies(reading_anomalies(accepted(judged)))
-    return {event["anomalyId"]: _timeless(event) for event in (json.loads(r["value"]) for r in found.collect())}
+def expected_anomalies(settings: Settings) -> dict[str, dict[str, Any]]:
+    """What the rules find in all readings of the topic, asked of each, by id, without the clock of the sending."""
+    records = records_of(settings, settings.kafka.topics.readings)
+    frame = readings_frame(
+        Decoder(settings.input).decode([one.value for one in records], [one.timestamp for one in records])
+    )
+    origins = [records[row] for row in frame["row"]]
+    tables = (pl.DataFrame(read_rows(settings, table)) for table in (METERS, BASELINES))
+    events = ReadingJudge(settings.detection, *tables).events(
+        frame.with_columns(
+            pl.lit(settings.kafka.topics.readings).alias("kafka_topic"),
+            pl.Series("kafka_partition", [one.partition for one in origins], pl.Int32),
+            pl.Series("kafka_offset", [one.offset for one in origins], pl.Int64),
+            pl.Series("kafka_ms", [one.timestamp for one in origins], pl.Int64),
+        )
+    )
+    return {event["anomalyId"]: {n: v for n, v in event.items() if n != "detectedAt"} for event in events}
 
 
 def sent_anomalies(settings: Settings) -> dict[str, list[dict[str, Any]]]:
-    """What stands in the topic anomalies, by id, in order, without the clock of the sending."""
+    """What the topic anomalies holds, by id, in order, without the clock of the sending."""
     found = defaultdict(list)
     for record in records_of(settings, settings.kafka.topics.anomalies):
         event = json.loads(record.value)
@@ -94,6 +103,12 @@ def sent_anomalies(settings: Settings) -> dict[str, list[dict[str, Any]]]:
         assert record.key.decode() == event["meterId"]
         found[event["anomalyId"]].append(_timeless(event))
     return dict(found)
+
+
+def delays_ms(settings: Settings) -> list[int]:
+    """From Kafka's append of each reading to that of its anomaly, ascending."""
+    sent = records_of(settings, settings.kafka.topics.anomalies)
+    return sorted(one.timestamp - json.loads(one.value)["source"]["timestamp"] for one in sent)
 
 
 def _timeless(event: dict[str, Any]) -> dict[str, Any]:

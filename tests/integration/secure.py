@@ -16,12 +16,14 @@ from kafka.admin import (
     ACL,
     ACLOperation,
     ACLPermissionType,
+    ACLResourcePatternType,
     ResourcePattern,
     ResourceType,
     ScramMechanism,
     UserScramCredentialUpsertion,
 )
 
+from pipelines.alerts.group import PREFIX
 from pipelines.conf_files import conf_path
 from pipelines.local.broker import RunningBroker, start_broker
 from pipelines.local.ports import LOOPBACK, free_ports
@@ -107,6 +109,8 @@ class SecureBroker:
 def _resource(settings: Settings, name: str) -> ResourcePattern:
     if name == "notify.group":
         return ResourcePattern(ResourceType.GROUP, settings.notify.group)
+    if name == "alerts.group":
+        return ResourcePattern(ResourceType.GROUP, PREFIX, ACLResourcePatternType.PREFIXED)
     return ResourcePattern(ResourceType.TOPIC, getattr(settings.kafka.topics, name))
 
 

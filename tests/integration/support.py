@@ -127,7 +127,7 @@ class Place:
         return verify(self.settings)
 
     def _settings(self) -> dict[str, str]:
-        topics = ("readings", "anomalies", "heartbeats", "ticks", "incidents", "dead_letters", "actions")
+        topics = ("readings", "anomalies", "ticks", "incidents", "dead_letters", "actions")
         return {
             **{f"GRIDWATCH_KAFKA__TOPICS__{name.upper()}": f"{self.mark[:8]}-{name}" for name in topics},
             "GRIDWATCH_KAFKA__BOOTSTRAP_SERVERS": self.bootstrap_servers,

@@ -7,8 +7,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-
 from pipelines.jobs.alerts import READY
+
 from pipelines.local.cluster import RunningCluster, start_cluster
 from pipelines.local.demo import CADENCE_S, DemoOptions
 from pipelines.local.minio_build import why_no_minio

@@ -21,8 +21,8 @@ from typing import Any
 import pytest
 import yaml
 from kafka import KafkaAdminClient
-
 from pipelines.jobs.alerts import READY as ALERTS_READY
+
 from pipelines.local.broker import RunningBroker
 from pipelines.local.ports import free_ports
 from pipelines.local.processes import Child, wait_until

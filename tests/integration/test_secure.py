@@ -16,10 +16,10 @@ from pathlib import Path
 import pytest
 from kafka import KafkaConsumer, KafkaProducer, TopicPartition
 from kafka.errors import KafkaError, TopicAuthorizationFailedError
+from pipelines.jobs.alerts import READY
 
 from pipelines.console.serve import READY as SHOWN
 from pipelines.errors import InfrastructureUnavailable, SettingsError
-from pipelines.jobs.alerts import READY
 from pipelines.local.minio_build import why_no_minio
 from pipelines.local.ports import free_port
 from pipelines.notify.run import READY as FOLLOWING

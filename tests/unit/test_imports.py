@@ -19,7 +19,7 @@ ROOT = Path(__file__).parents[2]
 LEVELS: tuple[tuple[str, ...], ...] = (
     ("pipelines.errors", "pipelines.durations", "pipelines.heap", "pipelines.conf_files", "pipelines.credentials",
      "pipelines.secret_files", "pipelines.places", "pipelines.write_times", "pipelines.kafka_refusals",
-     "pipelines.addresses"),
+     "pipelines.addresses", "pipelines.former_settings", "pipelines.restarts"),
     ("pipelines.detection_settings", "pipelines.csv_files"),
     ("pipelines.watch_settings", "pipelines.console_settings", "pipelines.quality_settings",
      "pipelines.place_settings"),
@@ -51,8 +51,6 @@ APART = ("pipelines.transforms", "pipelines.sources", "pipelines.sinks", "pipeli
 ALLOWED = {
     # The entry of spark-submit hands its arguments to the command `gridwatch run`.
     ("pipelines.jobs.pipeline", "pipelines.cli"),
-    # That of the alerts job to `gridwatch alerts`.
-    ("pipelines.jobs.alerts", "pipelines.cli"),
 }
 """Imports against the order, each with its reason. That `session` imports `local.java` and `local.jars` (what
 must stand before the JVM starts) is in the order: `local` without the demo lies below it."""

@@ -67,7 +67,7 @@ function partsOf(health) {
     ["Kafka", word(health.kafka)],
     ["topics of findings", word(health.feed)],
     ["tables", word(health.lake)],
-    ["alerts job is behind by", health.alertsLag === null ? "no heartbeat" : `about ${number(health.alertsLag)} records`],
+    ["alerts are behind by", health.alertsLag === null ? "not known" : `about ${number(health.alertsLag)} records`],
     ["latest window end (data time)", time(health.windowEnd, state.clock)],
     ["closed", ago],
     ["the data's clock is behind by", health.clock ? span(health.now - health.clock) : "–"],

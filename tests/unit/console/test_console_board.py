@@ -109,12 +109,5 @@ def test_what_is_no_record_of_ours_changes_nothing() -> None:
         Record("anomalies", None, b"[]", 1),
         Record("actions", None, b'{"action": "praise"}', 1),
         Record("ticks", None, None, 1),
-        Record("heartbeats", None, b"{}", 1),
     ]
     assert board.apply(nonsense) == {}
-
-
-def test_heartbeats_say_how_far_the_alerts_job_is() -> None:
-    board = Board()
-    board.apply([Record("heartbeats", None, b'{"partition": 2, "offset": 41, "timestamp": 1}', 1)])
-    assert board.heartbeats == {2: 42}

@@ -1,0 +1,137 @@
+"""The consumer group of the alerts. Its committed offsets are the record of what was judged."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from types import TracebackType
+from typing import Any, Self
+
+from confluent_kafka import Consumer, KafkaError, KafkaException, TopicPartition
+from confluent_kafka.admin import AdminClient
+
+from pipelines.broker.records import librdkafka_options
+from pipelines.errors import InfrastructureUnavailable
+from pipelines.identity.tables import lake_id
+from pipelines.settings import AUTO, Settings
+
+PREFIX = "gridwatch-alerts-"
+"""Begins the name of a group that `alerts.group = auto` makes; rights may be given by it."""
+
+_PATIENCE_S = 5.0
+_NOTHING = -1001
+"""What Kafka says of a partition without a committed offset."""
+
+
+def group_id(settings: Settings) -> str:
+    """Name of the group: `alerts.group`, with auto one that belongs to the lake, whatever its generation.
+
+    Raises deltalake's TableNotFoundError when the lake has no tables yet.
+    """
+    if settings.alerts.group != AUTO:
+        return settings.alerts.group
+    return f"{PREFIX}{lake_id(settings)}"
+
+
+def committed(settings: Settings) -> dict[int, int]:
+    """Next offset of each partition of the readings that the group has committed; other partitions are left out.
+
+    Raises InfrastructureUnavailable when the brokers do not answer.
+    """
+    with Group(settings) as group:
+        return group.committed()
+
+
+class Group:
+    """Questions to the brokers about the group, over one connection that is made at the first of them.
+
+    Everything raises InfrastructureUnavailable when the brokers do not answer; the next question tries again.
+    """
+
+    def __init__(self, settings: Settings) -> None:
+        self._kafka = settings.kafka
+        self.topic = settings.kafka.topics.readings
+        self.name = group_id(settings)
+        self._consumer: Any = None
+        self._admin: Any = None
+
+    def committed(self) -> dict[int, int]:
+        """Next offset of each partition that has a committed one."""
+        with self._asked() as consumer:
+            partitions = partitions_of(consumer, self.topic)
+            asked = [TopicPartition(self.topic, partition) for partition in partitions]
+            return committed_of(consumer.committed(asked, timeout=_PATIENCE_S))
+
+    def bounds(self, partition: int) -> tuple[int, int]:
+        """First offset that Kafka has of a partition, and the next one."""
+        with self._asked() as consumer:
+            place = TopicPartition(self.topic, partition)
+            found: tuple[int, int] = consumer.get_watermark_offsets(place, timeout=_PATIENCE_S, cached=False)
+            return found
+
+    def members(self) -> int:
+        """How many consumers the group has now; 0 for a group that Kafka does not know."""
+        try:
+            if self._admin is None:
+                self._admin = AdminClient(_quiet(librdkafka_options(self._kafka)))
+            answers = self._admin.describe_consumer_groups([self.name], request_timeout=_PATIENCE_S)
+            return len(answers[self.name].result().members)
+        except KafkaException as error:
+            if error.args[0].code() == KafkaError.GROUP_ID_NOT_FOUND:
+                return 0
+            self.close()
+            raise unreachable(self._kafka.bootstrap_servers, error, f"group {self.name}") from None
+
+    @contextmanager
+    def _asked(self) -> Iterator[Any]:
+        try:
+            if self._consumer is None:
+                self._consumer = Consumer(_quiet(librdkafka_options(self._kafka)) | {"group.id": self.name})
+            yield self._consumer
+        except KafkaException as error:
+            self.close()
+            raise unreachable(self._kafka.bootstrap_servers, error, f"group {self.name}") from None
+
+    def close(self) -> None:
+        """Leave the brokers."""
+        consumer, self._consumer, self._admin = self._consumer, None, None
+        if consumer is not None:
+            consumer.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+
+def partitions_of(consumer: Any, topic: str) -> list[int]:
+    """Partitions of a topic. Raises KafkaException when the brokers do not answer or do not know it."""
+    found = consumer.list_topics(topic, timeout=_PATIENCE_S).topics[topic]
+    if found.error is not None:
+        raise KafkaException(found.error)
+    return sorted(found.partitions)
+
+
+def committed_of(answer: list[TopicPartition]) -> dict[int, int]:
+    """What Kafka's answer says, without the partitions of which it knows nothing.
+
+    >>> committed_of([TopicPartition("t", 0, 7), TopicPartition("t", 1, -1001)])
+    {0: 7}
+    """
+    for one in answer:
+        if one.error is not None:
+            raise KafkaException(one.error)
+    return {one.partition: one.offset for one in answer if one.offset > _NOTHING and one.offset >= 0}
+
+
+def unreachable(servers: str, error: KafkaException, what: str) -> InfrastructureUnavailable:
+    """A client's error as ours."""
+    return InfrastructureUnavailable(f"kafka.bootstrap_servers = {servers}: {what}: {error.args[0].str()}")
+
+
+def _quiet(options: dict[str, Any]) -> dict[str, Any]:
+    """The library would print each lost connection by itself."""
+    return options | {"log_level": 0, "enable.auto.commit": False}
