@@ -362,8 +362,7 @@ def from_blob(blob: Any) -> pl.DataFrame:
     """The frame of `to_blob`; in: bytes or an Arrow buffer."""
     import polars as pl
 
-    frame: Any = pl.from_arrow(pa.ipc.open_stream(blob).read_all())
-    return frame
+    return pl.DataFrame(pa.ipc.open_stream(blob).read_all())
 
 
 def arrow_schema(ddl: str) -> pa.Schema:
