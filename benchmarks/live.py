@@ -20,10 +20,10 @@ from pipelines.errors import GridwatchError, InfrastructureUnavailable
 from pipelines.jobs import pipeline
 from pipelines.lake_sql import open_lake
 from pipelines.local.processes import Child, LocalParts, log_text, wait_until
+from pipelines.reconcile.verify import VerifyReport, verify
 from pipelines.settings import Settings
 from pipelines.settings_load import load_settings
 from pipelines.topics import create_topics, topic_offsets
-from pipelines.reconcile.verify import VerifyReport, verify
 
 _READY_LIMIT_S = 240.0
 JOBS = {"run": "pipeline", "alerts": "alerts"}

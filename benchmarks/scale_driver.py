@@ -14,9 +14,9 @@ import pyarrow as pa
 
 from generator.fleet import build_fleet, write_fleet
 from pipelines.fleet import load_reference_tables
-from pipelines.jobs.recent_keys import RecentKeys
 from pipelines.local import Say
 from pipelines.observe.grid import worst_voltages
+from pipelines.readings.recent_keys import RecentKeys
 from pipelines.settings import Settings
 from pipelines.sinks import BatchId
 from pipelines.small_tables import arrow_schema, create_tables, merge_rows, read_rows, replace_rows_once
@@ -79,20 +79,20 @@ def _windows(ids: pa.Array) -> pa.Table:
 def _fill(keys: RecentKeys, meters: int, horizon_s: int) -> None:
     """A horizon full of readings, a minute at a time."""
     for minute in range(horizon_s // 60):
-        keys.add(*_readings(meters * 60 // CADENCE_S, minute)[:2])
+        keys.add(*_readings(meters * 60 // CADENCE_S, minute))
 
 
 def _one_minute(keys: RecentKeys, meters: int) -> None:
     """A batch of one more minute, as the archive treats it."""
     found = _readings(meters * 60 // CADENCE_S, 10)
     keys.find_resent(*found)
-    keys.add(*found[:2])
+    keys.add(*found)
 
 
-def _readings(count: int, minute: int) -> tuple[Any, Any, Any]:
+def _readings(count: int, minute: int) -> tuple[Any, Any]:
     draws = np.random.Generator(np.random.Philox(key=minute))
     keys = draws.integers(-(2**63), 2**63 - 1, count)
-    return keys, np.full(count, minute * 60_000) + np.arange(count) % 60_000, np.arange(count)
+    return keys, np.full(count, minute * 60_000) + np.arange(count) % 60_000
 
 
 def _incidents(meters: list[str], settings: Settings) -> Callable[[], None]:

@@ -11,19 +11,18 @@ from typing import Any
 from benchmarks.candidates import Place
 from benchmarks.latency import check_anomalies, first_of_each
 from benchmarks.live import JOBS, Live, Traffic, deployment
+from benchmarks.pace import Every
 from benchmarks.report import SAMPLES
 from benchmarks.soak_chores import EXERCISED, LateReadings, age_logs, plant_orphans, upkeep_done
 from benchmarks.soak_curves import as_columns, draw, judged
 from benchmarks.soak_probe import Probe, Row
 from pipelines.errors import InfrastructureUnavailable
-from pipelines.jobs.pace import Every
 from pipelines.local.ports import free_ports
 from pipelines.local.processes import LocalParts, log_text
 
 WARM_UP_S = 600
 ROUNDS = 12
 """Rounds of upkeep in a run; none comes sooner than after `_SHORTEST_S`."""
-ALERTS_TRIGGER_S = 300
 
 _SAMPLE_S, _LATE_S, _TOLD_S, _AGED_S = 15, 5, 60, 60
 _SHORTEST_S = 20
@@ -147,7 +146,6 @@ def _settings(upkeep_s: int) -> dict[str, str]:
     port, alerts_port = free_ports(2)
     return {
         "GRIDWATCH_UPKEEP__EVERY": str(upkeep_s),
-        "GRIDWATCH_ALERTS__TRIGGER": str(ALERTS_TRIGGER_S),
         "GRIDWATCH_METRICS__PORT": str(port),
         "GRIDWATCH_METRICS__ALERTS_PORT": str(alerts_port),
     }

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from pipelines.conf_files import conf_text
 from pipelines.contract import message
 from pipelines.settings import Settings
-from pipelines.tables import TABLES, Table
+from pipelines.tables import PANES, TABLES, Table
 
 if TYPE_CHECKING:
     from pyspark.sql import DataFrame, SparkSession
@@ -43,15 +43,15 @@ def schemas() -> Iterator[tuple[str, list[str], list[list[Any]]]]:
 
 def plans(settings: Settings) -> Iterator[tuple[str, str]]:
     """Query and physical plan of archive and windows over frames without rows. Starts and stops Spark."""
-    from pipelines.jobs import archive, windows
+    from pipelines.readings import query as archive
     from pipelines.session import build_session
+    from pipelines.windows import query as windows
 
     spark = build_session(settings, app_name="gridwatch-describe")
     try:
         records = _no_rows(spark, KAFKA_RECORD)
-        tables = {name: _no_rows(spark, TABLES[name].schema) for name in ("readings", "meters")}
-        yield "archive", explained(archive.build(records, meters=tables["meters"], settings=settings))
-        yield "windows", explained(windows.build(tables["readings"], settings))
+        yield "archive", explained(archive.build(records, settings))
+        yield "windows", explained(windows.build(_no_rows(spark, PANES.schema), settings))
     finally:
         spark.stop()
 

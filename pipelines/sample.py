@@ -1,53 +1,60 @@
-"""A sample of the readings topic, judged by the archive's own plan: does a user's topic fit the contract?"""
+"""A sample of the readings topic, judged by the pipeline's own decoder: does a user's topic fit the contract?"""
 
 from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Sequence
 from contextlib import closing
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
-from typing import Any
+from typing import NamedTuple
 
 from kafka import KafkaConsumer, TopicPartition
-from pyspark.sql import Row, SparkSession
-from pyspark.sql import functions as F
 
-from pipelines.describe import KAFKA_RECORD
 from pipelines.errors import SettingsError
-from pipelines.jobs import archive
-from pipelines.session import build_session
-from pipelines.settings import Settings
-from pipelines.tables import METERS
+from pipelines.readings.absent import absent_quantities, silent_rules
+from pipelines.readings.decode import Decoder
+from pipelines.settings import Input, Settings
 from pipelines.topics import client_options
 
 _READ_S = 20.0
 _SHOWN_BYTES = 160
 
 
+class Record(NamedTuple):
+    """A record of the readings topic; `kafka_ms` is the broker's time, epoch milliseconds."""
+
+    partition: int
+    offset: int
+    kafka_ms: int
+    value: bytes | None
+
+
 @dataclass(frozen=True)
 class SampleReport:
-    """What the plan says of the latest records of the readings topic."""
+    """What the decoder says of the latest records of the readings topic."""
 
     records: int
+    readings: int
     reasons: dict[str, int]
+    """By reason, the number of rejections."""
     examples: dict[str, str]
     """By reason, where the first such record is and how it begins."""
     meters: int
     delay_s: tuple[float, float, float] | None
     """Broker's time minus event time of what is accepted: least, median, largest."""
+    absent: tuple[str, ...]
+    """Optional quantities that no reading has."""
 
     @property
     def rejected(self) -> int:
-        """Records that would be rejected."""
+        """Readings, or whole records, that would be rejected."""
         return sum(self.reasons.values())
 
     @property
     def verdict(self) -> str:
         """One line."""
-        accepted = self.records - self.rejected
-        said = f"{accepted:,} of the latest {self.records:,} records are readings, of {self.meters:,} meters"
+        said = f"{self.readings:,} of the latest {self.records:,} records are readings, of {self.meters:,} meters"
         if self.reasons:
             said += "; rejected: " + ", ".join(f"{name} {n}" for name, n in self.reasons.items())
             said += "; first " + "; first ".join(f"{name} {where}" for name, where in self.examples.items())
@@ -55,55 +62,47 @@ class SampleReport:
             said += "; broker's time minus event time {:.1f} s at least, {:.1f} s median, {:.1f} s at most".format(
                 *self.delay_s
             )
-        return said
+        return "; ".join([said, *silent_rules(self.absent)])
 
 
-def judge_sample(settings: Settings, count: int, say: Callable[[str], None]) -> SampleReport:
-    """Read the latest records and run the plan of the archive over them. Starts and stops Spark; writes nothing.
+def judge_sample(settings: Settings, count: int) -> SampleReport:
+    """Read the latest records and decode them as the archive does; writes nothing.
 
     Raises SettingsError when the topic holds no record.
     """
     records = latest_records(settings, count)
     if not records:
         raise SettingsError(f"topic {settings.kafka.topics.readings} holds no record to look at")
-    say(f"starting Spark to judge the latest {len(records):,} records")
-    spark = build_session(settings, app_name="gridwatch-check")
-    try:
-        return judge_records(spark, settings, records)
-    finally:
-        spark.stop()
+    return judge_records(records, settings.input)
 
 
-def judge_records(spark: SparkSession, settings: Settings, records: list[tuple[Any, ...]]) -> SampleReport:
-    """The plan of the archive over records in the columns of Spark's Kafka source."""
-    meters = spark.createDataFrame([], METERS.schema)
-    typed = archive.build(spark.createDataFrame(records, KAFKA_RECORD), meters=meters, settings=settings)
-    columns = ("reason", "meter_id", "event_ts", "kafka_partition", "kafka_offset", "kafka_ts")
-    delay = (F.col("kafka_ts").cast("double") - F.col("event_ts").cast("double")).alias("delay_s")
-    rows = typed.select(*columns, delay).collect()
-    return report_of(rows, {(record[3], record[4]): record[1] for record in records})
-
-
-def report_of(rows: list[Row], values: dict[tuple[int, int], Any]) -> SampleReport:
-    """The report of judged rows; `values`: by partition and offset, the record's bytes."""
-    ordered = sorted(rows, key=lambda row: (row["kafka_partition"], row["kafka_offset"]))
+def judge_records(records: Sequence[Record], source: Input) -> SampleReport:
+    """The report of some records, in any order."""
+    ordered = sorted(records, key=lambda record: (record.partition, record.offset))
+    found = Decoder(source).decode([record.value for record in ordered], [record.kafka_ms for record in ordered])
     examples: dict[str, str] = {}
-    for row in (row for row in ordered if row["reason"]):
-        value = bytes(values[row["kafka_partition"], row["kafka_offset"]] or b"")[:_SHOWN_BYTES]
-        where = f"at {row['kafka_partition']}/{row['kafka_offset']}: {value.decode('utf-8', 'backslashreplace')!r}"
-        examples.setdefault(row["reason"], where)
-    delays = sorted(row["delay_s"] for row in ordered if row["reason"] is None)
+    for rejection in found.rejections:
+        examples.setdefault(rejection.reason, _shown(ordered[rejection.row]))
+    pairs = zip(found.rows, found.event_ms, strict=True)
+    delays = sorted((ordered[row].kafka_ms - event_ms) / 1000 for row, event_ms in pairs)
     return SampleReport(
         records=len(ordered),
-        reasons=dict(Counter(row["reason"] for row in ordered if row["reason"]).most_common()),
+        readings=len(found.rows),
+        reasons=dict(Counter(rejection.reason for rejection in found.rejections).most_common()),
         examples=examples,
-        meters=len({row["meter_id"] for row in ordered if row["reason"] is None}),
+        meters=len(set(found.meter_id)),
         delay_s=(delays[0], delays[len(delays) // 2], delays[-1]) if delays else None,
+        absent=tuple(absent_quantities([found])),
     )
 
 
-def latest_records(settings: Settings, count: int) -> list[tuple[Any, ...]]:
-    """About `count` of the newest records of the readings topic, in the columns of Spark's Kafka source."""
+def _shown(record: Record) -> str:
+    text = (record.value or b"")[:_SHOWN_BYTES].decode("utf-8", "backslashreplace")
+    return f"at {record.partition}/{record.offset}: {text!r}"
+
+
+def latest_records(settings: Settings, count: int) -> list[Record]:
+    """About `count` of the newest records of the readings topic."""
     topic = settings.kafka.topics.readings
     with closing(KafkaConsumer(**client_options(settings.kafka), enable_auto_commit=False)) as consumer:
         partitions = [TopicPartition(topic, p) for p in sorted(consumer.partitions_for_topic(topic) or ())]
@@ -112,17 +111,13 @@ def latest_records(settings: Settings, count: int) -> list[tuple[Any, ...]]:
         each = -(-count // max(1, len(partitions)))
         for partition in partitions:
             consumer.seek(partition, max(first[partition], end[partition] - each))
-        found: list[tuple[Any, ...]] = []
+        found: list[Record] = []
         deadline = time.monotonic() + _READ_S
         while any(consumer.position(p) < end[p] for p in partitions) and time.monotonic() < deadline:
-            for batch in consumer.poll(timeout_ms=500).values():
+            for partition, batch in consumer.poll(timeout_ms=500).items():
                 found += [
-                    _as_row(record) for record in batch if record.offset < end[TopicPartition(topic, record.partition)]
+                    Record(record.partition, record.offset, record.timestamp, record.value)
+                    for record in batch
+                    if record.offset < end[partition]
                 ]
     return found
-
-
-def _as_row(record: Any) -> tuple[Any, ...]:
-    at = datetime.fromtimestamp(0, UTC) + timedelta(milliseconds=record.timestamp)
-    key, value = (None if part is None else bytearray(part) for part in (record.key, record.value))
-    return key, value, record.topic, record.partition, record.offset, at, record.timestamp_type

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from confluent_kafka import IsolationLevel, KafkaException, TopicPartition
-from confluent_kafka.admin import AdminClient, OffsetSpec
+from typing import Any
+
+from confluent_kafka import IsolationLevel, KafkaException, TopicPartition, admin
 
 from pipelines.broker.records import librdkafka_options
 from pipelines.errors import InfrastructureUnavailable
@@ -17,13 +18,12 @@ def committed_ends(kafka: Kafka, topic: str) -> dict[int, int]:
 
     Raises InfrastructureUnavailable when the brokers do not answer.
     """
-    admin = AdminClient(librdkafka_options(kafka) | {"log_level": 0})
+    library: Any = admin
+    client = library.AdminClient(librdkafka_options(kafka) | {"log_level": 0})
     try:
-        partitions = admin.list_topics(topic, timeout=_PATIENCE_S).topics[topic].partitions
-        asked = {TopicPartition(topic, partition): OffsetSpec.latest() for partition in partitions}
-        answers = admin.list_offsets(
-            asked, isolation_level=IsolationLevel.READ_COMMITTED, request_timeout=_PATIENCE_S
-        )
+        partitions = client.list_topics(topic, timeout=_PATIENCE_S).topics[topic].partitions
+        asked = {TopicPartition(topic, partition): library.OffsetSpec.latest() for partition in partitions}
+        answers = client.list_offsets(asked, isolation_level=IsolationLevel.READ_COMMITTED, request_timeout=_PATIENCE_S)
         return {place.partition: answer.result().offset for place, answer in answers.items()}
     except KafkaException as error:
         raise InfrastructureUnavailable(

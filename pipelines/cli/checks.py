@@ -172,8 +172,8 @@ def _meters(settings: Settings) -> str:
 def _sample(settings: Settings, count: int) -> str:
     from pipelines.sample import judge_sample
 
-    report = judge_sample(settings, count, say)
-    if report.rejected == report.records:
+    report = judge_sample(settings, count)
+    if not report.readings:
         raise DataRefused(f"{report.verdict}; look at input.fields and input.max_skew")
     if report.rejected:
         raise Warned(report.verdict)

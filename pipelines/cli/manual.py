@@ -68,7 +68,7 @@ _EXAMPLES: dict[str, tuple[str, ...]] = {
 """By command: lines that a user may type. Commands that are not here bring an example of their own."""
 
 _NOTES = {
-    "check": "A warning stops nothing. With --sample the archive's own plan judges the records; nothing is written.",
+    "check": "A warning stops nothing. With --sample the pipeline's decoder judges the records; nothing is written.",
     "verify": "Exit code 3 names the offsets of what is lost or stored twice; lag is not loss.",
     "run": "The first start creates missing tables. Ctrl-C and SIGTERM end it after the running batch.",
 }

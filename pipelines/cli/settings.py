@@ -44,7 +44,7 @@ def register(commands: Commands) -> None:
     )
     check_parser.add_argument(
         "--sample", type=_count, metavar="N", default=0, nargs="?", const=1000,
-        help="also judge the latest N readings (1000) by the pipeline's own plan; starts Spark",
+        help="also judge the latest N records (1000) by the pipeline's own decoder",
     )  # fmt: skip
     check_parser.add_argument("--names", action="store_true", help="only list the environment variables")
     check_parser.add_argument("--json", action="store_true", help="print settings and checks as JSON")

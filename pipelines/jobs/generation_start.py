@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-
 import polars as pl
-from pyspark.sql import Column, DataFrame
+from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
 from pipelines.broker.records import send_records
@@ -39,15 +37,6 @@ def only_new_windows(run: Run, closed: DataFrame) -> DataFrame:
     """The closed windows without those that meter_windows held when the generation began."""
     after = run.start.windows_after
     return closed if after is None else closed.where(F.col("window_end") > F.lit(after))
-
-
-def is_at_or_behind(offsets: Mapping[int, int]) -> Column:
-    """Whether a stored record lies at or behind the given offsets; all of a partition that is not named."""
-    partition, offset = F.col("kafka_partition"), F.col("kafka_offset")
-    behind = ~partition.isin(list(offsets)) if offsets else F.lit(True)
-    for number, first in offsets.items():
-        behind = behind | ((partition == number) & (offset >= first))
-    return behind
 
 
 def resend_dead_letters(run: Run) -> None:

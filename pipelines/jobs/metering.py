@@ -26,12 +26,12 @@ from pipelines.observe.progress import Positions, follow_progress, take_progress
 from pipelines.observe.resources import Resources, checkpoint_sizes, sample_jvm
 from pipelines.observe.sampler import Sampler
 from pipelines.observe.serve import served
-from pipelines.readings import carry_out as archive
+from pipelines.readings.carry_out import QUERY as ARCHIVE
 from pipelines.settings import Settings
 from pipelines.small_tables import highest_value, moment, read_rows, table_version
 from pipelines.tables import INCIDENTS, METER_WINDOWS, METERS
 from pipelines.topics import topic_offsets
-from pipelines.windows import query as windows
+from pipelines.windows.query import QUERY as WINDOWS
 from pipelines.write_times import listening
 
 _CHECKPOINT_EVERY = 4
@@ -50,14 +50,14 @@ def metered_pipeline(spark: SparkSession, settings: Settings, record: RunRecord,
         already_open = read_rows(settings, INCIDENTS, where="status = 'open'").to_pylist()
     metrics.prepare(
         {
-            archive.QUERY: pipeline.archive_trigger,
-            windows.QUERY: pipeline.windows_trigger,
+            ARCHIVE: pipeline.archive_trigger,
+            WINDOWS: pipeline.windows_trigger,
             incidents.QUERY: pipeline.incidents_trigger,
         }
     )
     metrics.maintenance_interval.set(settings.upkeep.every)
     show_incidents(metrics, already_open, settings.metrics.feeders)
-    folders = {query: record.folder(query) for query in (archive.QUERY, windows.QUERY, incidents.QUERY)}
+    folders = {query: record.folder(query) for query in (ARCHIVE, WINDOWS, incidents.QUERY)}
     with Group(settings) as group, _metered(spark, settings, say, metrics, read, folders, group) as samples:
         samples.append(GridSample(settings, metrics))
         metrics.registry.register(GroupCollector(group))
@@ -100,7 +100,7 @@ def positions_at_start(settings: Settings, record: RunRecord) -> Positions:
     files, read = CheckpointFiles(settings), Positions()
     begins = record.start.offsets or noted_start(settings) or settings.pipeline.starting
     for query, names, starting in (
-        (archive.QUERY, [topics.readings], begins),
+        (ARCHIVE, [topics.readings], begins),
         (incidents.QUERY, topics.of_incidents, "earliest"),
     ):
         committed = Batches.read(files, record.folder(query)).next_offsets() or {}

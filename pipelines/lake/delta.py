@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from deltalake import CommitProperties, DeltaTable, Transaction
 from deltalake.exceptions import CommitFailedError
-from deltalake.transaction import AddAction
+from deltalake.transaction import AddAction, RemoveAction
 
 from pipelines.lake.parquet import DataFile
 from pipelines.settings import Settings
@@ -27,7 +27,7 @@ def commit_files(settings: Settings, table: Table, files: Sequence[DataFile], ba
     if _has(target, app_id, batch.number):
         return False
     commit = CommitProperties(app_transactions=[Transaction(app_id, batch.number)])
-    added = [_added(file, table) for file in files]
+    added: list[AddAction | RemoveAction] = [_added(file, table) for file in files]
     try:
         with timed("delta", table.name):
             target.create_write_transaction(
@@ -46,5 +46,5 @@ def _has(target: DeltaTable, app_id: str, number: int) -> bool:
 
 
 def _added(file: DataFile, table: Table) -> AddAction:
-    values = {column: file.partition for column in table.partition_by}
+    values = dict.fromkeys(table.partition_by, file.partition)
     return AddAction(file.path, file.size, values, file.written_ms, True, file.statistics)

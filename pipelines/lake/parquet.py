@@ -45,8 +45,9 @@ class DataFile:
 def write_data_file(rows: pl.DataFrame, table: Table, objects: Any) -> DataFile:
     """Write rows of one partition of a table to a new file of it.
 
-    In: the columns of the table, in any order; `objects` is the place of the tables, as `object_store` gives it. The file has a name of its own and counts for nothing before a version
-    names it: a process that dies here leaves a file for VACUUM.
+    In: the columns of the table, in any order; `objects` is the place of the tables, as `object_store` gives it. The
+    file has a name of its own and counts for nothing before a version names it: a process that dies here leaves a
+    file for VACUUM.
     """
     name = f"part-{uuid.uuid4()}.zstd.parquet"
     value = None

@@ -60,9 +60,14 @@ class Units:
             fields.voltage_scale == fields.current_scale == 1
         )
 
+    @property
+    def takes_ms(self) -> bool:
+        """Whether times are whole milliseconds."""
+        return self._fields.timestamp_unit == "ms"
+
     def event_ms(self, timestamp: float) -> int:
         """Epoch milliseconds; -1, which is out of range, for seconds that no calendar has."""
-        if self._fields.timestamp_unit == "ms":
+        if self.takes_ms:
             return int(timestamp)
         return math.floor(timestamp * 1000 + 0.5) if abs(timestamp) < _MOST_SECONDS else -1
 
@@ -159,7 +164,7 @@ class Checks:
             impossible.append(temperature)
         kept = {name: value for name, value in document.items() if name in impossible or name not in self._names}
         if kept:
-            reading.extra = json.dumps(kept, ensure_ascii=False, separators=(",", ":"))
+            reading.extra = json.dumps(kept, ensure_ascii=False, separators=(",", ":"), sort_keys=True)
         return reading
 
     def _is_time(self, value: Any) -> bool:

@@ -8,6 +8,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import cached_property
+from itertools import zip_longest
 from typing import Any
 
 import numpy as np
@@ -83,17 +84,14 @@ class BatchFacts:
 
         `written`: partition, first offset, readings, rejected items and checksum of each chunk.
         """
-        stored = {(partition, first): figures for partition, first, *figures in written}
-        decided = {
-            (chunk["partition"], chunk["first_offset"]): [chunk["accepted"], chunk["rejected"], chunk["checksum"]]
-            for chunk in self.chunks
-        }
-        for place in sorted(stored.keys() | decided.keys()):
-            if stored.get(place) != decided.get(place):
+        stored = sorted(tuple(chunk) for chunk in written)
+        names = ("partition", "first_offset", "accepted", "rejected", "checksum")
+        decided = [tuple(chunk[name] for name in names) for chunk in self.chunks]
+        for one, other in zip_longest(decided, stored):
+            if one != other:
                 raise WrittenDiffers(
-                    f"partition {place[0]}, records from offset {place[1]} on: workers wrote"
-                    f" {stored.get(place)} (readings, rejected, checksum), decided was {decided.get(place)}: nothing of"
-                    " the batch is committed, it is done again"
+                    f"workers wrote {other}, decided was {one} (partition, first offset, readings, rejected items,"
+                    " checksum): nothing of the batch is committed, it is done again"
                 )
 
     def audit_rows(
@@ -123,9 +121,7 @@ class BatchFacts:
                     "rejected": sum(chunk["rejected"] for chunk in mine),
                     "rejected_by_reason": dict(reasons),
                     "late": sum(late[id(chunk)] for chunk in mine),
-                    "resent": sum(
-                        len(decided.resent_rows((partition, chunk["first_offset"]))) for chunk in mine
-                    ),
+                    "resent": sum(len(decided.resent_rows((partition, chunk["first_offset"]))) for chunk in mine),
                     "max_event_ts": highest.get(partition),
                     "max_kafka_ts": max((chunk["max_kafka_ms"] for chunk in mine), default=None),
                     "skipped_because": None,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from importlib.metadata import version
@@ -14,6 +15,7 @@ import polars as pl
 from pyspark.sql import DataFrame
 from pyspark.sql.streaming.query import StreamingQuery
 
+from pipelines.alerts.group import Group
 from pipelines.broker.ends import committed_ends
 from pipelines.identity.batches import Batches
 from pipelines.identity.files import CheckpointFiles
@@ -47,8 +49,14 @@ _REFUSED_PER_TASK = 64 << 20
 """As many tasks write a batch as its size asks for: each leaves at least one file."""
 
 
+def build(records: DataFrame, settings: Settings) -> DataFrame:
+    """The plan of a batch up to what the driver decides by: one row of `workers.CHUNKS` per Arrow batch of records."""
+    taken = records.select("key", "value", "partition", "offset", "timestamp")
+    return taken.mapInArrow(workers.decode_records(Decoder(settings.input)), workers.CHUNKS)
+
+
 def start_archive(run: Run) -> StreamingQuery:
-    """Start the query; the first start reads from `pipeline.starting`, later ones from the checkpoint."""
+    """Start the query; the first start reads from the noted start, later ones from the checkpoint."""
     settings = run.settings
     records = kafka_stream(
         run.spark,
@@ -56,7 +64,7 @@ def start_archive(run: Run) -> StreamingQuery:
         [settings.kafka.topics.readings],
         starting=first_offsets(run),
         max_offsets=settings.pipeline.max_offsets_per_trigger,
-    ).select("key", "value", "partition", "offset", "timestamp")
+    )
     writer = records.writeStream.queryName(QUERY).foreachBatch(ArchiveBatch(run).write)
     writer = writer.option("checkpointLocation", run.checkpoint(QUERY))
     return writer.trigger(processingTime=f"{settings.pipeline.archive_trigger} seconds").start()
@@ -79,22 +87,37 @@ class ArchiveBatch:
         batch, plans = self._run.batch(QUERY, number), self._parts.plans
         self._ownership.require()
         ranges = self._parts.ranges_of(number)
-        facts = None
+        facts, came_out = None, set()
         is_first = self._past is None
         plan = find_plan(plans, self._run.settings, batch, ranges) if is_first else None
         if plan is None:
             past = self._past = self._past or self._recall()
-            plan, after, facts = Decision(self._parts, past, batch, ranges, self._parts.was_planned(number)).make(records)
+            judged = self._parts.alerts.committed()
+            decision = Decision(self._parts, past, batch, ranges, self._parts.was_planned(number), judged)
+            plan, after, facts = decision.make(records)
             plans.create(plan)
         is_new = carry_out(plan, self._run.settings)
         if is_new:  # a batch that is done again after a restart counts once
             count_archive(self._run.metrics, plan.audit, facts.appended() if facts else None, time.time())
         if facts is not None:
+            self._say_left_out(past.alignment, after)
+            came_out = set(past.held) - set(plan.held)
             past.take_in(plan, after, facts.keys, facts.event_ms)
+        self._run.metrics.held_panes.set(sum(file.rows for file in plan.held))
         plans.keep_newest()
+        if came_out:
+            self._parts.held.tidy(plan.held)
         self._run.keep_up(READINGS, REJECTED, PANES, AUDIT)
         self._run.say(f"archive batch {number}: {plan.records} records, {plan.rejected} rejected")
 
+    def _say_left_out(self, before: Alignment, after: Alignment) -> None:
+        for partition in sorted(after.left_out):
+            self._run.metrics.partitions_left_out.labels(partition).inc()
+        for partition in sorted(after.left_out - before.left_out):
+            self._run.say(
+                f"partition {partition} is so far behind that more than pipeline.max_held_panes ="
+                f" {self._run.settings.pipeline.max_held_panes} panes would wait for it: its readings may be late"
+            )
 
     def _recall(self) -> Past:
         """The past of a generation's first batch, or of the first one after a start."""
@@ -134,8 +157,8 @@ class Parts:
         return object_store(self.settings.lake.root, self.settings.store)
 
     @cached_property
-    def decoder(self) -> Decoder:
-        return Decoder(self.settings.input)
+    def alerts(self) -> Group:
+        return Group(self.settings)
 
     @cached_property
     def decoder_hash(self) -> str:
@@ -171,12 +194,14 @@ class Decision:
     batch: BatchId
     ranges: Ranges
     was_planned: bool
+    judged_until: Mapping[int, int]
+    """Where the alerts had come to before the batch was decided, by partition."""
 
     def make(self, records: DataFrame) -> tuple[Plan, Alignment, BatchFacts]:
         """The plan, the alignment after it, and the facts it rests on. Data files and held panes are written then."""
         settings, past = self.parts.settings, self.past
         cut = self._is_cut()
-        kept = records.mapInArrow(workers.decode_records(self.parts.decoder), workers.CHUNKS).persist()
+        kept = build(records, settings).persist()
         try:
             facts = BatchFacts.of(kept.drop("readings", "refused").toArrow())
             resent = past.keys.find_resent(facts.keys, facts.event_ms)
@@ -197,7 +222,7 @@ class Decision:
         plan = Plan(
             self.batch.generation, self.batch.number, dict(self.ranges), cut, after.aligned_ms,
             self.parts.decoder_hash, files,
-            facts.audit_rows(self.ranges, decided, after, judged_until=self._judged_until()),
+            facts.audit_rows(self.ranges, decided, after, judged_until=self.judged_until),
             [*still_held(past.held, after.aligned_ms), *self.parts.held.hold(held, self.batch.number)],
         )  # fmt: skip
         return plan, after, facts
@@ -218,7 +243,9 @@ class Decision:
         settings = self.parts.settings
         meters, meters_version = self.parts.meters
         writer = workers.Writer(LakePlace.of(settings), decided, settings.detection, meters, meters_version)
-        tasks = max(1, round(facts.total("accepted") / _ROWS_PER_TASK), round(facts.total("rejected_bytes") / _REFUSED_PER_TASK))
+        tasks = max(
+            1, round(facts.total("accepted") / _ROWS_PER_TASK), round(facts.total("rejected_bytes") / _REFUSED_PER_TASK)
+        )
         blobs = kept.select("partition", "first_offset", "readings", "refused").coalesce(tasks)
         written = blobs.mapInArrow(workers.write_chunks(writer), workers.WRITTEN).toArrow().to_pylist()
         facts.require_written(chunk for part in written for chunk in json.loads(part["chunks"]))
@@ -236,6 +263,3 @@ class Decision:
             generation=pl.lit(self.batch.generation), batch_id=pl.lit(self.batch.number, pl.Int64)
         )
         return [write_data_file(rows, PANES, self.parts.tables)]
-
-    def _judged_until(self) -> dict[int, int]:
-        return {}

@@ -38,7 +38,11 @@ def reading_keys(meter_ids: Sequence[str], event_ms: Longs, phases: Sequence[str
     >>> len(set(reading_keys(["m1", "m2", "m1", "m1"], np.array([0, 0, 1, 0]), [None, None, None, "A"]).tolist()))
     4
     """
-    names = meter_ids if phases is None else [m if p is None else m + _PHASE + p for m, p in zip(meter_ids, phases, strict=True)]
+    names = (
+        meter_ids
+        if phases is None
+        else [m if p is None else m + _PHASE + p for m, p in zip(meter_ids, phases, strict=True)]
+    )
     meters = np.fromiter(map(_HASHES.__getitem__, names), np.int64, len(names))
     return mix(meters, event_ms)
 
@@ -49,7 +53,8 @@ def mix(first: Longs, second: Longs) -> Longs:
         mixed = first.view(np.uint64) + second.view(np.uint64) * np.uint64(0x9E3779B97F4A7C15)
         mixed = (mixed ^ (mixed >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
         mixed = (mixed ^ (mixed >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
-    return (mixed ^ (mixed >> np.uint64(31))).view(np.int64)
+    whole: Longs = (mixed ^ (mixed >> np.uint64(31))).view(np.int64)
+    return whole
 
 
 def whole_minute(event_ms: int) -> int:

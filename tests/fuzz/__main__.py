@@ -12,6 +12,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from pipelines.readings.decode import Decoder
+from pipelines.settings import Settings
 from tests.fuzz.judge import ACCEPTED, Verdict, judge
 from tests.fuzz.mutate import Fuzzer
 
@@ -37,11 +39,11 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def fuzz(seed: int, count: int) -> dict[str, Any]:
     """Run so many inputs; the report names the first that are wrong."""
-    fuzzer, seen = Fuzzer(seed), set[object]()
+    fuzzer, seen, decoder = Fuzzer(seed), set[object](), Decoder(Settings().input)
     total, done, began = Verdict(), 0, time.monotonic()
     while done < count:
         values = fuzzer.batch(min(BATCH, count - done))
-        verdict = judge(values, seen)
+        verdict = judge(values, seen, decoder)
         for value in verdict.novel:
             fuzzer.keep(value)
         done += len(values)

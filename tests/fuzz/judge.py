@@ -39,13 +39,14 @@ class Verdict:
         return not (self.disagreements or self.crashes)
 
 
-def judge(values: Sequence[Value], seen: set[object] | None = None, settings: Settings | None = None) -> Verdict:
+def judge(values: Sequence[Value], seen: set[object] | None = None, decoder: Decoder | None = None) -> Verdict:
     """Every input has exactly one outcome; accepted exactly when the validator accepts, and with its values.
 
-    `seen`: signatures of outcomes known so far; inputs with a new one are `novel`, and it is added.
+    `seen`: signatures of outcomes known so far; inputs with a new one are `novel`, and it is added. `decoder`: one that
+    has decoded before, with default settings.
     """
     verdict = Verdict()
-    for value, outcome in zip(values, _decide(Decoder((settings or Settings()).input), values, verdict), strict=True):
+    for value, outcome in zip(values, _decide(decoder or Decoder(Settings().input), values, verdict), strict=True):
         if outcome is None:
             continue
         _compare(value, outcome, verdict)

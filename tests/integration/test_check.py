@@ -10,7 +10,6 @@ from typing import Any
 import pytest
 from kafka import KafkaAdminClient, KafkaProducer
 from kafka.admin import ConfigResource, ConfigResourceType
-from pyspark.sql import SparkSession
 
 from pipelines.kafka_probe import TopicFacts, broker_clock, missing_rights, topic_facts, topic_problems
 from pipelines.local.processes import wait_until
@@ -85,12 +84,12 @@ def test_a_broker_on_this_machine_has_this_machines_clock(place: Place) -> None:
     assert "no reading came" in said
 
 
-def test_records_are_judged_by_the_archives_plan(place: Place, spark: SparkSession) -> None:
+def test_the_latest_records_are_judged(place: Place) -> None:
     place.create_topics()
     send_readings(place, 60)
     send_readings(place, 20, voltage="230")
     send_readings(place, 10, timestamp=int(time.time()))
-    report = judge_records(spark, place.settings, latest_records(place.settings, 1000))
+    report = judge_records(latest_records(place.settings, 1000), place.settings.input)
     assert (report.records, report.rejected, report.meters) == (90, 30, 5)
     assert sum(report.reasons.values()) == 30
     assert "too_old" in report.reasons

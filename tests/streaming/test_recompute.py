@@ -12,9 +12,7 @@ from typing import Any
 import pyarrow as pa
 import pytest
 from pyspark.sql import DataFrame, SparkSession
-from pyspark.sql import functions as F
 
-from pipelines.contract import BASELINE_STRUCT
 from pipelines.jobs import incidents
 from pipelines.jobs.context import Run
 from pipelines.jobs.incidents import IncidentsBatch
@@ -22,11 +20,11 @@ from pipelines.jobs.recompute import write
 from pipelines.jobs.recompute.changes import Change, changes_between, count
 from pipelines.jobs.recompute.plan import Plan, make_plan
 from pipelines.jobs.recompute.run import carry_out
+from pipelines.readings.batch import reading_anomalies
 from pipelines.settings import Settings
 from pipelines.small_tables import append_rows, arrow_schema, create_tables, read_rows, replace_rows, table_version
 from pipelines.tables import ANOMALIES, INCIDENTS, METER_WINDOWS, METERS, RECOMPUTATIONS, TABLES, Table
 from pipelines.transforms.anomalies import encode_anomalies
-from pipelines.transforms.reading_rules import judge_readings, reading_anomalies
 from pipelines.transforms.readings import attach_meters, flag_readings
 from pipelines.windows import query as windows
 from tests.factories import KAFKA_SCHEMA, NOON, anomaly_row, at, meters_frame, readings_frame, utc
@@ -113,9 +111,7 @@ def stream(run: Run, box: Outbox, rows: Rows) -> None:
     archive_panes(run, archived, 0)
     assert follow_panes(run) == 0, "Spark dropped rows"
     topics = settings.kafka.topics
-    nothing = {"baseline": F.lit(None).cast(BASELINE_STRUCT), "p99_deviation_v": F.lit(None).cast("double")}
-    judged = judge_readings(flagged.withColumns(nothing), detection=settings.detection)
-    box.send(encode_anomalies(reading_anomalies(judged)), settings, topics.anomalies)
+    box.send(encode_anomalies(reading_anomalies(flagged, detection=settings.detection)), settings, topics.anomalies)
     IncidentsBatch(run).write(topic_records(spark, settings, box), 0)
 
 

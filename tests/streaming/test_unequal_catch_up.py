@@ -58,7 +58,8 @@ class Topic:
         )
         aligned = moment(self.archive.state.aligned_ms or 0)
         audit = [
-            {"kafka_partition": p, "max_event_ts": moment(ms), "gaps": 0, "aligned_ts": aligned} for p, ms in highest_ms.items()
+            {"kafka_partition": p, "max_event_ts": moment(ms), "gaps": 0, "aligned_ts": aligned}
+            for p, ms in highest_ms.items()
         ]
         self._store(AUDIT, audit)
         self.late += late
@@ -126,6 +127,9 @@ def caught_up(make_run: MakeRun, tmp_path_factory: pytest.TempPathFactory) -> To
         patch.setattr(windows, "send", Outbox().send)
         topic = Topic(PanesArchive(run))
         topic.batch({0: (0, 600), 1: (0, 120), 2: (0, 0)}, is_cut=True)
+        topic.archive.commit(
+            [], highest_ms={}, ranges={0: (0, 5)}, is_cut=True
+        )  # garbage only: a commit without a file
         deleted = look_after(run.settings, PANES, now=time.time() + 3 * 86_400)
         assert deleted.expired_files == 1
         topic.batch({0: (600, 900), 1: (120, 300), 2: (0, 0)}, is_cut=True)

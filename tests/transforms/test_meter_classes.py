@@ -1,25 +1,20 @@
-"""Limits by class of meter: every rule takes those of the row's meter, and without classes nothing is different."""
+"""Limits by class of meter: every rule of windows and feeders takes those of the row's meter."""
 
 from __future__ import annotations
 
-import re
 from typing import Any
 
 import pytest
 from pyspark.sql import DataFrame, Row, SparkSession
 from pyspark.sql import functions as F
-from pyspark.sql import types as T
 
-from pipelines.jobs import archive
 from pipelines.settings import Detection, Limits, MeterClass
-from pipelines.tables import BASELINES, METERS
 from pipelines.transforms.feeder_rules import feeder_findings
 from pipelines.transforms.limits import RowLimits, class_limits, limits_of
-from pipelines.transforms.reading_rules import attach_baseline, judge_readings, reading_anomalies
-from pipelines.transforms.readings import attach_meters, flag_readings
+from pipelines.transforms.readings import attach_meters
 from pipelines.transforms.topology import compare_with_feeder
 from pipelines.transforms.window_rules import window_findings
-from tests.factories import at, by, frame, kafka_frame, meters_frame, placed_frame, settings, windows_frame
+from tests.factories import at, by, meters_frame, placed_frame, settings, windows_frame
 
 OWN: dict[str, Any] = {
     "undervoltage_pu": [0.95, 0.85, 0.70], "overvoltage_pu": [1.05, 1.15, 1.20], "interruption_pu": 0.2,
@@ -31,20 +26,6 @@ SETTINGS = settings(detection={"classes": {"own": OWN, "same": {}}})
 DETECTION = SETTINGS.detection
 COMMON = Detection()
 
-Case = tuple[str, dict[str, Any], set[str], set[str]]
-CASES: list[Case] = [
-    # name, the reading, what is said of a meter of the class, what of one without
-    ("its own upper limit", {"voltage_v": 243.0}, {"overvoltage WARNING", "voltage_spike WARNING"}, set()),
-    ("its own fixed limit", {"voltage_v": 240.5}, {"voltage_spike INFO"}, set()),
-    ("its own lower limit", {"voltage_v": 210.0}, {"undervoltage WARNING"}, set()),
-    ("its own interruption", {"voltage_v": 40.0}, {"interruption CRITICAL"}, {"undervoltage CRITICAL"}),
-    ("not possible for it", {"voltage_v": 300.0}, {"implausible_value WARNING"},
-     {"overvoltage CRITICAL", "voltage_spike WARNING"}),
-    ("warmer is usual for it", {"temperature_c": 92.0}, set(), {"over_temperature ERROR"}),
-    ("colder is not possible for it", {"temperature_c": -11.0}, {"implausible_value WARNING"}, set()),
-    ("its own part of the rated current", {"current_a": 33.0}, {"overcurrent WARNING"}, set()),
-    ("its own least deviation", {"voltage_v": 221.0}, set(), {"voltage_deviation INFO"}),
-]  # fmt: skip
 NAMES = ("own", "same", "unheard-of", None)
 
 
@@ -52,42 +33,6 @@ def of_class(rows: DataFrame) -> DataFrame:
     """Rows with the limits of the class that their meter's id begins with, as `attach_meters` adds them."""
     own = {name: value for name, (value, _) in class_limits(DETECTION).items()}
     return rows.withColumn("meter_class", F.split_part("meter_id", F.lit("|"), F.lit(1))).withColumns(own)
-
-
-@pytest.fixture(scope="module")
-def said(spark: SparkSession) -> dict[tuple[str | None, int], set[str]]:
-    """What the reading rules say, by class and number of the case."""
-    rows = [
-        {**values, "meter_id": f"{name}", "kafka_offset": number}
-        for number, (_, values, *_) in enumerate(CASES)
-        for name in NAMES
-    ]
-    window = {"window_start": at(-310), "window_end": at(-10), "n": 30, "mean_v": 230.0, "std_v": 1.0}
-    known = frame(spark, BASELINES.schema, [{"meter_id": f"{name}"} for name in NAMES], window)
-    compared = attach_baseline(of_class(placed_frame(spark, rows)), known, max_age_s=600)
-    found: dict[tuple[str | None, int], set[str]] = {(name, i): set() for name in NAMES for i in range(len(CASES))}
-    for row in reading_anomalies(judge_readings(compared, detection=DETECTION)).collect():
-        name = None if row["meter_id"] == "None" else row["meter_id"]
-        if not (row["anomaly_type"] == "voltage_deviation" and "deviation" not in CASES[row["source"]["offset"]][0]):
-            found[name, row["source"]["offset"]].add(f"{row['anomaly_type']} {row['severity']}")
-    return found
-
-
-@pytest.mark.parametrize("case", range(len(CASES)), ids=[case[0] for case in CASES])
-def test_a_reading_is_judged_by_the_limits_of_its_class(said: dict[Any, set[str]], case: int) -> None:
-    _, _, own, common = CASES[case]
-    assert said["own", case] == own
-    assert [said[name, case] for name in NAMES[1:]] == [common] * 3
-
-
-def test_what_is_possible_and_in_band_goes_by_the_class(spark: SparkSession) -> None:
-    rows = [{"meter_id": f"{name}|{v}", "voltage_v": v} for name in NAMES for v in (215.0, 300.0)]
-    plain = placed_frame(spark, rows).drop("is_plausible", "is_in_band")
-    flagged = flag_readings(of_class(plain), detection=DETECTION)
-    found = {row["meter_id"]: (row["is_plausible"], row["is_in_band"]) for row in flagged.collect()}
-    assert (found["own|215.0"], found["own|300.0"]) == ((True, False), (False, False))
-    assert all(found[f"{name}|215.0"] == (True, True) for name in NAMES[1:])
-    assert all(found[f"{name}|300.0"] == (True, False) for name in NAMES[1:])
 
 
 def test_the_class_comes_from_the_table_of_meters(spark: SparkSession) -> None:
@@ -146,34 +91,6 @@ def test_a_transformer_is_compared_with_the_residential_meters_behind_it(spark: 
     assert found["own|t"]["residual_v"] == pytest.approx(20.0)
     assert found["own|t"]["feeder_std_v"] == pytest.approx(0.8)
     assert found["m0"]["residual_v"] == pytest.approx(0.0)
-
-
-def plan_of(spark: SparkSession, detection: Detection, meters: DataFrame) -> str:
-    """The optimised plan of a record up to its findings, without the numbers that Spark gives to columns, and without
-    the line of each table, which names all its columns."""
-    chosen = settings(detection=detection.model_dump())
-    baselines = spark.createDataFrame([], BASELINES.schema)
-    flagged = archive.build(kafka_frame(spark, []), meters=meters, settings=chosen)
-    judged = archive.judge(flagged, baselines, settings=chosen)
-    # Else Spark leaves out what comes after 25 columns.
-    spark.conf.set("spark.sql.debug.maxToStringFields", "100000")
-    try:
-        plan = re.sub(r"#\d+L?", "", judged._jdf.queryExecution().optimizedPlan().toString())
-    finally:
-        spark.conf.unset("spark.sql.debug.maxToStringFields")
-    return "\n".join(line for line in plan.splitlines() if not re.search(r"LocalRelation|LogicalRDD", line))
-
-
-def test_without_classes_the_plan_knows_nothing_of_them(spark: SparkSession) -> None:
-    """The latency of the alerts job is that of its plan: the same as for a table without the columns of classes."""
-    meters = spark.createDataFrame([], METERS.schema)
-    older = [column for column in METERS.schema if column.name not in ("region", "meter_class")]
-    plan = plan_of(spark, COMMON, meters)
-    assert plan == plan_of(spark, COMMON, spark.createDataFrame([], T.StructType(older)))
-    assert "rated_current_a" in plan
-    assert "meter_class" not in plan
-    assert "limit_" not in plan
-    assert "limit_implausible_pu" in plan_of(spark, DETECTION, meters)
 
 
 def test_without_classes_every_limit_is_a_number() -> None:

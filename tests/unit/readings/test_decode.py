@@ -61,6 +61,14 @@ def test_records_that_are_decoded_together_do_not_change_one_another() -> None:
     assert decided(*values) == [one for value in values for one in decided(value)]
 
 
+def test_what_a_decoder_has_learned_changes_no_outcome() -> None:
+    values = [value for _, value, *_ in (*ACCEPTED, *REJECTED)]
+    values += [document(site="x", **{f"field{n}": n}) for n in range(40)]
+    decoder = Decoder(Settings().input)
+    first, *later = (outcomes(decoder.decode(values, [NOON_MS] * len(values)), len(values)) for _ in range(4))
+    assert all(one == first for one in later)
+
+
 def test_the_columns_have_one_entry_per_reading_and_name_their_record() -> None:
     found = Decoder(Settings().input).decode([None, GOOD, b"{", document(current=None)], [NOON_MS] * 4)
     assert found.rows == [1, 3]
