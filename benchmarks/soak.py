@@ -11,12 +11,12 @@ from typing import Any
 from benchmarks.candidates import Place
 from benchmarks.latency import check_anomalies, first_of_each
 from benchmarks.live import JOBS, SHARED_MACHINE, Live, Traffic, deployment
+from benchmarks.pace import Every
 from benchmarks.report import SAMPLES
 from benchmarks.soak_chores import EXERCISED, LateReadings, age_logs, plant_orphans, upkeep_done
 from benchmarks.soak_curves import as_columns, draw, judged
 from benchmarks.soak_probe import Probe, Row
 from pipelines.errors import InfrastructureUnavailable
-from pipelines.jobs.pace import Every
 from pipelines.local.ports import free_ports
 from pipelines.local.processes import LocalParts, log_text
 

@@ -114,8 +114,8 @@ class Pipeline(Section):
         0,
         ge=0,
         le=19,
-        description="Lower the pipeline's priority by this when plain python starts it: an alerts job on the same"
-        " machine then goes first.",
+        description="Lower the pipeline's priority by this when plain python starts it: the alerts on the same"
+        " machine then go first.",
     )
     driver_memory: Heap = Field(
         "2g",

@@ -21,7 +21,8 @@ from pyspark.sql.pandas.types import to_arrow_schema
 
 from pipelines.addresses import is_store
 from pipelines.errors import InfrastructureUnavailable
-from pipelines.settings import Settings, Store
+from pipelines.lake.store import storage_options, store_uri
+from pipelines.settings import Settings
 from pipelines.sinks import BatchId
 from pipelines.store_tls import trust_in_this_process
 from pipelines.tables import AUDIT, TABLES, Table, table_path
@@ -262,21 +263,8 @@ def _with_flag(table: Table) -> pa.Schema:
     return arrow_schema(table).append(pa.field("is_gone", pa.bool_()))
 
 
-def storage_options(store: Store) -> dict[str, str]:
-    """Options of the Delta library for the object store; hold the secrets in clear."""
-    options = {"AWS_REGION": store.region, "aws_conditional_put": "etag"}
-    if store.endpoint:
-        options["AWS_ENDPOINT_URL"] = store.endpoint
-        options["AWS_ALLOW_HTTP"] = str(store.endpoint.startswith("http://")).lower()
-        options["AWS_VIRTUAL_HOSTED_STYLE_REQUEST"] = str(not store.path_style).lower()
-    if store.access_key and store.secret_key:
-        options["AWS_ACCESS_KEY_ID"] = store.access_key.get_secret_value()
-        options["AWS_SECRET_ACCESS_KEY"] = store.secret_key.get_secret_value()
-    return options
-
-
 def _uri(settings: Settings, table: Table) -> str:
-    return table_path(settings.lake.root, table.name).replace("s3a://", "s3://", 1)
+    return table_path(store_uri(settings.lake.root), table.name)
 
 
 def _options(settings: Settings) -> dict[str, str] | None:

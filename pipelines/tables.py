@@ -85,7 +85,12 @@ READINGS = Table(
             "Older than the aligned time after the batch before, minus the watermark.",
         ),
         Column("is_resent", _FLAG, None, "Same meter and event time as a record with a lower offset."),
-        Column("extra", _STRING, "JSON", "Fields of the document that the contract does not know, or null."),
+        Column(
+            "extra",
+            _STRING,
+            "JSON",
+            "Fields that the contract does not know, and an impossible current or temperature as it came; or null.",
+        ),
         *_COORDINATES,
         _ITEM,
         Column("event_date", _DATE, "UTC", "Date of event_ts."),

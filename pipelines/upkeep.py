@@ -15,6 +15,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from deltalake import DeltaTable
 
+from pipelines.readings.carry_out import planned_files
 from pipelines.settings import Settings
 from pipelines.small_tables import moment, open_table, read_rows, table_is_there
 from pipelines.tables import ANOMALIES, INCIDENTS, METER_WINDOWS, PANES, READINGS, REJECTED, Table
@@ -231,15 +232,27 @@ def _compact(settings: Settings, table: Table, now: float, *, thorough: bool) ->
 
 
 def _vacuum(settings: Settings, table: Table, now: float, *, thorough: bool) -> int:
-    """Full: also files that no commit ever named, which a killed writer leaves."""
+    """Full: also files that no commit ever named, which a killed writer leaves.
+
+    Files that the archive's newest plan names stay: a batch that was planned before a long downtime is still to be
+    carried out. As long as one of them is old enough to go, nothing of the table goes.
+    """
     if not thorough and now - _vacuumed_at.get(table.name, 0.0) < _DAY_S:
         return 0
     hours = int(settings.upkeep.vacuum_after // 3600)
     delta = open_table(settings, table)
-    if gone := delta.vacuum(retention_hours=hours, dry_run=True, full=True):
+    gone = delta.vacuum(retention_hours=hours, dry_run=True, full=True)
+    planned = {_name(file.path) for file in planned_files(settings, table)} if gone else set()
+    if planned & set(map(_name, gone)):
+        return 0
+    if gone:
         delta.vacuum(retention_hours=hours, dry_run=False, full=True)
     _vacuumed_at[table.name] = now
     return len(gone)
+
+
+def _name(path: str) -> str:
+    return path.rpartition("/")[2]
 
 
 def _bound_log(settings: Settings, table: Table) -> None:

@@ -14,7 +14,9 @@ from pipelines.durations import Seconds
 class Metrics(Section):
     host: str = Field("127.0.0.1", min_length=1, description="Address the metrics are served at; loopback by default.")
     port: int = Field(9464, ge=0, le=65535, description="Port of the pipeline's metrics; 0 serves none.")
-    alerts_port: int = Field(9465, ge=0, le=65535, description="Port of the alerts job's metrics; 0 serves none.")
+    alerts_port: int = Field(
+        9465, ge=0, le=65535, description="Port of a member of the alerts' metrics; 0 serves none."
+    )
     notify_port: int = Field(9466, ge=0, le=65535, description="Port of the notifier's metrics; 0 serves none.")
     sample_every: Seconds = Field(
         15, ge=1, le=3600, description="How often JVM, disk, checkpoint and grid are looked at."

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import pickle
-import signal
 import sys
 import threading
 
@@ -16,8 +15,6 @@ _END_WITHIN_S = 5.0
 def main() -> int:
     """One life of a pipeline's member; the parent decides on another one. Returns the exit code."""
     ending = threading.Event()
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's
-    signal.signal(signal.SIGTERM, lambda _number, _frame: ending.set())
     settings, name = pickle.load(sys.stdin.buffer)
     threading.Thread(target=_end_with_parent, args=(ending,), daemon=True).start()
     from pipelines.alerts.run import run_alerts

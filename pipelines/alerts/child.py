@@ -39,7 +39,9 @@ class AlertsChild:
 
     def __init__(self, settings: Settings, name: str, say: Say, *, command: Sequence[str] = _COMMAND) -> None:
         self.problem: AlertsEnded | None = None
-        self._given = pickle.dumps((settings, name))
+        # As long as the pipeline waits for Kafka and the store, so does its member, and that does not count.
+        kafka = settings.kafka.model_copy(update={"connect_timeout": settings.pipeline.max_outage})
+        self._given = pickle.dumps((settings.model_copy(update={"kafka": kafka}), name))
         self._say = say
         self._command = command
         self._restarts = Restarts(settings.alerts.max_restarts)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import sys
 import threading
 from collections.abc import Callable, Iterator
@@ -45,8 +46,10 @@ def run_alerts(
         if not _wait_for_tables(settings, say, ending):
             return
         group = Group(settings)
+        metrics = AlertsMetrics()
+        reference = Reference(settings, metrics, say)  # once: a store that is away later keeps nobody from going on
     restarts = Restarts(settings.alerts.max_restarts if max_restarts is None else max_restarts)
-    metrics = AlertsMetrics()
+    _end_in_order(ending)
     with group, ExitStack() as stack:
         mine = name or stack.enter_context(host_member(group.name))
         stack.enter_context(_metered(settings, metrics, say))
@@ -54,7 +57,6 @@ def run_alerts(
             restarts.began()
             try:
                 with as_ours(settings):
-                    reference = Reference(settings, metrics, say)
                     Member(settings, group, mine, reference, metrics, say, ending).run()
             except (MemberFenced, SettingsError, DataRefused):
                 raise
@@ -66,6 +68,13 @@ def run_alerts(
                 metrics.restarts.labels("alerts").inc()
                 say(f"alerts: {problem}; restart {restarts.in_a_row} of {restarts.most} in {pause_s:g} s")
                 ending.wait(pause_s)
+
+
+def _end_in_order(ending: threading.Event) -> None:
+    """From here on a signal is only noted; before, it ends a process that still waits for its parts."""
+    if threading.current_thread() is threading.main_thread():
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, lambda _number, _frame: ending.set())
 
 
 def _wait_for_tables(settings: Settings, say: Say, ending: threading.Event) -> bool:

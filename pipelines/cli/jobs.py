@@ -61,8 +61,7 @@ def alerts(args: argparse.Namespace) -> int:
     from pipelines.alerts.run import run_alerts
 
     loaded, ending = settings_of(args), threading.Event()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda _number, _frame: ending.set())
+    signal.signal(signal.SIGTERM, _interrupt)
     run_alerts(loaded.settings, say_timed, ending)
     raise KeyboardInterrupt
 

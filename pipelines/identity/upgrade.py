@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 from pipelines.errors import SettingsError
-from pipelines.identity.check import WRITTEN, is_of_older_edition, require_own_tables
+from pipelines.identity.check import WRITTEN, is_of_older_edition, refuse_vanished, require_own_tables
 from pipelines.identity.files import CheckpointFiles
 from pipelines.identity.generation import new_generation
 from pipelines.identity.record import read_record
@@ -43,12 +43,13 @@ class Upgrade:
 def plan_upgrade(settings: Settings, say: Say) -> Upgrade:
     """What is due; nothing is changed. Kafka and the store must be there; `say` is for the steps when they are done.
 
-    Raises SettingsError without a lake, DataRefused for tables that another pipeline owns, that a newer version wrote
-    or that this version cannot read.
+    Raises SettingsError without a lake, DataRefused for tables that another pipeline owns, that have vanished, that a
+    newer version wrote or that this version cannot read.
     """
     if not table_is_there(settings, AUDIT):
         raise SettingsError(f"lake.root = {settings.lake.root} has no table audit: nothing is there to upgrade")
     require_own_tables(settings)
+    refuse_vanished(settings)
     steps = tuple(_steps(settings, say))
     return Upgrade(steps, tuple(_notes(settings)))
 

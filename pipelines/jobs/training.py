@@ -7,6 +7,7 @@ import os
 import shutil
 import sys
 import tempfile
+from datetime import datetime
 from pathlib import Path
 
 from pyspark.sql import SparkSession
@@ -45,7 +46,9 @@ def _small_job(spark: SparkSession, folder: str) -> None:
     records = spark.createDataFrame([record], _RECORDS).withColumn("timestamp", F.current_timestamp())
     chunks = build_archive(records, settings).persist()
     chunks.drop("readings", "refused").toArrow()
-    spark.createDataFrame([], PANES.schema).write.format("delta").save(f"{folder}/panes")
+    pane = {"meter_id": "m-1", "n": 1, "last_ts": datetime(2026, 3, 1)}
+    rows = [tuple(pane.get(name) for name in PANES.column_names)]
+    spark.createDataFrame(rows, PANES.schema).write.format("delta").save(f"{folder}/panes")
     stream = spark.readStream.format("delta").load(f"{folder}/panes")
     writer = build_windows(stream, settings).writeStream.foreachBatch(lambda batch, _: batch.persist().toArrow())
     writer.option("checkpointLocation", f"{folder}/checkpoint").trigger(availableNow=True).start().awaitTermination()

@@ -58,7 +58,8 @@ class Alignment:
     frontiers: Mapping[int, int] = field(default_factory=dict)
     aligned_ms: int | None = None
     left_out: frozenset[int] = frozenset()
-    """Partitions that the last batch did not wait for, because too many panes would have been held back."""
+    """Partitions that are not waited for, because too many panes would be held back, until they have caught up with
+    aligned time or no partition has a backlog. A start forgets them."""
 
     @classmethod
     def restored(cls, audit: Iterable[Mapping[str, Any]]) -> Alignment:
@@ -94,29 +95,34 @@ class Alignment:
         are held back: beyond it the partition furthest behind does not count, then the next one.
         """
         frontiers = _furthest(self.frontiers, batch.highest_ms)
-        passed: list[tuple[int, int | None]] = []
-        for partition, frontier_ms in _waited_for(batch, frontiers):
+        left_out = {p for p in self.left_out if batch.is_cut and _is_behind(frontiers.get(p), self.aligned_ms)}
+        for partition, frontier_ms in _waited_for(batch, frontiers, but=left_out):
             reached = _later(self.aligned_ms, frontier_ms)
             if max_held is None or held_after(reached) <= max_held:
                 break
-            passed.append((partition, frontier_ms))
+            left_out.add(partition)
         else:
             reached = _later(self.aligned_ms, max(frontiers.values(), default=None))
-        left_out = (p for p, frontier_ms in passed if reached is not None and frontier_ms != reached)
-        return Alignment(frontiers, reached, frozenset(left_out))
+        return Alignment(frontiers, reached, frozenset(p for p in left_out if _is_behind(frontiers.get(p), reached)))
 
 
-def _waited_for(batch: BatchProgress, frontiers: Mapping[int, int]) -> list[tuple[int, int | None]]:
-    """Partitions with a backlog and their frontiers, the one furthest behind first.
+def _waited_for(
+    batch: BatchProgress, frontiers: Mapping[int, int], *, but: Iterable[int]
+) -> list[tuple[int, int | None]]:
+    """Partitions with a backlog, but some, and their frontiers, the one furthest behind first.
 
     A frontier of None: there was nothing but gaps so far, and whatever comes may be older than all that was read. A
     partition whose records were all rejected is not waited for: garbage says nothing of what follows.
     """
     if not batch.is_cut:
         return []
-    read = [partition for partition, (first, end) in batch.ranges.items() if end > first]
-    counted = [p for p in read if p in frontiers or not batch.records.get(p)]
+    read = {partition for partition, (first, end) in batch.ranges.items() if end > first}
+    counted = [p for p in read.difference(but) if p in frontiers or not batch.records.get(p)]
     return sorted(((p, frontiers.get(p)) for p in counted), key=lambda at: (at[1] is not None, at[1] or 0, at[0]))
+
+
+def _is_behind(frontier_ms: int | None, aligned_ms: int | None) -> bool:
+    return aligned_ms is not None and (frontier_ms is None or frontier_ms < aligned_ms)
 
 
 def _furthest(before: Mapping[int, int], highest_ms: Mapping[int, int]) -> dict[int, int]:

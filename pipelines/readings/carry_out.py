@@ -15,6 +15,7 @@ from pipelines.identity.lost import NEW_GENERATION
 from pipelines.identity.record import RunRecord, read_record
 from pipelines.identity.tables import newest_batch
 from pipelines.lake.delta import commit_files
+from pipelines.lake.parquet import DataFile
 from pipelines.lake.store import object_store
 from pipelines.readings.facts import as_audit
 from pipelines.readings.letters import letters_of
@@ -91,6 +92,13 @@ def newest_plan(plans: Plans, settings: Settings) -> Plan | None:
         return plans.newest()
     except (ValueError, KeyError, TypeError) as problem:
         raise _damaged(settings, plans, problem) from None
+
+
+def planned_files(settings: Settings, table: Table) -> Sequence[DataFile]:
+    """Data files of a table that the newest plan names, whether a version has them already or not."""
+    record = read_record(CheckpointFiles(settings))
+    plan = newest_plan(plans_of(settings, record), settings) if record else None
+    return plan.files.get(table.name, ()) if plan else ()
 
 
 def carry_out_open_plan(settings: Settings, say: Say) -> bool:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
+from functools import lru_cache
 from typing import Annotated, Any, NamedTuple
 
 import msgspec
@@ -76,7 +77,11 @@ class Decoded:
 
 
 class Decoder:
-    """Decodes records by the user's `input`. Can be pickled; remembers nothing that changes an outcome."""
+    """Decodes records by the user's `input`, in one thread. What it remembers changes no outcome.
+
+    It can be pickled. A process that unpickles it twice gets one decoder: Spark's workers then build and learn once,
+    and not in every task.
+    """
 
     def __init__(self, source: Input) -> None:
         self._source = source
@@ -88,8 +93,8 @@ class Decoder:
         self._read, self._kept = _reader(self._names, (), self._units)
         self._meters: set[str] = set()
 
-    def __reduce__(self) -> tuple[type[Decoder], tuple[Input]]:
-        return Decoder, (self._source,)
+    def __reduce__(self) -> tuple[Callable[[Input], Decoder], tuple[Input]]:
+        return _decoder_of_process, (self._source,)
 
     def decode(self, values: Sequence[bytes | None], kafka_ms: Sequence[int]) -> Decoded:
         """Every record gets its outcome: a reading, or the first reason that fits.
@@ -108,7 +113,7 @@ class Decoder:
         return _columns(readings, extras, rejections)
 
     def _parse(self, values: Sequence[bytes | None]) -> list[Any]:
-        """A struct of each document, None where msgspec refuses it."""
+        """A struct of each document, in our units; None where it is not right."""
         self._learn()
         if self._read is None:
             return [None] * len(values)
@@ -119,7 +124,9 @@ class Decoder:
                 readings.extend(map(self._read, rest))  # what came before one that is refused stays in the list
             except _REFUSED:
                 readings.append(None)
-        return readings
+        if self._units is None:
+            return readings
+        return [None if reading is None else _converted(reading, self._units) for reading in readings]
 
     def _unproved(
         self,
@@ -130,7 +137,7 @@ class Decoder:
     ) -> Iterator[int]:
         """Rows whose structs are not proved to be right readings; completes the others, and puts what they keep into
         `extras`. One loop without calls, because it runs for every record."""
-        units, meters = self._units, self._meters
+        meters = self._meters
         (least_a, most_a), (least_c, most_c) = CURRENT_A, TEMPERATURE_C
         oldest_ms, newest_ms = self._checks.oldest_ms, self._checks.newest_ms
         for row, (reading, value, at_ms) in enumerate(zip(readings, values, kafka_ms, strict=True)):
@@ -138,22 +145,19 @@ class Decoder:
                 yield row
                 continue
             quotes = _ALL_QUOTES
-            if reading.status is None:
-                quotes -= 2
-            elif reading.status is UNSET:
-                quotes, reading.status = quotes - 4, None
-            if reading.current_a is UNSET:
+            current, temperature, status = reading.current_a, reading.temperature_c, reading.status
+            if current is UNSET:
                 quotes, reading.current_a = quotes - 2, None
-            if reading.temperature_c is UNSET:
-                quotes, reading.temperature_c = quotes - 2, None
-            if units is not None and not _convert(reading, units):
-                yield row
-                continue
-            current, temperature = reading.current_a, reading.temperature_c
-            if current is not None and not least_a <= current <= most_a:
+            elif current is not None and not least_a <= current <= most_a:
                 quotes, reading.current_a = _NEVER, None
-            if temperature is not None and not least_c <= temperature <= most_c:
+            if temperature is UNSET:
+                quotes, reading.temperature_c = quotes - 2, None
+            elif temperature is not None and not least_c <= temperature <= most_c:
                 quotes, reading.temperature_c = _NEVER, None
+            if status is None:
+                quotes -= 2
+            elif status is UNSET:
+                quotes, reading.status = quotes - 4, None
             if not (
                 oldest_ms <= reading.event_ms - at_ms <= newest_ms
                 and (reading.meter_id in meters or self._is_meter(reading.meter_id))
@@ -210,13 +214,21 @@ class Decoder:
         return _write(document).decode()
 
 
-def _convert(reading: Any, units: Units) -> bool:
-    """Bring a struct to our units; False when its time or voltage is out of range then."""
+@lru_cache(maxsize=4)
+def _decoder_of_process(source: Input) -> Decoder:
+    return Decoder(source)
+
+
+def _converted(reading: Any, units: Units) -> Any:
+    """A struct in our units; None when its time or voltage is out of range then."""
     reading.event_ms = units.event_ms(reading.event_ms)
     reading.voltage_v = units.volts(reading.voltage_v)
-    reading.current_a = units.amperes(reading.current_a)
-    reading.temperature_c = units.celsius(reading.temperature_c)
-    return is_in_range(reading.event_ms, EVENT_MS) and is_in_range(reading.voltage_v, VOLTAGE_V)
+    if reading.current_a is not UNSET:
+        reading.current_a = units.amperes(reading.current_a)
+    if reading.temperature_c is not UNSET:
+        reading.temperature_c = units.celsius(reading.temperature_c)
+    is_right = is_in_range(reading.event_ms, EVENT_MS) and is_in_range(reading.voltage_v, VOLTAGE_V)
+    return reading if is_right else None
 
 
 def _reader(

@@ -15,8 +15,8 @@ _STATUS_LENGTH = 80
 def tenths(value: float) -> str:
     """A number with one digit behind the point; halves of its shortest decimal form round away from zero.
 
-    >>> tenths(0.25), tenths(-0.25), tenths(0.04), tenths(1e16 / 3)
-    ('0.3', '-0.3', '0.0', '3333333333333333.5')
+    >>> tenths(0.25), tenths(-0.25), tenths(0.0), tenths(-0.0), tenths(1e16 / 3)
+    ('0.3', '-0.3', '0.0', '-0.0', '3333333333333333.5')
     """
     if -_FINE < value < _FINE and f"{value:.2f}"[-1] != "5":
         return f"{value:.1f}"

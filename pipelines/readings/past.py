@@ -9,7 +9,7 @@ from datetime import UTC, datetime
 import numpy as np
 import pyarrow.compute as pc
 
-from pipelines.readings.alignment import Alignment
+from pipelines.readings.alignment import AUDIT_COLUMNS, Alignment
 from pipelines.readings.held import HeldFile
 from pipelines.readings.plan import Plan
 from pipelines.readings.recent_keys import Longs, RecentKeys, reading_keys, whole_minute
@@ -41,7 +41,7 @@ class Past:
 
 def recall(settings: Settings, held: Sequence[HeldFile]) -> Past:
     """The past of a batch that nothing is written of yet, from the tables; `held` are the panes held back before it."""
-    audit = read_rows(settings, AUDIT, columns=["kafka_partition", "max_event_ts", "aligned_ts"]).to_pylist()
+    audit = read_rows(settings, AUDIT, columns=AUDIT_COLUMNS).to_pylist()
     horizon_ms = int(settings.resent_horizon_s * 1000)
     past = Past(Alignment.restored(audit), RecentKeys(), held, horizon_ms)
     if past.alignment.aligned_ms is not None:

@@ -87,7 +87,7 @@ class ArchiveBatch:
         batch, plans = self._run.batch(QUERY, number), self._parts.plans
         self._ownership.require()
         ranges = self._parts.ranges_of(number)
-        facts = None
+        facts, came_out = None, set()
         is_first = self._past is None
         plan = find_plan(plans, self._run.settings, batch, ranges) if is_first else None
         if plan is None:
@@ -100,10 +100,24 @@ class ArchiveBatch:
         if is_new:  # a batch that is done again after a restart counts once
             count_archive(self._run.metrics, plan.audit, facts.appended() if facts else None, time.time())
         if facts is not None:
+            self._say_left_out(past.alignment, after)
+            came_out = set(past.held) - set(plan.held)
             past.take_in(plan, after, facts.keys, facts.event_ms)
+        self._run.metrics.held_panes.set(sum(file.rows for file in plan.held))
         plans.keep_newest()
+        if came_out:
+            self._parts.held.tidy(plan.held)
         self._run.keep_up(READINGS, REJECTED, PANES, AUDIT)
         self._run.say(f"archive batch {number}: {plan.records} records, {plan.rejected} rejected")
+
+    def _say_left_out(self, before: Alignment, after: Alignment) -> None:
+        for partition in sorted(after.left_out):
+            self._run.metrics.partitions_left_out.labels(partition).inc()
+        for partition in sorted(after.left_out - before.left_out):
+            self._run.say(
+                f"partition {partition} is so far behind that more than pipeline.max_held_panes ="
+                f" {self._run.settings.pipeline.max_held_panes} panes would wait for it: its readings may be late"
+            )
 
     def _recall(self) -> Past:
         """The past of a generation's first batch, or of the first one after a start."""

@@ -10,7 +10,6 @@ import json
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass, field
-from io import BytesIO
 from typing import TYPE_CHECKING, Any
 from zlib import crc32
 
@@ -60,14 +59,22 @@ def decode_records(decoder: Decoder) -> Callable[[ArrowBatches], ArrowBatches]:
     def decode(batches: ArrowBatches) -> ArrowBatches:
         schema = arrow_schema(CHUNKS)
         for batch in batches:
-            partitions = batch.column("partition").to_numpy()
-            for partition in np.unique(partitions).tolist():
-                is_whole = bool((partitions == partition).all())
-                mine = batch if is_whole else batch.filter(pa.array(partitions == partition))
-                row = _chunk(decoder, partition, mine)
-                yield pa.RecordBatch.from_pylist([row], schema)
+            for partition, records in _by_partition(batch):
+                yield pa.RecordBatch.from_pylist([_chunk(decoder, partition, records)], schema)
 
     return decode
+
+
+def _by_partition(batch: pa.RecordBatch) -> Iterator[tuple[int, pa.RecordBatch]]:
+    """A task of Spark reads one partition of Kafka, so this is nearly always the batch itself."""
+    partitions = batch.column("partition").to_numpy()
+    while len(partitions):
+        is_mine = partitions == partitions[0]
+        if is_mine.all():
+            yield int(partitions[0]), batch
+            return
+        yield int(partitions[0]), batch.filter(pa.array(is_mine))
+        batch, partitions = batch.filter(pa.array(~is_mine)), partitions[~is_mine]
 
 
 def _chunk(decoder: Decoder, partition: int, records: pa.RecordBatch) -> dict[str, Any]:
@@ -77,7 +84,6 @@ def _chunk(decoder: Decoder, partition: int, records: pa.RecordBatch) -> dict[st
     decoded = decoder.decode(records.column("value").to_pylist(), kafka_ms.tolist())
     readings = _accepted(decoded, offsets, kafka_ms)
     refused = _refused(decoded, records, offsets, kafka_ms)
-    appended, counts = np.unique(kafka_ms // APPENDED_STEP_MS, return_counts=True)
     return {
         "partition": partition,
         "first_offset": int(offsets[0]),
@@ -88,7 +94,7 @@ def _chunk(decoder: Decoder, partition: int, records: pa.RecordBatch) -> dict[st
         "rejected_bytes": int(refused.estimated_size()),
         "checksum": checksum(readings, refused),
         "max_kafka_ms": int(kafka_ms.max()),
-        "appended": np.concatenate((appended, counts)).astype(np.int64).tobytes(),
+        "appended": _runs(kafka_ms // APPENDED_STEP_MS).tobytes(),
         "keys": readings["key"].to_numpy().tobytes(),
         "event_ms": readings["event_ms"].to_numpy().tobytes(),
         "readings": to_blob(readings),
@@ -128,6 +134,17 @@ def _refused(decoded: Decoded, records: pa.RecordBatch, offsets: Longs, kafka_ms
             **content,
         }
     )
+
+
+def _runs(values: Longs) -> Longs:
+    """Values that follow each other and are equal: first each value, then how many they are.
+
+    >>> _runs(np.array([5, 5, 7, 5]))
+    array([[5, 7, 5],
+           [2, 1, 1]])
+    """
+    firsts = np.flatnonzero(np.append(True, values[1:] != values[:-1]))
+    return np.stack((values[firsts], np.diff(firsts, append=len(values))))
 
 
 def checksum(readings: pl.DataFrame, refused: pl.DataFrame) -> int:
@@ -330,17 +347,22 @@ def _placed_meters(writer: Writer) -> pl.DataFrame:
 
 
 def to_blob(frame: pl.DataFrame) -> bytes:
-    """A frame as one Arrow stream."""
-    content = BytesIO()
-    frame.write_ipc_stream(content)
-    return content.getvalue()
+    """A frame as one Arrow stream. By pyarrow, which takes a third of the time that Polars' own writer does."""
+    import polars as pl
+
+    table = frame.to_arrow(compat_level=pl.CompatLevel.oldest())
+    sink = pa.BufferOutputStream()
+    with pa.ipc.new_stream(sink, table.schema) as stream:
+        stream.write_table(table)
+    content: bytes = sink.getvalue().to_pybytes()
+    return content
 
 
 def from_blob(blob: Any) -> pl.DataFrame:
     """The frame of `to_blob`; in: bytes or an Arrow buffer."""
     import polars as pl
 
-    return pl.read_ipc_stream(BytesIO(blob))
+    return pl.DataFrame(pa.ipc.open_stream(blob).read_all())
 
 
 def arrow_schema(ddl: str) -> pa.Schema:

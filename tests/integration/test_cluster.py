@@ -7,8 +7,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from pipelines.jobs.alerts import READY
 
+from pipelines.alerts import READY
 from pipelines.local.cluster import RunningCluster, start_cluster
 from pipelines.local.demo import CADENCE_S, DemoOptions
 from pipelines.local.minio_build import why_no_minio
@@ -27,8 +27,6 @@ pytestmark = [
 LOAD = DemoOptions(seconds=60, rate=2000, meters=500, store="minio", seed=7, run_dir=Path())
 """What `gridwatch demo` sends by default: 120,000 readings with faults."""
 PIPELINE = ("--executor-memory", "1g", "--executor-cores", "1", "--total-executor-cores", "2")
-ALERTS = ("--executor-memory", "1g", "--executor-cores", "2", "--total-executor-cores", "4")
-"""Two partitions and two slots more."""
 
 
 @pytest.fixture
@@ -51,14 +49,7 @@ def in_store(place: Place, store: RunningObjectStore) -> Place:
         lake__root="s3a://gridwatch/lake", lake__fleet=place.run_dir / "fleet.csv",
         pipeline__checkpoint="s3a://gridwatch/checkpoint", store__endpoint=store.endpoint,
         store__access_key=store.access_key, store__secret_key=store.secret_key,
-        alerts__mode="realtime", alerts__stuck_after="60 s",
     )  # fmt: skip
-
-
-def submit_alerts(here: Place, package: Path, cluster: RunningCluster) -> Child:
-    """A second application on the same workers."""
-    options = ("--master", cluster.master_url, "--conf", "spark.task.maxFailures=1", *ALERTS)
-    return submit(here, package, *options, job="alerts")
 
 
 def planned(here: Place) -> Path:
@@ -69,13 +60,13 @@ def planned(here: Place) -> Path:
 
 
 def worked_on(cluster: RunningCluster) -> list[int]:
-    """How many executors, of both jobs, ran on each worker."""
+    """How many executors ran on each worker."""
     folder = cluster.master.log.parent
     return [len(list((folder / f"worker-{n}").glob("app-*/[0-9]*"))) for n, _ in enumerate(cluster.workers, 1)]
 
 
 def of_readings(here: Place) -> dict[str, int]:
-    """Anomalies of readings in the table, by type: in real-time mode the alerts job alone sends them."""
+    """Anomalies of readings in the table, by type: the alerts, a child of the driver, send them."""
     asked = "SELECT anomaly_type, count(*) FROM anomalies WHERE stage = 'reading' GROUP BY 1"
     return dict(here.ask(asked))
 
@@ -96,7 +87,7 @@ def wait_for_the_results(here: Place, job: Child, data_end_ms: int) -> None:
     wait_for(job, "incidents", lambda: here.ask("SELECT count(*) > 0 FROM incidents") == [(True,)], 60)
 
 
-def test_both_jobs_take_the_load_of_the_demo_on_two_workers_and_lose_nothing(
+def test_pipeline_and_alerts_take_the_load_of_the_demo_on_two_workers_and_lose_nothing(
     place: Place, package: Path, cluster: RunningCluster, store: RunningObjectStore
 ) -> None:
     here = in_store(place, store)
@@ -104,15 +95,14 @@ def test_both_jobs_take_the_load_of_the_demo_on_two_workers_and_lose_nothing(
     plan = planned(here)
     with (
         stopped(submit(here, package, "--master", cluster.master_url, *PIPELINE)) as job,
-        stopped(submit_alerts(here, package, cluster)) as alerts,
         stopped(here.generator("--plan", str(plan))) as meters,  # while Spark starts: the archive begins behind
     ):
         wait_until_reading(job)
         wait_for_end(meters, 120, code=0)
-        wait_for_text(alerts, READY, 180)
+        wait_for_text(job, READY, 60)
         wait_for_the_results(here, job, json.loads(plan.read_text(encoding="utf-8"))["data_end"])
-        wait_for(alerts, "every anomaly of a reading", lambda: due(here).items() <= of_readings(here).items(), 120)
-        assert worked_on(cluster) == [2, 2], explain(job, "did not run on both workers")
+        wait_for(job, "every anomaly of a reading", lambda: due(here).items() <= of_readings(here).items(), 120)
+        assert worked_on(cluster) == [1, 1], explain(job, "did not run on both workers")
     report, sent = here.verify(), here.summary()["produced"]
     assert report.ok, report.verdict
     assert (report.archived + report.rejected, report.lag) == (sent, 0)

@@ -16,8 +16,8 @@ from pathlib import Path
 import pytest
 from kafka import KafkaConsumer, KafkaProducer, TopicPartition
 from kafka.errors import KafkaError, TopicAuthorizationFailedError
-from pipelines.jobs.alerts import READY
 
+from pipelines.alerts import READY
 from pipelines.console.serve import READY as SHOWN
 from pipelines.errors import InfrastructureUnavailable, SettingsError
 from pipelines.local.minio_build import why_no_minio
@@ -80,14 +80,11 @@ class Secured:
 
 @pytest.fixture(scope="module")
 def secured(tmp_path_factory: pytest.TempPathFactory, package: Path) -> Iterator[Secured]:
-    """Generator, pipeline (spark-submit with its UI and event log on) and alerts job, then a look from outside."""
+    """Generator, pipeline (spark-submit with UI and event log), alerts, one more member; then a look from outside."""
     folder = tmp_path_factory.mktemp("secured")
     with secure_broker(folder / "kafka") as broker, secure_store(folder / "minio", broker.certificates) as store:
         (folder / "run").mkdir()
-        place = Place(folder / "run", broker.broker.bootstrap_servers).with_settings(
-            alerts__mode="realtime", alerts__trigger="10 s", alerts__jvm_options="-XX:TieredStopAtLevel=1",
-            alerts__driver_memory="700m", alerts__stuck_after="90 s",
-        )  # fmt: skip
+        place = Place(folder / "run", broker.broker.bootstrap_servers)
         run = Secured(place, broker, store)
         try:
             place.create_topics()

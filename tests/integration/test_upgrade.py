@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -15,6 +16,7 @@ from pipelines.identity.check import examine
 from pipelines.identity.files import CheckpointFiles
 from pipelines.identity.record import read_record
 from pipelines.identity.tables import noted_start, owner_of
+from pipelines.identity.upgrade import plan_upgrade
 from pipelines.jobs.pipeline import prepare
 from pipelines.local.broker import RunningBroker
 from pipelines.small_tables import count_rows, read_rows, table_is_there
@@ -97,6 +99,12 @@ def test_with_yes_it_goes_on_from_the_tables_and_loses_nothing(
     report = place.verify()
     assert report.ok, report.verdict
     assert report.lag == RECORDS - 30
+
+
+def test_a_table_that_has_vanished_is_not_made_again_empty(place: Place) -> None:
+    shutil.rmtree(place.folder / "lake" / "meter_windows")
+    with pytest.raises(DataRefused, match=r"table meter_windows of .* is gone"):
+        plan_upgrade(place.settings, print)
 
 
 def test_once_more_nothing_is_due(place: Place, capsys: pytest.CaptureFixture[str]) -> None:

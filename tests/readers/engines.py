@@ -11,9 +11,9 @@ from deltalake import DeltaTable
 from pyspark.sql import SparkSession
 
 from pipelines.addresses import is_store
+from pipelines.lake.store import storage_options
 from pipelines.lake_sql import duckdb_path, open_lake
 from pipelines.settings import Settings
-from pipelines.small_tables import storage_options
 from pipelines.sources import table as spark_table
 from pipelines.store_tls import trust_in_this_process
 

@@ -184,12 +184,13 @@ def test_topics_are_the_ones_of_the_settings() -> None:
     assert SERVICES["topics"]["command"] == ["topics", "create"]
 
 
-def test_both_jobs_agree_who_alerts_and_share_the_place_where_that_is_noted() -> None:
-    jobs = [load_settings(environment=SERVICES[name]["environment"]).settings for name in ("pipeline", "alerts")]
-    assert {job.alerts.mode for job in jobs} == {"realtime"}
-    assert len({(job.pipeline.checkpoint, job.lake.root) for job in jobs}) == 1
-    mounts = [SERVICES[name]["volumes"] for name in ("pipeline", "alerts")]
-    assert all("checkpoints:/var/lib/gridwatch/checkpoint" in mounted for mounted in mounts)
+def test_alerts_are_a_service_of_their_own_over_the_same_lake_and_need_no_checkpoint() -> None:
+    pipeline, alerts = (
+        load_settings(environment=SERVICES[name]["environment"]).settings for name in ("pipeline", "alerts")
+    )
+    assert not pipeline.alerts.with_pipeline
+    assert (pipeline.lake.root, pipeline.alerts.group) == (alerts.lake.root, alerts.alerts.group)
+    assert not SERVICES["alerts"].get("volumes")
 
 
 def test_fleet_and_generator_simulate_the_same_meters() -> None:

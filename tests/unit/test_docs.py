@@ -51,7 +51,7 @@ def test_every_table_column_field_and_reason_is_in_the_data_dictionary() -> None
     for table in TABLES.values():
         assert f"### {table.name}\n" in page
         assert all(f"`{column.name}`" in page for column in table.columns)
-    for name in ("sensor_reading", "anomaly_event", "window_tick", "heartbeat", "incident", "dead_letter"):
+    for name in ("sensor_reading", "anomaly_event", "window_tick", "incident", "dead_letter"):
         assert f"### {message(name).name}\n" in page
         assert all(f"`{field.name}`" in page for field in message(name).fields)
     assert all(f"`{reason}`" in page for reason in rejection_reasons())

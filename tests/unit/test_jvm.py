@@ -26,7 +26,7 @@ def test_the_exit_code_of_java_says_why_it_ended(code: int, kind: type) -> None:
     problem = why_gone(session_of(ended), ConnectionRefusedError())
     assert type(problem) is kind
     assert problem.exit_code == 4
-    assert ("alerts.driver_memory" in str(problem)) == (kind is OutOfMemory)
+    assert ("pipeline.driver_memory" in str(problem)) == (kind is OutOfMemory)
 
 
 def test_a_java_that_runs_or_is_our_parent_just_does_not_answer() -> None:

@@ -26,6 +26,7 @@ SPARK, MONITOR = "spark.apache.org/v1", "monitoring.coreos.com/v1"
 KINDS = {
     "ConfigMap": "v1", "Secret": "v1", "PersistentVolumeClaim": "v1", "Service": "v1",
     "NetworkPolicy": "networking.k8s.io/v1", "ServiceMonitor": MONITOR, "SparkApplication": SPARK,
+    "StatefulSet": "apps/v1",
 }  # fmt: skip
 SPEC = {
     "pyFiles", "runtimeVersions", "applicationTolerations", "sparkConf", "driverSpec", "executorSpec", "driverArgs",
@@ -45,6 +46,7 @@ def documents() -> Iterator[dict[str, Any]]:
 OBJECTS: dict[tuple[str, str], dict[str, Any]] = {(one["kind"], one["metadata"]["name"]): one for one in documents()}
 APPS = {name: one["spec"] for (kind, name), one in OBJECTS.items() if kind == "SparkApplication"}
 JOBS = ("gridwatch-pipeline", "gridwatch-alerts")
+ALERTS: dict[str, Any] = OBJECTS["StatefulSet", "gridwatch-alerts"]["spec"]
 DATA: dict[str, str] = OBJECTS["ConfigMap", "gridwatch-settings"]["data"]
 
 
@@ -54,13 +56,20 @@ def templates() -> Iterator[tuple[str, dict[str, Any]]]:
         for role in ("driver", "executor"):
             if f"{role}Spec" in spec:
                 yield f"{name}-{role}", spec[f"{role}Spec"]["podTemplateSpec"]
+    yield "gridwatch-alerts", ALERTS["template"]
+
+
+def template_of(job: str) -> dict[str, Any]:
+    """The pod that does a job's own work."""
+    found: dict[str, Any] = ALERTS["template"] if job not in APPS else APPS[job]["driverSpec"]["podTemplateSpec"]
+    return found
 
 
 def settings_of(job: str, tmp_path: Path) -> Settings:
     """The settings that a driver would see, its mounted secrets being files below `tmp_path`."""
     for key in OBJECTS["Secret", job]["stringData"]:
         (tmp_path / key).write_text(f"made-up value of {key}\n", encoding="utf-8")
-    (container,) = APPS[job]["driverSpec"]["podTemplateSpec"]["spec"]["containers"]
+    (container,) = template_of(job)["spec"]["containers"]
     given = DATA | {one["name"]: one["value"] for one in container["env"]}
     return load_settings(environment={n: v.replace(str(SECRETS), str(tmp_path)) for n, v in given.items()}).settings
 
@@ -70,7 +79,7 @@ def test_the_kinds_are_the_ones_we_know_and_names_are_used_once() -> None:
     assert len(found) == len(OBJECTS)
     assert all(KINDS[one["kind"]] == one["apiVersion"] for one in found)
     assert {one["kind"] for one in found} == set(KINDS)
-    assert set(APPS) == set(JOBS), "maintenance runs in the pipeline's driver: a second writer would be refused"
+    assert set(APPS) == {"gridwatch-pipeline"}, "maintenance runs in its driver: a second writer would be refused"
 
 
 @pytest.mark.parametrize("key", [key for key, one in OBJECTS.items() if one["apiVersion"] not in (SPARK, MONITOR)])
@@ -103,7 +112,7 @@ def test_applications_have_fields_of_the_operator_only_and_texts_for_spark() -> 
 
 
 def test_spark_is_set_as_everywhere_else() -> None:
-    """But for the jars, which the image holds, and a failed task of the alerts, which ends the batch."""
+    """But for the jars, which the image holds."""
     expected = {k: v for k, v in spark_defaults().items() if k not in ("spark.jars.packages", "spark.jars.excludes")}
     for spec in APPS.values():
         assert {name: spec["sparkConf"].get(name) for name in expected} == expected
@@ -111,9 +120,9 @@ def test_spark_is_set_as_everywhere_else() -> None:
 
 
 def test_images_are_that_of_compose_and_what_is_named_lies_in_it() -> None:
-    assert {spec["sparkConf"]["spark.kubernetes.container.image"] for spec in APPS.values()} == {
-        SERVICES["pipeline"]["image"]
-    }
+    image = SERVICES["pipeline"]["image"]
+    assert {spec["sparkConf"]["spark.kubernetes.container.image"] for spec in APPS.values()} == {image}
+    assert {container["image"] for container in ALERTS["template"]["spec"]["containers"]} == {image}
     assert f"WORKDIR {IMAGE_SOURCE.rstrip('/')}" in DOCKERFILE
     for spec in APPS.values():
         conf = spec["sparkConf"]
@@ -153,7 +162,7 @@ def test_what_a_pod_refers_to_is_there() -> None:
 
 
 def test_drivers_and_executors_have_the_checkpoint_at_its_place_on_a_shared_volume() -> None:
-    for name, template in templates():
+    for name, template in ((n, t) for n, t in templates() if n != "gridwatch-alerts"):
         (container,) = template["spec"]["containers"]
         mounts = {mount["mountPath"]: mount["name"] for mount in container["volumeMounts"]}
         assert mounts[DATA["GRIDWATCH_PIPELINE__CHECKPOINT"]] == "checkpoint", name
@@ -179,12 +188,16 @@ def test_pods_are_no_root_and_are_started_by_our_own_program() -> None:
         assert f"--uid {spec['securityContext']['runAsUser']}" in DOCKERFILE
         (container,) = spec["containers"]
         assert container["securityContext"] == {"allowPrivilegeEscalation": False, "capabilities": {"drop": ["ALL"]}}
-        assert container["command"][1:] == ["-m", "pipelines.local.pod"]
+        program = ["pipelines", "alerts"] if name == "gridwatch-alerts" else ["pipelines.local.pod"]
+        assert container["command"] == ["python", "-m", *program]
 
 
-def test_the_alerts_job_has_more_slots_than_the_topic_has_partitions() -> None:
-    slots = APPS["gridwatch-alerts"]["sparkConf"]["spark.kubernetes.driver.master"]
-    assert slots == f"local[{int(DATA['GRIDWATCH_KAFKA__PARTITIONS']) + 2}]"
+def test_alerts_keep_their_names_and_are_as_many_as_have_partitions() -> None:
+    assert ALERTS["serviceName"] == OBJECTS["Service", "gridwatch-alerts"]["metadata"]["name"]
+    assert OBJECTS["Service", "gridwatch-alerts"]["spec"]["clusterIP"] == "None"
+    assert 1 < ALERTS["replicas"] <= int(DATA["GRIDWATCH_KAFKA__PARTITIONS"])
+    assert ALERTS["selector"]["matchLabels"] == ALERTS["template"]["metadata"]["labels"]
+    assert DATA["GRIDWATCH_ALERTS__WITH_PIPELINE"] == "false", "the driver would start one more"
 
 
 def test_services_find_the_drivers_at_the_ports_they_serve(tmp_path: Path) -> None:
@@ -192,8 +205,9 @@ def test_services_find_the_drivers_at_the_ports_they_serve(tmp_path: Path) -> No
     assert metrics.host == "0.0.0.0"
     for job, port in zip(JOBS, (metrics.port, metrics.alerts_port), strict=True):
         service = OBJECTS["Service", job]
-        template = APPS[job]["driverSpec"]["podTemplateSpec"]
-        labels = template["metadata"]["labels"] | {"spark-role": "driver"}  # Spark adds that one
+        template = template_of(job)
+        role = {"spark-role": "driver"} if job in APPS else {}  # Spark adds that one
+        labels = template["metadata"]["labels"] | role
         assert service["spec"]["selector"] == labels
         assert [one["targetPort"] for one in service["spec"]["ports"]] == [port]
         assert [one["containerPort"] for one in template["spec"]["containers"][0]["ports"]] == [port]

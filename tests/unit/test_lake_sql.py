@@ -167,7 +167,7 @@ def test_a_lake_of_an_older_version_says_what_brings_it_up_to_date(tmp_path: Pat
     create_tables(settings)
     log = tmp_path / "operator_actions" / "_delta_log" / "00000000000000000000.json"
     log.write_text(log.read_text().replace("verdict", "opinion"))
-    advice = "this lake was written by an older version: start `gridwatch run` once"
+    advice = "an older version wrote this lake: run `gridwatch upgrade`"
     with pytest.raises(SettingsError, match=advice):
         ask_lake(settings, "SELECT * FROM open_incidents")
     shutil.rmtree(tmp_path / "operator_actions")

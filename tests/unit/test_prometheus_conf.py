@@ -11,11 +11,13 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 import yaml
 
+from pipelines.alerts.group_metrics import GroupCollector
 from pipelines.lake_sql import open_lake, run_sql
 from pipelines.observe.lag import BrokerEnds, LagCollector
 from pipelines.observe.metrics import AlertsMetrics, NotifyMetrics, PipelineMetrics
@@ -46,10 +48,15 @@ def queries() -> Iterator[str]:
             yield from (target["expr"] for target in panel.get("targets", []))
 
 
+_NOBODY: Any = SimpleNamespace(members=lambda: 0, committed=dict)
+"""A group of the alerts that nobody has joined."""
+
+
 def exported() -> set[str]:
     """Every sample name that our programs can export."""
     names: set[str] = set()
     for program in (PipelineMetrics(), AlertsMetrics(), NotifyMetrics()):
+        program.registry.register(GroupCollector(_NOBODY))
         program.registry.register(LagCollector(BrokerEnds(Kafka(bootstrap_servers="127.0.0.1:1")), dict))
         program.registry.register(Resources({"lake": "/"}, pid=1, jvm=JvmSample({"used": 1}, {"x": 1}, {"x": 1}, 1)))
         for family in program.registry.collect():

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 from kafka.errors import KafkaConnectionError
 
+from pipelines.alerts.child import AlertsEnded
 from pipelines.errors import DataRefused, GridwatchError, InfrastructureUnavailable
 from pipelines.jobs import supervisor
 from pipelines.jobs.ending import Ending
@@ -119,3 +120,10 @@ def test_a_failure_after_a_signal_is_the_end_and_waits_for_nobody(world: dict[st
     one._run_once = asked  # type: ignore[method-assign]
     one.run()
     assert said == []
+
+
+def test_alerts_that_have_given_up_end_the_job_at_once_with_their_exit_code(world: dict[str, Any]) -> None:
+    one, _ = lives(AlertsEnded("the alerts ended with exit code 4", 4))
+    with pytest.raises(AlertsEnded) as ended:
+        one.run()
+    assert (one.lives, ended.value.exit_code) == (1, 4)

@@ -8,21 +8,28 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import polars as pl
 import pytest
 
 from pipelines import upkeep
 from pipelines.cli.main import main
 from pipelines.errors import SettingsError
+from pipelines.identity.files import CheckpointFiles
 from pipelines.identity.lock import CheckpointLock
-from pipelines.identity.record import new_record
+from pipelines.identity.record import new_record, read_record
 from pipelines.jobs import queries
 from pipelines.jobs.ending import Ending
 from pipelines.jobs.upkeep_figures import show_upkeep
+from pipelines.lake.delta import commit_files
+from pipelines.lake.parquet import write_data_file
+from pipelines.lake.store import object_store
 from pipelines.observe.metrics import PipelineMetrics
+from pipelines.readings.carry_out import plans_of
+from pipelines.readings.plan import Plan
 from pipelines.settings import Settings
 from pipelines.settings_load import load_settings
 from pipelines.sinks import BatchId
-from pipelines.small_tables import open_table, read_rows
+from pipelines.small_tables import as_arrow, open_table, read_rows
 from pipelines.tables import ANOMALIES, AUDIT, INCIDENTS, METER_WINDOWS, READINGS
 from pipelines.upkeep import data_files, look_after
 from tests.unit.identity.lakes import NOON, Lake, audit, reading, settings_in
@@ -122,6 +129,23 @@ def test_leftovers_of_a_killed_writer_go_after_a_week_and_not_before(lake: Lake)
     assert look_after(lake.settings, READINGS, thorough=True).vacuumed_files == 1
     assert not orphan.exists()
     assert read_rows(lake.settings, READINGS).num_rows == 13
+
+
+def test_files_of_the_newest_plan_stay_however_long_the_pipeline_was_down(lake: Lake) -> None:
+    """The batch was planned, the process died before its commits, and the command ran eight days later."""
+    settings = lake.settings
+    row = reading(13, event_ts=NOON, event_date=NOON.date())
+    frame = pl.DataFrame(as_arrow([tuple(row.get(name) for name in READINGS.column_names)], READINGS))
+    files = [write_data_file(frame, READINGS, object_store(settings.lake.root, settings.store)) for _ in range(2)]
+    plans = plans_of(settings, record := read_record(CheckpointFiles(settings)))
+    plans.create(Plan(record.generation, 13, {0: (13, 14)}, False, None, "", {READINGS.name: files[:1]}, []))
+    for file in files:
+        path = Path(settings.lake.root, READINGS.name, file.path)
+        os.utime(path, (path.stat().st_mtime - 8 * DAY_S,) * 2)
+    assert look_after(settings, READINGS, thorough=True).vacuumed_files == 0
+    commit_files(settings, READINGS, files[:1], BatchId(record.generation, "archive", 13))
+    assert look_after(settings, READINGS, thorough=True).vacuumed_files == 1, "the file that nobody names"
+    assert read_rows(settings, READINGS).num_rows == 14
 
 
 def test_the_log_keeps_what_the_setting_says(lake: Lake) -> None:

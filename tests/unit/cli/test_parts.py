@@ -75,5 +75,5 @@ def test_topics_create_says_what_was_made_and_what_was_there(
     assert main(["topics", "create"]) == 0
     created, there = capsys.readouterr().out.splitlines()
     assert created == "created: incidents"
-    names = "sensor-readings, anomalies, alert-heartbeats, window-ticks, dead-letter-queue"
+    names = "sensor-readings, anomalies, window-ticks, dead-letter-queue"
     assert there == f"already there: {names}, operator-actions"

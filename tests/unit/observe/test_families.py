@@ -19,8 +19,9 @@ PROGRAMS = (PipelineMetrics, AlertsMetrics, NotifyMetrics)
 FORBIDDEN_LABELS = {"meter", "meter_id", "message", "incident", "incident_id"}
 BASE_UNITS = re.compile(r"_(seconds|bytes|records|readings|rows|pu|info|interval_seconds)$")
 PLAIN_COUNTS = {
-    "up", "restarts", "batch_number", "anomalies", "open_incidents", "feeder_open_incidents", "meters", "task_slots",
+    "up", "restarts", "batch_number", "anomalies", "open_incidents", "feeder_open_incidents", "meters",
     "notifications", "notifications_pending", "table_files", "table_version", "maintained_files", "partitions_left_out",
+    "alerts_sent", "alerts_committed_offset", "alerts_partitions", "alerts_bounds_version",
 }  # fmt: skip
 
 

@@ -9,6 +9,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 import pytest
 
@@ -82,22 +83,22 @@ def test_an_idle_trigger_is_no_batch_but_keeps_the_positions() -> None:
 
 
 def test_an_archive_batch_counts_what_audit_says() -> None:
-    at = datetime(2026, 3, 1, tzinfo=UTC)
+    at_ms = round(datetime(2026, 3, 1, tzinfo=UTC).timestamp() * 1000)
     row: dict[str, Any] = {
-        "accepted": 7, "late": 2, "resent": 1, "rejected_by_reason": [("not_utf8", 3)], "max_event_ts": at,
-        "max_kafka_ts": at + timedelta(seconds=1),
+        "accepted": 7, "late": 2, "resent": 1, "rejected_by_reason": {"not_utf8": 3}, "max_event_ts": at_ms,
+        "max_kafka_ts": at_ms + 1000,
     }  # fmt: skip
     none_accepted = row | {"accepted": 0, "late": 0, "resent": 0, "max_event_ts": None}
     metrics = PipelineMetrics()
-    stored_s = at.timestamp() + 3
-    appended = pa.chunked_array([[int(at.timestamp() * 1000)], [int(at.timestamp() * 1000) + 9000]])
-    count_archive(metrics, [row, none_accepted], appended, stored_s)
+    appended = np.array([at_ms, at_ms + 9000]), np.array([2, 1])
+    count_archive(metrics, [row, none_accepted], appended, at_ms / 1000 + 3)
     assert sample(metrics, "processed_readings_total") == 7
     assert sample(metrics, "late_readings_total") == 2
     assert sample(metrics, "resent_readings_total") == 1
     assert sample(metrics, "rejected_records_total", reason="not_utf8") == 6
-    assert sample(metrics, "end_to_end_latency_seconds_sum", stage="archive") == 3.0, "never below 0"
-    assert sample(metrics, "newest_reading_age_seconds") == pytest.approx(time.time() - at.timestamp(), abs=5)
+    assert sample(metrics, "end_to_end_latency_seconds_sum", stage="archive") == 6.0, "never below 0"
+    assert sample(metrics, "end_to_end_latency_seconds_count", stage="archive") == 3
+    assert sample(metrics, "newest_reading_age_seconds") == pytest.approx(time.time() - at_ms / 1000, abs=5)
 
 
 def test_anomalies_are_counted_by_kind_and_their_delay_by_stage() -> None:

@@ -175,9 +175,9 @@ class Archive:
         return [row for row in rows if at is None or row.last > at]
 
 
-def catch_up(seed: int, rules: Rules = PROTOCOL) -> Counter[str]:
+def catch_up(seed: int, rules: Rules = PROTOCOL, setting: Setting | None = None) -> Counter[str]:
     """One catch-up, with restarts that change the limit of a batch; what came of its readings, by kind."""
-    setting, rng = random_setting(seed), random.Random(-seed - 1)
+    setting, rng = setting or random_setting(seed), random.Random(-seed - 1)
     limit = setting.limit
     archive, windows = Archive(setting, rules), WindowsQuery(setting)
     positions = dict.fromkeys(range(len(setting.logs)), 0)

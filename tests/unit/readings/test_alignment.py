@@ -102,6 +102,16 @@ def test_beyond_the_limit_of_held_panes_the_partition_furthest_behind_is_left_ou
     assert (left.aligned_ms, left.left_out) == (900, {1, 2})
 
 
+def test_a_partition_that_was_left_out_is_waited_for_again_once_it_has_caught_up() -> None:
+    """Meanwhile the others decide, so panes are not held back up to the limit again and again."""
+    state = Alignment({0: 900, 1: 100, 2: 600}, 600, frozenset({1}))
+    behind = state.after(batch({0: (0, 10), 1: (0, 10), 2: (0, 10)}, {0: 1000, 1: 500, 2: 700}))
+    assert (behind.aligned_ms, behind.left_out) == (700, {1})
+    caught_up = behind.after(batch({0: (0, 10), 1: (0, 10), 2: (0, 10)}, {0: 1100, 1: 750, 2: 800}))
+    assert (caught_up.aligned_ms, caught_up.left_out) == (750, frozenset())
+    assert behind.after(batch({1: (0, 10)}, {1: 600}, cut=False)).left_out == frozenset()
+
+
 def test_beyond_the_limit_even_a_partition_of_gaps_is_left_out() -> None:
     progress = batch(TWO, {0: 900}, records={0: 10})
     left = Alignment().after(progress, max_held=0, held_after=held_in([900]))

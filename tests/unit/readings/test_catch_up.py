@@ -6,7 +6,7 @@ from collections import Counter
 from dataclasses import replace
 
 from pipelines.readings.alignment import is_cut
-from tests.unit.readings.catch_ups import PROTOCOL, Rules, catch_up
+from tests.unit.readings.catch_ups import END, PROTOCOL, Record, Rules, Setting, catch_up
 
 WRONG = ("in time, judged late", "dropped by Spark", "held at the end")
 
@@ -20,6 +20,17 @@ def test_three_hundred_catch_ups_lose_no_reading() -> None:
     assert {kind: found[kind] for kind in WRONG} == dict.fromkeys(WRONG, 0)
     assert found["counted"] > 200_000
     assert found["most held"] > 0
+
+
+def test_under_permanent_overload_a_partition_that_falls_behind_loses_nothing() -> None:
+    """More comes than a batch takes, for as long as anything is sent; partition 1 has most of it and falls behind."""
+    few = [Record(sent, sent, 0) for sent in range(END)]
+    many = [Record(sent, sent, meter) for sent in range(END) for meter in range(1, 9)]
+    setting = Setting(watermark=10, slide=10, limit=12, logs=[few, many], step=3, downtimes=[(50, 250)])
+    for seed in range(5):
+        found = catch_up(seed, setting=setting)
+        assert {kind: found[kind] for kind in WRONG} == dict.fromkeys(WRONG, 0)
+        assert found["counted"] == len(few) + len(many)
 
 
 def test_without_the_partition_furthest_behind_readings_in_time_are_late() -> None:

@@ -262,6 +262,7 @@ def test_a_limit_at_the_nominal_voltage_is_no_division_by_zero() -> None:
         ({"temperature_c": 80.0}, "Meter m1: 80.0 °C is above the limit of 75.0 °C."),
         ({"status": "FAILURE" + 80 * "é"}, f"Meter m1 reports the status 'FAILURE{73 * 'é'}'."),
         ({"voltage_v": 0.0}, "Meter m1: 0.0 V is below the interruption limit of 23.0 V (-23.0 V)."),
+        ({"voltage_v": -0.0}, "Meter m1: -0.0 V is below the interruption limit of 23.0 V (-23.0 V)."),
         ({"voltage_v": 220.0}, "Meter m1: 220.0 V is -10.0 V off its mean of 230.0 V over 30 readings;"
          " 6.9 V are allowed."),
     ],
