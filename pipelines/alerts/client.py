@@ -1,7 +1,15 @@
-"""How a member of the alerts talks to Kafka: its consumer's options, and what its errors mean."""
+"""How a member of the alerts comes to Kafka: its name, its consumer's options, and what its errors mean."""
 
 from __future__ import annotations
 
+import fcntl
+import hashlib
+import os
+import socket
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 from confluent_kafka import KafkaError, KafkaException
@@ -59,3 +67,29 @@ def explained(error: KafkaException, settings: Settings, group: str, name: str) 
             f"group {group}: {text}; `gridwatch check` looks at the rights (conf/security/kafka-acls.toml)"
         )
     return unreachable(settings.kafka.bootstrap_servers, error, f"group {group}")
+
+
+def pipeline_member(lake: str) -> str:
+    """Name of the member that a pipeline starts: one lake has one pipeline, on whatever host."""
+    return f"pipeline-{lake}"
+
+
+@contextmanager
+def host_member(group: str, folder: Path | None = None) -> Iterator[str]:
+    """`host-number`, with the first number that no running member of this host has, held for the block.
+
+    The number is held by a lock that the kernel releases when the process dies, however it dies.
+    """
+    key = hashlib.sha256(group.encode()).hexdigest()[:16]
+    place = folder or Path(tempfile.gettempdir())
+    number = 0
+    while True:
+        path = place / f"gridwatch-{os.getuid()}-{key}-{number}.lock"
+        with path.open("a", encoding="utf-8") as file:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except OSError:
+                number += 1
+                continue
+            yield f"{socket.gethostname()}-{number}"
+            return

@@ -14,13 +14,11 @@ from pipelines.alerts import READY
 from pipelines.alerts.client import NEVER_PASSES, explained, member_options
 from pipelines.alerts.errand import Errand
 from pipelines.alerts.group import Group, committed_of
-from pipelines.alerts.judging import Judging
+from pipelines.alerts.judging import Judging, publish_stored
 from pipelines.alerts.outbox import Event, Outbox
 from pipelines.alerts.owned import Held, Mark, Owned
-from pipelines.alerts.positions import Recorded
+from pipelines.alerts.positions import Recorded, Settling
 from pipelines.alerts.reference import Reference
-from pipelines.alerts.settling import Settling
-from pipelines.alerts.stored import publish_stored
 from pipelines.errors import InfrastructureUnavailable
 from pipelines.observe.metrics import AlertsMetrics
 from pipelines.settings import Settings
