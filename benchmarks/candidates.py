@@ -23,10 +23,9 @@ from benchmarks.measure import (
     time_engine,
 )
 from benchmarks.product import ALERTS, READY, RUN, WITHOUT_WINDOWS, Product, ids_by_type, place_product
-from pipelines.fleet import load_reference_tables
+from pipelines.jobs.pipeline import prepare
 from pipelines.local import Say
 from pipelines.local.processes import Child
-from pipelines.small_tables import create_tables
 
 _POLL_S = 0.5
 """Asking the tables takes CPU from the engine."""
@@ -123,8 +122,7 @@ def run_gridwatch(place: Place, load: Load, *, windows: bool = True, more: Mappi
 def run_alerts(place: Place, load: Load) -> Timing:
     """Time one member of the alerts' group over the whole topic, alone, from its first read to its last commit."""
     product, expected = place.product("alerts", load), answer(load)
-    create_tables(product.settings)
-    load_reference_tables(product.settings)
+    prepare(product.settings, place.say)  # tables, fleet, and where the alerts begin
     timing = time_engine(
         "alerts",
         lambda: product.start(ALERTS),
