@@ -16,6 +16,8 @@ Record = tuple[bytes | None, bytes | None, Headers]
 """Key, value and headers."""
 
 _FLUSH_S = 120.0
+_MOST_WAITING_KB = 64 << 10
+"""So much waits in the client at most; the producer of the records is held up beyond it."""
 
 
 def librdkafka_options(kafka: Kafka) -> dict[str, Any]:
@@ -38,7 +40,12 @@ def send_records(kafka: Kafka, topic: str, records: Iterable[Record]) -> int:
 
     Raises InfrastructureUnavailable for the first record that Kafka did not take.
     """
-    options = {"acks": "all", "enable.idempotence": True, "linger.ms": 20}
+    options = {
+        "acks": "all",
+        "enable.idempotence": True,
+        "linger.ms": 20,
+        "queue.buffering.max.kbytes": _MOST_WAITING_KB,
+    }
     producer = Producer(librdkafka_options(kafka) | options)
     failed: list[KafkaError] = []
 
