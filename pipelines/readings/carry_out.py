@@ -7,13 +7,15 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
+import obstore
+
 from pipelines.broker.records import send_records
 from pipelines.errors import DataRefused
 from pipelines.identity.batches import Batches
 from pipelines.identity.files import CheckpointFiles
 from pipelines.identity.lost import NEW_GENERATION
 from pipelines.identity.record import RunRecord, read_record
-from pipelines.identity.tables import newest_batch
+from pipelines.identity.tables import audited_ends, newest_batch, owner_of
 from pipelines.lake.delta import commit_files
 from pipelines.lake.parquet import DataFile
 from pipelines.lake.store import object_store
@@ -105,22 +107,51 @@ def carry_out_open_plan(settings: Settings, say: Say) -> bool:
     """Carry out the plan of a batch that a crash has left unfinished; whether there was one.
 
     For a command that begins a new generation, or skips offsets: what was decided of the old one must stay decided.
-    The caller holds the lock. Without the checkpoint, or without a plan, nothing is done.
+    The caller holds the lock. Without the checkpoint, or without a plan, nothing is done. Neither where tables and plan
+    are not of one moment (a restore, or tables that are taken over): its records are then read again.
     """
     files = CheckpointFiles(settings)
     try:
         record = read_record(files)
+        plan = newest_plan(plans_of(settings, record), settings) if record else None
     except DataRefused:  # a damaged one is a reason to be here
         return False
-    if record is None:
+    if record is None or plan is None or plan.generation != record.generation:
         return False
-    plan = newest_plan(plans_of(settings, record), settings)
-    if plan is None or plan.generation != record.generation:
+    log = Batches.read(files, record.folder(QUERY))
+    if plan.batch in log.done:
         return False
-    if plan.batch in Batches.read(files, record.folder(QUERY)).done:
+    if not (_follows(plan, settings, record, log) and _has_files(plan, settings)):
+        say(f"batch {plan.batch} of the archive was planned for tables of another moment: its records are read again")
         return False
     carry_out(plan, settings)
     say(f"batch {plan.batch} of the archive, which was planned and not finished, was carried out")
+    return True
+
+
+def _follows(plan: Plan, settings: Settings, record: RunRecord, log: Batches) -> bool:
+    """Whether the tables are those of the plan, and end where it begins, or where it ends."""
+    if owner_of(settings) != record.generation:
+        return False
+    stored, topic = audited_ends(settings), settings.kafka.topics.readings
+    began = log.first_offsets().get(topic, {}) | (record.start.offsets or {})
+    return all(
+        first == end or stored.get(partition, began.get(partition, 0)) in (first, end)
+        for partition, (first, end) in plan.ranges.items()
+    )
+
+
+def _has_files(plan: Plan, settings: Settings) -> bool:
+    """Whether the data files are there of all tables that do not have the batch yet."""
+    batch = BatchId(plan.generation, QUERY, plan.batch)
+    done = _holding(settings, batch)
+    objects = object_store(settings.lake.root, settings.store)
+    names = [f"{t.name}/{file.path}" for t in COMMITTED if t.name not in done for file in plan.files.get(t.name, ())]
+    try:
+        for name in names:
+            obstore.head(objects, name)
+    except FileNotFoundError:
+        return False
     return True
 
 

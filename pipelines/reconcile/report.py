@@ -50,11 +50,14 @@ class PartitionReport:
     """Readings missing within a record: their number is below another one of the same offset."""
     missing_item_offsets: tuple[int, ...] = ()
     """The first few offsets of such records."""
+    readable_end: int | None = None
+    """Offset behind which records are of transactions that are still open; None where nobody asked."""
 
     @property
     def lag(self) -> int:
-        """Records in Kafka that the archive has not committed yet; not lost."""
-        return max(self.broker_end - self.committed_end, 0)
+        """Records in Kafka that the archive could have read and has not committed yet; not lost."""
+        end = self.broker_end if self.readable_end is None else min(self.broker_end, self.readable_end)
+        return max(end - self.committed_end, 0)
 
     @property
     def unaccounted(self) -> int:

@@ -8,9 +8,11 @@ items are numbered from 0, and none of them may be missing or stored twice.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 
 from duckdb import DuckDBPyConnection
 
+from pipelines.broker.ends import committed_ends
 from pipelines.errors import SettingsError
 from pipelines.lake_sql import open_lake, view_names
 from pipelines.reconcile.audit import audit_problems
@@ -48,6 +50,7 @@ def verify(settings: Settings, say: Say = lambda line: None) -> VerifyReport:
             lake,
             topic=topic,
             offsets=lambda: topic_offsets(settings.kafka, topic),
+            readable_ends=lambda: committed_ends(settings.kafka, topic),
             look_again=KafkaAgain(settings, say),
         )
 
@@ -57,22 +60,24 @@ def verify_tables(
     *,
     topic: str,
     offsets: Offsets | Callable[[], Offsets],
+    readable_ends: Callable[[], Mapping[int, int]] | None = None,
     look_again: LookAgain | None = None,
 ) -> VerifyReport:
     """Compare the relations `readings`, `rejected` and `audit` of a connection with Kafka's offsets.
 
     They are read against the order in which they are written: audit, tables, then Kafka (`offsets` as a
-    function). So records that arrive meanwhile are lag, never lost. Without `look_again` the gaps that `audit` counts
-    are believed.
+    function). So records that arrive meanwhile are lag, never lost. `readable_ends` says where readers of committed
+    records stop: what is behind is no lag. Without `look_again` the gaps that `audit` counts are believed.
     """
     _take_audit(lake, topic)
     _take_rows(lake, topic)
     known = offsets() if callable(offsets) else offsets
+    readable = readable_ends() if readable_ends else {}
     problems = list[str]()
     partitions = []
     for number in _partition_numbers(lake, known):
         report, problem = _partition(lake, number, known.get(number), look_again)
-        partitions.append(report)
+        partitions.append(replace(report, readable_end=readable.get(number)))
         problems += [problem] if problem and problem not in problems else []
     reasons = lake.execute("SELECT reason, count(*) FROM rejected GROUP BY 1 ORDER BY 2 DESC, 1").fetchall()
     return VerifyReport(

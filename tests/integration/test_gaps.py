@@ -98,6 +98,20 @@ def test_a_committed_record_that_audit_took_for_a_gap_is_lost(place: Place) -> N
     assert [str(lost) for lost in report.partitions[0].lost_ranges] == ["7", "61"]
 
 
+def test_records_of_an_open_transaction_are_no_lag(place: Place) -> None:
+    store(place.settings)
+    producer: Any = Producer({"bootstrap.servers": place.bootstrap_servers, "transactional.id": f"{place.mark}-open"})
+    producer.init_transactions(30)
+    producer.begin_transaction()
+    producer.produce(place.settings.kafka.topics.readings, value=b"{}", partition=0)
+    producer.flush(30)
+    report = verify(place.settings)
+    assert report.ok, report.verdict
+    assert (report.partitions[0].broker_end, report.partitions[0].readable_end, report.lag) == (85, 84, 0)
+    producer.commit_transaction(30)
+    assert verify(place.settings).lag == 2, "the record and its marker"
+
+
 def test_in_a_compacted_topic_a_missing_offset_is_a_loss(place: Place) -> None:
     topic = place.settings.kafka.topics.readings
     admin = KafkaAdminClient(bootstrap_servers=place.bootstrap_servers)

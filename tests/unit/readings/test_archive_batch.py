@@ -12,10 +12,12 @@ import pytest
 from pipelines.errors import DataRefused
 from pipelines.identity.files import CheckpointFiles
 from pipelines.identity.record import RunRecord, write_record
+from pipelines.identity.tables import claim
 from pipelines.jobs.context import Run
 from pipelines.readings.carry_out import carry_out_open_plan
 from pipelines.readings.query import ArchiveBatch
 from pipelines.settings import Settings
+from pipelines.small_tables import open_table, table_version
 from pipelines.tables import AUDIT, PANES, READINGS, REJECTED
 from tests.factories import at, document, ms
 from tests.unit.readings.archiving import Killed, Steps, archive, everything, log_offsets, make_run, rows_of
@@ -245,6 +247,9 @@ def test_an_open_plan_is_carried_out_by_a_command_that_begins_a_generation(tmp_p
     steps.die_at = "after readings"
     with pytest.raises(Killed):
         archive(run, ArchiveBatch(run), 0, FIRST)
+    assert not carry_out_open_plan(run.settings, said.append), "the tables are not known to be those of the plan"
+    claim(run.settings, run.generation)
+    said.clear()
     assert carry_out_open_plan(run.settings, said.append)
     assert [row[:4] for row in rows_of(run.settings, AUDIT, *FIGURES)] == [(0, 1, 1, 0), (0, 2, 1, 1)]
     assert len(rows_of(run.settings, READINGS)) == 2
@@ -252,3 +257,30 @@ def test_an_open_plan_is_carried_out_by_a_command_that_begins_a_generation(tmp_p
     assert len(said) == 1
     files.write("archive/commits/0", "v1\n{}")
     assert not carry_out_open_plan(run.settings, said.append), "Spark has noted that the batch is done"
+
+
+@pytest.mark.parametrize("lost", ["files", "batches before it", "plan"])
+def test_an_open_plan_of_another_moment_is_left_and_its_records_are_read_again(
+    tmp_path: Path, steps: Steps, lost: str
+) -> None:
+    run = make_run(tmp_path)
+    claim(run.settings, run.generation)
+    write_record(CheckpointFiles(run.settings), RunRecord(run.generation))
+    archive(run, ArchiveBatch(run), 0, FIRST)
+    steps.die_at = "after plan"
+    with pytest.raises(Killed):
+        archive(run, ArchiveBatch(run), 1, KILLED)
+    lake = Path(run.settings.lake.root)
+    before = table_version(run.settings, READINGS)
+    if lost == "files":
+        stored = {str(path) for path in open_table(run.settings, READINGS).file_uris()}
+        for file in (lake / "readings").rglob("*.parquet"):
+            if not any(name.endswith(file.name) for name in stored):
+                file.unlink()
+    elif lost == "plan":
+        (plan,) = (Path(run.settings.pipeline.checkpoint) / "plans").glob("*1*")
+        plan.write_text("{")
+    else:
+        open_table(run.settings, AUDIT).delete()
+    assert not carry_out_open_plan(run.settings, lambda line: None)
+    assert table_version(run.settings, READINGS) == before
