@@ -9,11 +9,12 @@ from typing import Any, Literal
 
 from pyspark.sql import SparkSession
 
+from pipelines.addresses import is_store
 from pipelines.conf_files import conf_folder_for
 from pipelines.local.cache import cache_dir
 from pipelines.local.java import require_java
 from pipelines.local.ports import LOOPBACK
-from pipelines.local.spark_kit import SparkKit, spark_defaults, spark_kit
+from pipelines.local.spark_kit import FOLDER_CHECKPOINTS, SparkKit, spark_defaults, spark_kit
 from pipelines.settings import Settings, Store
 from pipelines.store_tls import trust_store_ca
 
@@ -86,6 +87,7 @@ def _local_conf(settings: Settings, kit: SparkKit | None, jvm_options: str) -> d
         "spark.jars.ivy": str(cache_dir() / "ivy-spark"),
         "spark.driver.extraJavaOptions": " ".join(" ".join(options).split()),
         **(kit.conf() if kit else {}),
+        **(FOLDER_CHECKPOINTS if kit and not is_store(settings.pipeline.checkpoint) else {}),
     }
 
 

@@ -24,6 +24,19 @@ from pipelines.local.java import java_version, require_java
 from pipelines.local.processes import run_logged, tail
 from pipelines.local.spark_home import spark_home
 
+FILES_WITHOUT_FORKS = {
+    "spark.hadoop.fs.file.impl": "com.globalmentor.apache.hadoop.fs.BareLocalFileSystem",
+}
+"""Hadoop's own local file system starts a `chmod` or a `readlink` for most files it touches: 19 processes a second with
+three queries. This one asks Java. Its class must be on the class path from the start, so it is not for a
+spark-submit that resolves the packages itself (docs/adr/0029)."""
+FOLDER_CHECKPOINTS = {
+    "spark.sql.streaming.checkpointFileManagerClass": (
+        "org.apache.spark.sql.execution.streaming.checkpointing.FileSystemBasedCheckpointFileManager"
+    ),
+}
+"""Lets checkpoints in a folder use that file system: Spark's default manager goes by another interface of Hadoop's,
+`FileContext`, which has its own local file system. A checkpoint in a store keeps the default (docs/adr/0013)."""
 _CLASSES = "classes.jsa"
 _RESOLVE, _TRAIN = "resolve", "train"
 
@@ -43,6 +56,7 @@ class SparkKit:
             "spark.jars.packages": "",
             "spark.jars.excludes": "",
             "spark.driver.extraClassPath": f"{self.jars}/*",
+            **FILES_WITHOUT_FORKS,
         }
 
     def flags(self) -> str:
