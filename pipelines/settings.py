@@ -80,8 +80,15 @@ class Pipeline(Section):
         "earliest",
         description="Where the first start reads from: earliest, latest or an ISO time; part of the run's identity.",
     )
-    archive_trigger: Seconds = Field(5, ge=0, description="Least time between two batches of the archive.")
-    windows_trigger: Seconds = Field(10, ge=0, description="Least time between two batches of the windows.")
+    archive_trigger: Seconds = Field(3, ge=0, description="Least time between two batches of the archive.")
+    quiet_trigger: Seconds = Field(
+        10,
+        ge=0,
+        le=20,
+        description="Longest time between two batches of the archive: when few readings come it waits for up to this"
+        " long, which saves CPU. At or below pipeline.archive_trigger it never waits.",
+    )
+    windows_trigger: Seconds = Field(4, ge=0, description="Least time between two batches of the windows.")
     incidents_trigger: Seconds = Field(5, ge=0, description="Least time between two batches of the incidents.")
     max_offsets_per_trigger: int = Field(
         1_000_000, ge=100, description="Most records one archive batch takes; bounds memory after a downtime."

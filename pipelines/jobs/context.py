@@ -15,6 +15,7 @@ from pyspark.sql import functions as F
 from pipelines.identity.files import CheckpointFiles
 from pipelines.identity.record import RunRecord, Start, new_record, read_record, write_record
 from pipelines.jobs.ending import BatchNotBegun
+from pipelines.jobs.pace import interval_s
 from pipelines.jobs.upkeep_figures import show_upkeep
 from pipelines.observe.metrics import PipelineMetrics
 from pipelines.settings import Settings
@@ -63,9 +64,24 @@ class Run:
 
     def batch(self, query: str, number: int) -> BatchId:
         """Identity of a micro-batch that begins now. Raises BatchNotBegun when the end was asked for."""
-        if any(is_asked() for is_asked in self._ends):
+        if self._must_end():
             raise BatchNotBegun(f"batch {number} of query {query}")
         return BatchId(self.generation, query, number)
+
+    def let_gather(self, began: float, *, readings: int, since_s: float) -> None:
+        """Wait at the end of an archive batch until the next one is worth its cost; the end of the job ends the wait.
+
+        `began`: monotonic seconds at which the batch began; `readings`: what it held, gathered in `since_s` seconds.
+        A batch that took longer than its interval waits no more, so no slow batch becomes slower.
+        """
+        pipeline = self.settings.pipeline
+        rate = readings / since_s if since_s > 0 else 0.0
+        until = began + interval_s(rate, least_s=pipeline.archive_trigger, most_s=pipeline.quiet_trigger)
+        while not self._must_end() and (left := until - time.monotonic()) > 0:
+            time.sleep(min(left, 0.2))
+
+    def _must_end(self) -> bool:
+        return any(is_asked() for is_asked in self._ends)
 
     def keep_up(self, *tables: Table) -> None:
         """Look after tables when `upkeep.every` has passed since the last time; for their owner, after its commits.

@@ -52,10 +52,14 @@ class ArchiveBatch:
         self._parts = Parts(run, Batches.read(CheckpointFiles(run.settings), run.folder(QUERY)))
         self._past: Past | None = None
         self._is_complete_known = False
+        self._began: float | None = None
+        """When the batch before began, monotonic seconds."""
         self._ownership = Ownership(run.settings, run.generation)
 
     def write(self, records: DataFrame, number: int) -> None:
         """Sink of the stream. A crash at any line is repaired by the replay of the batch."""
+        began, before = time.monotonic(), self._began
+        self._began = began
         batch, settings = self._run.batch(QUERY, number), self._run.settings
         self._ownership.require()
         ranges = self._parts.ranges_of(number)
@@ -76,6 +80,8 @@ class ArchiveBatch:
             self._tidy(came_out, plan)
         self._run.keep_up(READINGS, REJECTED, PANES, AUDIT)
         self._run.say(f"archive batch {number}: {plan.records} records, {plan.rejected} rejected")
+        if before is not None:
+            self._run.let_gather(began, readings=plan.records, since_s=began - before)
 
     def _carry_out(self, plan: Plan, facts: BatchFacts | None) -> None:
         """Do what the plan says, and count it; a batch that is done again after a restart counts once."""

@@ -41,6 +41,7 @@ if TYPE_CHECKING:
 START_S = 180.0
 QUICK = {
     "pipeline__archive_trigger": "1 s",
+    "pipeline__quiet_trigger": "1 s",
     "pipeline__windows_trigger": "2 s",
     "pipeline__incidents_trigger": "2 s",
     "pipeline__max_offsets_per_trigger": 3000,
