@@ -43,7 +43,7 @@ def schemas() -> Iterator[tuple[str, list[str], list[list[Any]]]]:
 
 def plans(settings: Settings) -> Iterator[tuple[str, str]]:
     """Query and physical plan of archive and windows over frames without rows. Starts and stops Spark."""
-    from pipelines.readings import query as archive
+    from pipelines.readings import decision as archive
     from pipelines.session import build_session
     from pipelines.windows import query as windows
 

@@ -9,6 +9,7 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 from pipelines.addresses import is_store
+from pipelines.alerts.group import Group
 from pipelines.client_errors import as_ours
 from pipelines.errors import DataRefused, GridwatchError, InfrastructureUnavailable, SettingsError
 from pipelines.heap import heap_bytes
@@ -20,7 +21,8 @@ from pipelines.local.java import java_version, require_java
 from pipelines.settings import Settings
 from pipelines.small_tables import table_is_there
 from pipelines.table_features import ALLOWED, foreign_features
-from pipelines.tables import TABLES
+from pipelines.tables import AUDIT, TABLES
+from pipelines.topics import topic_offsets
 
 Address = tuple[str, int]
 """Host and port."""
@@ -110,6 +112,23 @@ def look_at_identity(settings: Settings) -> str:
     if found:
         raise DataRefused("; and ".join(found))
     return "checkpoint, tables, topics and settings belong together"
+
+
+def look_at_alerts(settings: Settings) -> str:
+    """How many members the alerts have, and how many records wait for them."""
+    if not table_is_there(settings, AUDIT):
+        return "no tables yet: the first start of `gridwatch run` makes them"
+    with Group(settings) as group:
+        members, judged = group.members(), group.committed()
+        waiting = sum(max(end - judged[p], 0) for p, (_, end) in _ends(settings).items() if p in judged)
+    judge = "1 member judges" if members == 1 else f"{members or 'no'} members judge"
+    way = "" if members else "; start `gridwatch run` with alerts.with_pipeline = true, or `gridwatch alerts`"
+    return f"group {group.name}: {judge} readings, {waiting:,} records wait{way}"
+
+
+def _ends(settings: Settings) -> dict[int, tuple[int, int]]:
+    with as_ours(settings):
+        return topic_offsets(settings.kafka, settings.kafka.topics.readings)
 
 
 def _broker_addresses(settings: Settings) -> Iterator[Address]:

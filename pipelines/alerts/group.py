@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from types import TracebackType
@@ -19,6 +20,8 @@ PREFIX = "gridwatch-alerts-"
 """Begins the name of a group that `alerts.group = auto` makes; rights may be given by it."""
 
 _PATIENCE_S = 5.0
+_QUIET = {"log_level": 0}
+"""The library would print each lost connection by itself."""
 _NOTHING = -1001
 """What Kafka says of a partition without a committed offset."""
 
@@ -45,10 +48,13 @@ def committed(settings: Settings) -> dict[int, int]:
 class Group:
     """Questions to the brokers about the group, over one connection that is made at the first of them.
 
-    Everything raises InfrastructureUnavailable when the brokers do not answer; the next question tries again.
+    Everything raises InfrastructureUnavailable when the brokers do not answer in time; the next question tries again.
+    Several threads may ask.
     """
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: Settings, *, patience_s: float = _PATIENCE_S) -> None:
+        self._lock = threading.Lock()
+        self._patience_s = patience_s
         self._kafka = settings.kafka
         self.topic = settings.kafka.topics.readings
         self.name = group_id(settings)
@@ -58,42 +64,47 @@ class Group:
     def committed(self) -> dict[int, int]:
         """Next offset of each partition that has a committed one."""
         with self._asked() as consumer:
-            partitions = partitions_of(consumer, self.topic)
+            partitions = partitions_of(consumer, self.topic, self._patience_s)
             asked = [TopicPartition(self.topic, partition) for partition in partitions]
-            return committed_of(consumer.committed(asked, timeout=_PATIENCE_S))
+            return committed_of(consumer.committed(asked, timeout=self._patience_s))
 
     def bounds(self, partition: int) -> tuple[int, int]:
         """First offset that Kafka has of a partition, and the next one."""
         with self._asked() as consumer:
             place = TopicPartition(self.topic, partition)
-            found: tuple[int, int] = consumer.get_watermark_offsets(place, timeout=_PATIENCE_S, cached=False)
+            found: tuple[int, int] = consumer.get_watermark_offsets(place, timeout=self._patience_s, cached=False)
             return found
 
     def members(self) -> int:
         """How many consumers the group has now; 0 for a group that Kafka does not know."""
+        with self._lock:
+            admin = self._admin = self._admin or AdminClient(librdkafka_options(self._kafka) | _QUIET)
         try:
-            if self._admin is None:
-                self._admin = AdminClient(_quiet(librdkafka_options(self._kafka)))
-            answers = self._admin.describe_consumer_groups([self.name], request_timeout=_PATIENCE_S)
+            answers = admin.describe_consumer_groups([self.name], request_timeout=self._patience_s)
             return len(answers[self.name].result().members)
         except KafkaException as error:
             if error.args[0].code() == KafkaError.GROUP_ID_NOT_FOUND:
                 return 0
-            self.close()
             raise unreachable(self._kafka.bootstrap_servers, error, f"group {self.name}") from None
 
     @contextmanager
     def _asked(self) -> Iterator[Any]:
-        try:
-            if self._consumer is None:
-                self._consumer = Consumer(_quiet(librdkafka_options(self._kafka)) | {"group.id": self.name})
-            yield self._consumer
-        except KafkaException as error:
-            self.close()
-            raise unreachable(self._kafka.bootstrap_servers, error, f"group {self.name}") from None
+        with self._lock:
+            try:
+                if self._consumer is None:
+                    options = {"group.id": self.name, "enable.auto.commit": False}
+                    self._consumer = Consumer(librdkafka_options(self._kafka) | _QUIET | options)
+                yield self._consumer
+            except KafkaException as error:
+                self._drop()
+                raise unreachable(self._kafka.bootstrap_servers, error, f"group {self.name}") from None
 
     def close(self) -> None:
         """Leave the brokers."""
+        with self._lock:
+            self._drop()
+
+    def _drop(self) -> None:
         consumer, self._consumer, self._admin = self._consumer, None, None
         if consumer is not None:
             consumer.close()
@@ -107,9 +118,9 @@ class Group:
         self.close()
 
 
-def partitions_of(consumer: Any, topic: str) -> list[int]:
+def partitions_of(consumer: Any, topic: str, patience_s: float) -> list[int]:
     """Partitions of a topic. Raises KafkaException when the brokers do not answer or do not know it."""
-    found = consumer.list_topics(topic, timeout=_PATIENCE_S).topics[topic]
+    found = consumer.list_topics(topic, timeout=patience_s).topics[topic]
     if found.error is not None:
         raise KafkaException(found.error)
     return sorted(found.partitions)
@@ -130,8 +141,3 @@ def committed_of(answer: list[TopicPartition]) -> dict[int, int]:
 def unreachable(servers: str, error: KafkaException, what: str) -> InfrastructureUnavailable:
     """A client's error as ours."""
     return InfrastructureUnavailable(f"kafka.bootstrap_servers = {servers}: {what}: {error.args[0].str()}")
-
-
-def _quiet(options: dict[str, Any]) -> dict[str, Any]:
-    """The library would print each lost connection by itself."""
-    return options | {"log_level": 0, "enable.auto.commit": False}

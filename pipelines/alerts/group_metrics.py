@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import threading
+import time
 from collections.abc import Iterator
+from contextlib import suppress
 
 from prometheus_client.core import GaugeMetricFamily
 from prometheus_client.registry import Collector
@@ -10,12 +13,24 @@ from prometheus_client.registry import Collector
 from pipelines.alerts.group import Group
 from pipelines.errors import InfrastructureUnavailable
 
+PATIENCE_S = 1.5
+"""A scrape waits this long for an answer about the group."""
+_FRESH_S = 1.0
+
 
 class GroupCollector(Collector):
     """`gridwatch_alerts_members`, and what the group has committed by partition; left out when nobody answers."""
 
     def __init__(self, group: Group) -> None:
         self._group = group
+        self._lock = threading.Lock()
+        self._asked_at = -_FRESH_S
+        self._committed: dict[int, int] = {}
+
+    def position(self) -> dict[str, dict[str, dict[int, int]]]:
+        """What the group has committed, as the lag of a query is counted from; nothing when nobody answers."""
+        found = self._ask()
+        return {"alerts": {self._group.topic: found}} if found else {}
 
     def describe(self) -> Iterator[GaugeMetricFamily]:
         """Names for the registry; nobody is asked yet."""
@@ -24,21 +39,22 @@ class GroupCollector(Collector):
     def collect(self) -> Iterator[GaugeMetricFamily]:
         """Ask the brokers."""
         members, committed = _families()
-        try:
+        for partition, offset in self._ask().items():
+            committed.add_metric([str(partition)], offset)
+        with suppress(InfrastructureUnavailable):
             members.add_metric([], self._group.members())
-            for partition, offset in self._group.committed().items():
-                committed.add_metric([str(partition)], offset)
-        except InfrastructureUnavailable:
-            pass
         yield from (members, committed)
 
-
-def group_position(group: Group) -> dict[str, dict[str, dict[int, int]]]:
-    """What the group has committed, as the lag of a query is counted from; nothing when the brokers do not answer."""
-    try:
-        return {"alerts": {group.topic: group.committed()}}
-    except InfrastructureUnavailable:
-        return {}
+    def _ask(self) -> dict[int, int]:
+        """Once for all collectors of a scrape."""
+        with self._lock:
+            if time.monotonic() - self._asked_at >= _FRESH_S:
+                try:
+                    self._committed = self._group.committed()
+                except InfrastructureUnavailable:
+                    self._committed = {}
+                self._asked_at = time.monotonic()
+            return dict(self._committed)
 
 
 def _families() -> tuple[GaugeMetricFamily, GaugeMetricFamily]:

@@ -11,17 +11,15 @@ from typing import Any
 from confluent_kafka import Consumer, KafkaError, KafkaException, TopicPartition
 
 from pipelines.alerts import READY
+from pipelines.alerts.client import NEVER_PASSES, explained, member_options
 from pipelines.alerts.errand import Errand
-from pipelines.alerts.group import Group, committed_of, unreachable
-from pipelines.alerts.judging import Judging
+from pipelines.alerts.group import Group, committed_of
+from pipelines.alerts.judging import Judging, publish_stored
 from pipelines.alerts.outbox import Event, Outbox
 from pipelines.alerts.owned import Held, Mark, Owned
-from pipelines.alerts.positions import Recorded
+from pipelines.alerts.positions import Recorded, Settling
 from pipelines.alerts.reference import Reference
-from pipelines.alerts.settling import Settling
-from pipelines.alerts.stored import publish_stored
-from pipelines.broker.records import librdkafka_options
-from pipelines.errors import GridwatchError, InfrastructureUnavailable, MemberFenced
+from pipelines.errors import InfrastructureUnavailable
 from pipelines.observe.metrics import AlertsMetrics
 from pipelines.settings import Settings
 from pipelines.small_tables import STORE_ERRORS
@@ -59,7 +57,8 @@ class Member:
         self._owned = Owned()
         self._judging = Judging(self.settings)
         self._outbox: Outbox[Mark] = Outbox(self.settings, self._count)
-        self._consumer: Any = Consumer(self._options())
+        callbacks = {"error_cb": self._on_error, "on_commit": self._on_commit}
+        self._consumer: Any = Consumer(member_options(self.settings, self.group.name, self.name) | callbacks)
         self._settling = Settling(lambda: Recorded.read(self.settings), self.group.bounds, self._publish, self.say)
         self._errand: Errand[dict[Held, int]] = Errand("gridwatch-settling")
         self._committed_at = 0.0
@@ -79,34 +78,10 @@ class Member:
                 self._keep_up()
             self._finish()
         except KafkaException as error:
-            raise self._explain(error) from None
+            raise explained(error, self.settings, self.group.name, self.name) from None
         finally:
             self._owned.give_up(list(self._owned.held))  # what is not committed by now is judged again
             self._consumer.close()
-
-    def _options(self) -> dict[str, Any]:
-        return librdkafka_options(self.settings.kafka) | {
-            "group.id": self.group.name,
-            "group.instance.id": self.name,
-            "client.id": f"gridwatch-alerts-{self.name}",
-            "partition.assignment.strategy": "cooperative-sticky",
-            "session.timeout.ms": 11_000,
-            "heartbeat.interval.ms": 2_500,
-            "topic.metadata.refresh.interval.ms": 10_000,
-            "isolation.level": "read_committed",
-            "auto.offset.reset": "error",
-            "enable.auto.commit": False,
-            "enable.auto.offset.store": False,
-            "enable.partition.eof": True,
-            "allow.auto.create.topics": False,
-            "check.crcs": False,
-            "queued.min.messages": 20_000,
-            "queued.max.messages.kbytes": 16_384,
-            "reconnect.backoff.max.ms": 1_000,
-            "log_level": 0,
-            "error_cb": self._on_error,
-            "on_commit": self._on_commit,
-        }
 
     def _take(self) -> list[Any]:
         """What is there; waits a moment when nothing is."""
@@ -140,7 +115,7 @@ class Member:
             held = self._owned.held.get(partition)
             if held is not None and held.is_live:
                 held.is_live = False
-        elif error.fatal() or error.code() in _NEVER_PASSES:
+        elif error.fatal() or error.code() in NEVER_PASSES:
             raise KafkaException(error)
 
     def _keep_up(self) -> None:
@@ -270,28 +245,6 @@ class Member:
         if line != self._trouble:
             self._trouble = line
             self.say(line)
-
-    def _explain(self, error: KafkaException) -> GridwatchError:
-        problem = error.args[0]
-        code, text = problem.code(), problem.str()
-        if code in _FENCED or "fenced" in text.lower():
-            return MemberFenced(
-                f"another member of group {self.group.name} has the name {self.name} and has taken over; this one ends"
-            )
-        if code in _REFUSED:
-            return InfrastructureUnavailable(
-                f"group {self.group.name}: {text}; `gridwatch check` looks at the rights"
-                " (conf/security/kafka-acls.toml)"
-            )
-        return unreachable(self.settings.kafka.bootstrap_servers, error, f"group {self.group.name}")
-
-
-_REFUSED = (KafkaError.GROUP_AUTHORIZATION_FAILED, KafkaError.TOPIC_AUTHORIZATION_FAILED)
-_FENCED = (KafkaError.FENCED_INSTANCE_ID, KafkaError._FENCED)
-_NEVER_PASSES = (
-    *_REFUSED, *_FENCED, KafkaError._FATAL, KafkaError.UNKNOWN_TOPIC_OR_PART, KafkaError._UNKNOWN_TOPIC,
-    KafkaError._MAX_POLL_EXCEEDED,
-)  # fmt: skip
 
 
 def _listed(partitions: Sequence[int]) -> str:

@@ -8,9 +8,9 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 
+from pipelines.alerts.client import host_member
 from pipelines.alerts.group import Group
 from pipelines.alerts.member import Member
-from pipelines.alerts.members import host_member
 from pipelines.alerts.reference import Reference
 from pipelines.client_errors import as_ours
 from pipelines.errors import DataRefused, GridwatchError, MemberFenced, SettingsError

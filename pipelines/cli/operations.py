@@ -110,6 +110,7 @@ def diagnose(settings: Settings) -> list[Check]:
     if is_store(settings.lake.root):
         look("store clock", lambda: look_at_store_clock(settings), "store port")
     look("tables", lambda: parts.look_at_tables(settings), "store")
+    look("alerts", lambda: parts.look_at_alerts(settings), "topics", "store")
     look("checkpoint", lambda: parts.look_at_checkpoint(settings))
     look("identity", lambda: parts.look_at_identity(settings), "topics", "store", "checkpoint")
     return list(done.values())

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from pyspark.sql import SparkSession
 
 from pipelines.alerts.group import Group
-from pipelines.alerts.group_metrics import GroupCollector, group_position
+from pipelines.alerts.group_metrics import PATIENCE_S, GroupCollector
 from pipelines.client_errors import as_ours
 from pipelines.identity.batches import Batches
 from pipelines.identity.files import CheckpointFiles
@@ -58,9 +58,11 @@ def metered_pipeline(spark: SparkSession, settings: Settings, record: RunRecord,
     metrics.maintenance_interval.set(settings.upkeep.every)
     show_incidents(metrics, already_open, settings.metrics.feeders)
     folders = {query: record.folder(query) for query in (ARCHIVE, WINDOWS, incidents.QUERY)}
-    with Group(settings) as group, _metered(spark, settings, say, metrics, read, folders, group) as samples:
+    with (
+        Group(settings, patience_s=PATIENCE_S) as group,
+        _metered(spark, settings, say, metrics, read, folders, GroupCollector(group)) as samples,
+    ):
         samples.append(GridSample(settings, metrics))
-        metrics.registry.register(GroupCollector(group))
         with listening(metrics.time_sink), served(metrics.registry, settings.metrics.host, settings.metrics.port, say):
             yield metrics
 
@@ -73,7 +75,7 @@ def _metered(
     metrics: JobMetrics,
     read: Positions,
     folders: Mapping[str, str],
-    group: Group,
+    group: GroupCollector,
 ) -> Iterator[list[Callable[[], None]]]:
     """Progress, lag, resources and samples of a session; yields the list of samples, which may grow."""
     jvm = spark.sparkContext._jvm
@@ -81,7 +83,8 @@ def _metered(
     resources = Resources(places, pid=jvm_pid(spark))
     metrics.registry.register(resources)
     ends = BrokerEnds(settings.kafka)
-    metrics.registry.register(LagCollector(ends, lambda: read.all() | group_position(group)))
+    metrics.registry.register(LagCollector(ends, lambda: read.all() | group.position()))
+    metrics.registry.register(group)
     samples: list[Callable[[], None]] = []
     if settings.metrics.consumer_group:
         samples.append(GroupCommits(settings.kafka, settings.metrics.consumer_group, read))

@@ -11,7 +11,7 @@ from typing import NoReturn
 from pyspark.sql import SparkSession
 
 from pipelines.alerts.child import AlertsChild
-from pipelines.alerts.members import pipeline_member
+from pipelines.alerts.client import pipeline_member
 from pipelines.client_errors import as_ours
 from pipelines.fleet import load_reference_tables
 from pipelines.identity.check import refuse_older_edition, refuse_vanished, settle_identity

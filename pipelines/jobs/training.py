@@ -14,7 +14,7 @@ from pyspark.sql import SparkSession
 from pyspark.sql import functions as F
 
 from pipelines.local.spark_kit import SparkKit
-from pipelines.readings.query import build as build_archive
+from pipelines.readings.decision import build as build_archive
 from pipelines.session import build_session, end_jvm
 from pipelines.settings import Settings
 from pipelines.tables import PANES

@@ -17,7 +17,8 @@ import pyarrow as pa
 from pipelines.errors import GridwatchError
 from pipelines.readings.alignment import Alignment, BatchProgress, Ranges
 from pipelines.readings.recent_keys import Longs
-from pipelines.readings.workers import APPENDED_STEP_MS, Chunk, Decided
+from pipelines.readings.workers import APPENDED_STEP_MS
+from pipelines.readings.writing import Chunk, Decided
 from pipelines.tables import AUDIT
 
 
@@ -50,6 +51,11 @@ class BatchFacts:
     def event_ms(self) -> Longs:
         """Event time of every accepted reading, in the same order."""
         return self._joined("event_ms")
+
+    def absent(self) -> list[str]:
+        """Quantities that no accepted reading has; none without such a reading."""
+        known = [set(json.loads(chunk["absent"])) for chunk in self.chunks if chunk["accepted"]]
+        return sorted(set.intersection(*known)) if known else []
 
     def appended(self) -> tuple[Longs, Longs]:
         """Broker times (epoch ms, in steps) and the number of records of each."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import socket
 from pathlib import Path
 
-from pipelines.alerts.members import host_member
+from pipelines.alerts.client import host_member
 
 
 def test_members_of_a_host_have_numbers_and_a_free_one_is_given_again(tmp_path: Path) -> None:

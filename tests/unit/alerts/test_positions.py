@@ -7,8 +7,7 @@ from typing import Any
 import pytest
 
 from pipelines.alerts.owned import Held
-from pipelines.alerts.positions import Recorded
-from pipelines.alerts.settling import Settling
+from pipelines.alerts.positions import Recorded, Settling
 from pipelines.errors import DataRefused
 
 

@@ -19,9 +19,10 @@ import pytest
 
 from pipelines.identity.files import CheckpointFiles
 from pipelines.jobs.context import Run
-from pipelines.readings import carry_out, query
+from pipelines.readings import carry_out, decision
+from pipelines.readings.blobs import arrow_schema
+from pipelines.readings.plan import Plans
 from pipelines.readings.query import ArchiveBatch
-from pipelines.readings.workers import arrow_schema
 from pipelines.settings import Settings
 from pipelines.small_tables import create_tables, read_rows
 from pipelines.tables import AUDIT, PANES, READINGS, REJECTED, Table
@@ -48,8 +49,8 @@ class Steps:
 
     def take(self, patch: pytest.MonkeyPatch) -> None:
         """Stand between the archive and its plan, its commits and Kafka."""
-        commit, append, create = carry_out.commit_files, carry_out.append_rows_once, query.Plans.create
-        patch.setattr(query.Plans, "create", lambda plans, plan: self._do("plan", lambda: create(plans, plan)))
+        commit, append, create = carry_out.commit_files, carry_out.append_rows_once, Plans.create
+        patch.setattr(Plans, "create", lambda plans, plan: self._do("plan", lambda: create(plans, plan)))
         patch.setattr(
             carry_out, "commit_files",
             lambda settings, table, files, batch: self._do(table.name, lambda: commit(settings, table, files, batch)),
@@ -61,8 +62,8 @@ class Steps:
         patch.setattr(
             carry_out, "send_records", lambda kafka, topic, sent: self._do("letters", lambda: self._send(sent))
         )
-        patch.setattr(query, "committed_ends", lambda kafka, topic: self.ends)
-        patch.setattr(query, "Group", lambda settings: self)
+        patch.setattr(decision, "committed_ends", lambda kafka, topic: self.ends)
+        patch.setattr(decision, "Group", lambda settings: self)
 
     def committed(self) -> dict[int, int]:
         """Where the alerts stand."""

@@ -14,7 +14,8 @@ import polars as pl
 import pyarrow as pa
 
 from pipelines.lake.store import LakePlace
-from pipelines.readings import workers
+from pipelines.readings import workers, writing
+from pipelines.readings.blobs import arrow_schema, from_blob, to_blob
 from pipelines.readings.decode import Decoder
 from pipelines.readings.facts import BatchFacts
 from pipelines.readings.meters import placed_meters
@@ -52,7 +53,7 @@ def records(
 def decoded(settings: Settings, *batches: pa.RecordBatch) -> pa.Table:
     """The first pass."""
     chunks = workers.decode_records(Decoder(settings.input))(iter(batches))
-    return pa.Table.from_batches(chunks, workers.arrow_schema(workers.CHUNKS))
+    return pa.Table.from_batches(chunks, arrow_schema(workers.CHUNKS))
 
 
 def facts_of(chunks: pa.Table) -> BatchFacts:
@@ -61,20 +62,20 @@ def facts_of(chunks: pa.Table) -> BatchFacts:
 
 
 def written(
-    settings: Settings, chunks: pa.Table, decided: workers.Decided, meters: pl.DataFrame | None = None
+    settings: Settings, chunks: pa.Table, decided: writing.Decided, meters: pl.DataFrame | None = None
 ) -> list[dict[str, Any]]:
     """The second pass: its rows, with files and chunks unpacked and panes as a frame."""
     known = pl.DataFrame(schema=_METERS) if meters is None else meters
-    blob = workers.to_blob(placed_meters(known, detection=settings.detection))
+    blob = to_blob(placed_meters(known, detection=settings.detection))
     place = replace(LakePlace.of(settings))
-    writer = workers.Writer(place, decided, settings.detection, SimpleNamespace(value=blob), id(known))
+    writer = writing.Writer(place, decided, settings.detection, SimpleNamespace(value=blob), id(known))
     blobs = chunks.select(["partition", "first_offset", "readings", "refused"])
-    rows = [row for batch in workers.write_chunks(writer)(iter(blobs.to_batches())) for row in batch.to_pylist()]
+    rows = [row for batch in writing.write_chunks(writer)(iter(blobs.to_batches())) for row in batch.to_pylist()]
     return [
         {
             "files": json.loads(row["files"]),
             "chunks": json.loads(row["chunks"]),
-            "panes": workers.from_blob(row["panes"]),
+            "panes": from_blob(row["panes"]),
         }
         for row in rows
     ]

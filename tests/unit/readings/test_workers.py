@@ -13,9 +13,9 @@ from pydantic import SecretStr
 from pyspark import cloudpickle
 
 from pipelines.lake.store import LakePlace
-from pipelines.readings import workers
+from pipelines.readings import writing
 from pipelines.readings.facts import WrittenDiffers
-from pipelines.readings.workers import Decided
+from pipelines.readings.writing import Decided
 from pipelines.settings import Settings
 from tests.factories import NOON_MS, document
 from tests.unit.readings.chunks import NONE, TOPIC, decoded, facts_of, records, settings_at, stored, written
@@ -112,7 +112,7 @@ def test_a_chunk_that_is_missing_or_twice_there_is_refused(tmp_path: Path) -> No
 
 
 def test_large_records_go_to_files_of_bounded_size(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(workers, "_MOST_REFUSED_BYTES", 1 << 20)
+    monkeypatch.setattr(writing, "_MOST_REFUSED_BYTES", 1 << 20)
     settings = settings_at(tmp_path)
     large = [bytes([65 + number]) * (400 << 10) for number in range(12)]
     chunks = decoded(settings, *(records(large[n : n + 2], first=n) for n in range(0, 12, 2)))
@@ -127,8 +127,8 @@ def test_large_records_go_to_files_of_bounded_size(tmp_path: Path, monkeypatch: 
 def test_what_travels_to_workers_holds_no_key() -> None:
     store = {"access_key": SecretStr("access-of-the-store"), "secret_key": SecretStr("secret-of-the-store")}
     settings = Settings.model_validate({"lake": {"root": "s3://grid/lake"}, "store": store})
-    writer = workers.Writer(LakePlace.of(settings), Decided(TOPIC, None), settings.detection, None, 0)
-    shipped = cloudpickle.dumps(workers.write_chunks(writer)) + pickle.dumps(writer)
+    writer = writing.Writer(LakePlace.of(settings), Decided(TOPIC, None), settings.detection, None, 0)
+    shipped = cloudpickle.dumps(writing.write_chunks(writer)) + pickle.dumps(writer)
     assert b"of-the-store" not in shipped
 
 
