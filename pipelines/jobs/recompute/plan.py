@@ -171,7 +171,6 @@ def _of_range(rows: DataFrame, since: datetime, until: datetime) -> DataFrame:
 
 
 def _rows(anomalies: DataFrame) -> list[Row]:
-    """Rows of the table anomalies as plain Python; an anomaly of before has item 0."""
-    numbered = anomalies.withColumn("source_item", F.coalesce("source_item", F.lit(0).cast("long")))
-    rows: list[Row] = numbered.select(*ANOMALIES.column_names).toArrow().cast(arrow_schema(ANOMALIES)).to_pylist()
+    """Rows of the table anomalies as plain Python."""
+    rows: list[Row] = anomalies.select(*ANOMALIES.column_names).toArrow().cast(arrow_schema(ANOMALIES)).to_pylist()
     return rows
