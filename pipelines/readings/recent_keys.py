@@ -71,24 +71,33 @@ class RecentKeys:
 
     def __init__(self) -> None:
         self._minutes: dict[int, Longs] = {}
+        self._looked_at: tuple[Longs, dict[int, Longs]] = _NOTHING, {}
+        """Keys that were looked for last, and what the minutes hold together with them, sorted."""
 
     def find_resent(self, keys: Longs, event_ms: Longs) -> Longs:
         """Rows whose key is known or occurs in an earlier row. The rows are those of a batch, in order of
         (partition, offset, item)."""
         resent: list[Longs] = []
+        together: dict[int, Longs] = {}
         for minute, rows in _by_minute(event_ms):
             known = self._minutes.get(minute, _NOTHING)
             # A plain sort takes a tenth of one that says which rows are alike, and there hardly ever are any.
-            if _has_equals(np.sort(np.concatenate((known, keys[rows])))):
+            together[minute] = np.sort(np.concatenate((known, keys[rows])))
+            if not _are_new(together[minute]).all():
                 resent.append(rows[_again(known, keys[rows])])
+        self._looked_at = keys, together
         return np.sort(np.concatenate(resent)) if resent else _NOTHING
 
     def add(self, keys: Longs, event_ms: Longs) -> None:
-        """Remember a batch that is written: once per batch, since each call sorts the minutes that it touches."""
-        for minute, rows in _by_minute(event_ms):
-            in_order = np.sort(np.concatenate((self._minutes.get(minute, _NOTHING), keys[rows])))
-            is_new = np.append(True, in_order[1:] != in_order[:-1])
+        """Remember a batch that is written; after `find_resent` of the same keys that costs next to nothing."""
+        known, together = self._looked_at
+        if known is not keys:
+            self.find_resent(keys, event_ms)
+            together = self._looked_at[1]
+        for minute, in_order in together.items():
+            is_new = _are_new(in_order)
             self._minutes[minute] = in_order if is_new.all() else in_order[is_new]
+        self._looked_at = _NOTHING, {}
 
     def forget_before(self, event_ms: int) -> None:
         """Drop whole minutes before an event time."""
@@ -123,8 +132,9 @@ def _by_minute(event_ms: Longs) -> Iterator[tuple[int, Longs]]:
         yield int(minutes[rows[0]]), rows
 
 
-def _has_equals(in_order: Longs) -> bool:
-    return bool((in_order[1:] == in_order[:-1]).any())
+def _are_new(in_order: Longs) -> npt.NDArray[np.bool_]:
+    """Of sorted keys, which differ from the one before."""
+    return np.append(True, in_order[1:] != in_order[:-1])[: len(in_order)]
 
 
 def _again(known: Longs, keys: Longs) -> Longs:
