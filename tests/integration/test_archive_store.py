@@ -104,7 +104,7 @@ def test_lost_replies_to_plans_and_commits_count_nothing_twice(
     assert everything(settings) == everything(in_a_folder)
 
 
-@pytest.mark.parametrize("death", ["after plan", "after readings", "after audit"])
+@pytest.mark.parametrize("death", ["after readings"])
 def test_a_batch_that_died_goes_on_from_its_plan_in_the_store(settings: Settings, steps: Steps, death: str) -> None:
     run = run_with(settings)
     archive(run, sink := ArchiveBatch(run), 0, BATCHES[0])
