@@ -127,9 +127,8 @@ def caught_up(make_run: MakeRun, tmp_path_factory: pytest.TempPathFactory) -> To
         patch.setattr(windows, "send", Outbox().send)
         topic = Topic(PanesArchive(run))
         topic.batch({0: (0, 600), 1: (0, 120), 2: (0, 0)}, is_cut=True)
-        topic.archive.commit(
-            [], highest_ms={}, ranges={0: (0, 5)}, is_cut=True
-        )  # garbage only: a commit without a file
+        # Garbage only: nothing is released, and the commit has no file.
+        topic.archive.commit([], highest_ms={}, ranges={0: (0, 5), 1: (0, 5)}, is_cut=True)
         deleted = look_after(run.settings, PANES, now=time.time() + 3 * 86_400)
         assert deleted.expired_files == 1
         topic.batch({0: (600, 900), 1: (120, 300), 2: (0, 0)}, is_cut=True)
