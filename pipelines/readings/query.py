@@ -36,9 +36,24 @@ def start_archive(run: Run) -> StreamingQuery:
         starting=first_offsets(run),
         max_offsets=settings.pipeline.max_offsets_per_trigger,
     )
-    writer = records.writeStream.queryName(QUERY).foreachBatch(ArchiveBatch(run).write)
+    writer = records.writeStream.queryName(QUERY).foreachBatch(PacedBatches(run).write)
     writer = writer.option("checkpointLocation", run.checkpoint(QUERY))
     return writer.trigger(processingTime=f"{settings.pipeline.archive_trigger} seconds").start()
+
+
+class PacedBatches:
+    """Sink of the stream: each batch, and after it the wait for the next one where little comes."""
+
+    def __init__(self, run: Run) -> None:
+        self._run, self._batches = run, ArchiveBatch(run)
+        self._began: float | None = None
+
+    def write(self, records: DataFrame, number: int) -> None:
+        """Write a batch. A crash while it waits is repaired as any other: the batch is done already."""
+        before, self._began = self._began, time.monotonic()
+        held = self._batches.write(records, number)
+        if before is not None:
+            self._run.let_gather(self._began, readings=held, since_s=self._began - before)
 
 
 class ArchiveBatch:
@@ -52,14 +67,10 @@ class ArchiveBatch:
         self._parts = Parts(run, Batches.read(CheckpointFiles(run.settings), run.folder(QUERY)))
         self._past: Past | None = None
         self._is_complete_known = False
-        self._began: float | None = None
-        """When the batch before began, monotonic seconds."""
         self._ownership = Ownership(run.settings, run.generation)
 
-    def write(self, records: DataFrame, number: int) -> None:
-        """Sink of the stream. A crash at any line is repaired by the replay of the batch."""
-        began, before = time.monotonic(), self._began
-        self._began = began
+    def write(self, records: DataFrame, number: int) -> int:
+        """Write a batch and return how many records it holds. A crash at any line is repaired by the replay of the batch."""
         batch, settings = self._run.batch(QUERY, number), self._run.settings
         self._ownership.require()
         ranges = self._parts.ranges_of(number)
@@ -80,8 +91,7 @@ class ArchiveBatch:
             self._tidy(came_out, plan)
         self._run.keep_up(READINGS, REJECTED, PANES, AUDIT)
         self._run.say(f"archive batch {number}: {plan.records} records, {plan.rejected} rejected")
-        if before is not None:
-            self._run.let_gather(began, readings=plan.records, since_s=began - before)
+        return plan.records
 
     def _carry_out(self, plan: Plan, facts: BatchFacts | None) -> None:
         """Do what the plan says, and count it; a batch that is done again after a restart counts once."""

@@ -157,9 +157,9 @@ def kill_and_forget(bench: Bench) -> Figures:
     settled(scene, member)
     member.kill()
     judged = committed(settings)
+    scene.running()
     with scene.traffic.running(8):
-        scene.catch_up(whole=False)
-        time.sleep(3)
+        time.sleep(5)
     scene.catch_up(whole=False)
     scene.stop()
     gone = _forget(scene, judged)
