@@ -70,7 +70,10 @@ class ArchiveBatch:
         self._ownership = Ownership(run.settings, run.generation)
 
     def write(self, records: DataFrame, number: int) -> int:
-        """Write a batch and return how many records it holds. A crash at any line is repaired by the replay of the batch."""
+        """Write a batch and return how many records it holds.
+
+        A crash at any line is repaired by the replay of the batch.
+        """
         batch, settings = self._run.batch(QUERY, number), self._run.settings
         self._ownership.require()
         ranges = self._parts.ranges_of(number)
