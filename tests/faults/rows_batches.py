@@ -13,6 +13,7 @@ from pathlib import Path
 from kafka import KafkaProducer
 
 from benchmarks.trees import descendants, processes
+from pipelines.alerts.group import committed
 from pipelines.local.minio_build import why_no_minio
 from pipelines.local.processes import wait_until
 from pipelines.topics import client_options
@@ -69,12 +70,12 @@ def _break_off(bench: Bench, scene: Scene, commit: str) -> Figures:
     spike = send_spike(scene)
     held = wait_until(lambda: len(bench.store_proxy.answered.held) > before, 60, poll_s=0.02)
     bring_about(held, f"no commit of {commit} came")
-    # The alerts judge by their own settings; what they have said already is said under the right ones.
-    bring_about(wait_until(lambda: scene.has_anomaly_of(spike), 30, poll_s=0.1), "the alerts did not judge in time")
-    time.sleep(1)
+    # The alerts judge by their own settings: what they have judged under the right ones must be committed.
+    ends = scene.ends()
+    judged = wait_until(lambda: scene.has_anomaly_of(spike) and committed(scene.direct.settings) == ends, 30, poll_s=0.1)
+    bring_about(judged, "the alerts did not judge and commit in time")
     scene.kill()
     bench.store_proxy.heal()
-    ends = scene.ends()
     scene.wait_ready(scene.start(more=_OTHERWISE))
     done = wait_until(lambda: scene.has_archived(ends), 120, poll_s=0.3)
     require(done, f"the batch broken off after {commit} was not archived within 120 s of the restart")
