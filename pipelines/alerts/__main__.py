@@ -33,8 +33,11 @@ def say(line: str) -> None:
 
 
 def _end_with_parent(ending: threading.Event) -> None:
-    """Nobody writes to standard input any more: it ends when the parent does, however that dies."""
-    while sys.stdin.buffer.read(1):
+    """Nobody writes to standard input any more: it ends when the parent does, however that dies.
+
+    Read past Python's buffer: its lock, held by this thread at the end of the program, would make that fatal.
+    """
+    while os.read(sys.stdin.fileno(), 1):
         pass
     ending.set()
     limit = threading.Timer(_END_WITHIN_S, os._exit, (InfrastructureUnavailable.exit_code,))

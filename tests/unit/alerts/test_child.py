@@ -57,6 +57,15 @@ def test_it_ends_when_the_block_does() -> None:
     assert running.problem is None
 
 
+def test_the_thread_that_watches_the_parent_lets_the_program_end_in_order() -> None:
+    program = "import threading, pipelines.alerts.__main__ as child; ending = threading.Event();"
+    program += "threading.Thread(target=child._end_with_parent, args=(ending,), daemon=True).start(); ending.wait(0.3)"
+    command = (sys.executable, "-c", program)
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stderr=subprocess.PIPE, cwd=ROOT) as process:
+        assert process.stderr is not None
+        assert (process.wait(20), process.stderr.read()) == (0, b"")
+
+
 def test_killed_it_is_started_again_and_then_gives_up_with_the_exit_code_of_a_failure() -> None:
     told: list[str] = []
     with child(WAITS, told) as running:
