@@ -102,7 +102,10 @@ class Lake:
 def stream(run: Run, box: Outbox, rows: Rows) -> None:
     """The three queries over all rows: archived, windows closed, anomalies to incidents."""
     spark, settings = run.spark, run.settings
-    numbered = [{**row, "kafka_offset": i, "kafka_ts": NOON + timedelta(seconds=i)} for i, row in enumerate(rows)]
+    coordinates = [
+        {"kafka_offset": i, "kafka_item": 0, "kafka_ts": NOON + timedelta(seconds=i)} for i in range(len(rows))
+    ]
+    numbered = [row | place for row, place in zip(rows, coordinates, strict=True)]
     plain = readings_frame(spark, numbered)
     placed = attach_meters(plain, run.meters, detection=settings.detection)
     flagged = flag_readings(placed, detection=settings.detection)

@@ -29,6 +29,8 @@ SENT = ("detected_at", "kafka_partition", "kafka_offset", "kafka_ts")
 """When and where an anomaly was said first: not compared, and kept where one changes."""
 WORDS = ("message", "rule_version", "event_date")
 """What follows from the numbers, or from the version of the program."""
+PLACE = ("source_item",)
+"""Null in older rows means 0, so it makes no difference alone; another reading has another `source` too."""
 _DAY = timedelta(days=1)
 
 
@@ -151,7 +153,7 @@ def _first_end(windows: DataFrame) -> datetime:
 
 
 def _anomaly_changes(stored: DataFrame, found: DataFrame) -> list[Change]:
-    return changes_between(_rows(stored), _rows(found), key="anomaly_id", ignored=(*SENT, *WORDS), kept=SENT)
+    return changes_between(_rows(stored), _rows(found), key="anomaly_id", ignored=(*SENT, *WORDS, *PLACE), kept=SENT)
 
 
 def _reading_changes(archive: Archive, corrections: DataFrame) -> list[Change]:
