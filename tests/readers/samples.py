@@ -8,6 +8,7 @@ from typing import Any
 import pyarrow as pa
 from pyspark.sql import types as T
 
+from pipelines.lake_views import ITEM_COLUMNS
 from pipelines.small_tables import as_arrow
 from pipelines.tables import Table
 
@@ -28,13 +29,16 @@ _VALUES: dict[type[T.DataType], tuple[Any, ...]] = {
 
 
 def rows(table: Table, first: int, count: int) -> pa.Table:
-    """`count` different rows; in every fourth all columns are null but the first and those of the partition."""
+    """`count` different rows; in every fourth all columns are null but the first and those of the partition.
+
+    A place in a record is never null: that means 0, and the product's DuckDB says so.
+    """
     return as_arrow([_row(table, number) for number in range(first, first + count)], table)
 
 
 def _row(table: Table, number: int) -> tuple[Any, ...]:
     is_null = number % 4 == 3
-    kept = {table.column_names[0], *table.partition_by}
+    kept = {table.column_names[0], *table.partition_by, ITEM_COLUMNS.get(table.name)}
     values = [
         None if is_null and c.name not in kept else _value(c.type, number + i) for i, c in enumerate(table.columns)
     ]

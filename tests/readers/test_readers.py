@@ -7,15 +7,19 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+import polars as pl
 import pyarrow as pa
 import pytest
 from pyspark.sql import SparkSession
 
+from pipelines.lake.delta import commit_files
+from pipelines.lake.parquet import DataFile, write_data_file
+from pipelines.lake.store import object_store
 from pipelines.settings import Settings
 from pipelines.sinks import BatchId, append_once
 from pipelines.small_tables import append_rows_once, create_tables, merge_rows
 from pipelines.table_features import ALLOWED, features_of
-from pipelines.tables import INCIDENTS, METER_WINDOWS, READINGS, REJECTED, TABLES, Table, table_path
+from pipelines.tables import INCIDENTS, METER_WINDOWS, PANES, READINGS, REJECTED, TABLES, Table, table_path
 from pipelines.upkeep import look_after
 from tests.readers.__main__ import main
 from tests.readers.engines import NAMES, Engine, engines
@@ -24,7 +28,8 @@ from tests.readers.samples import comparable, rows
 
 pytestmark = pytest.mark.readers
 
-BY_SPARK = (READINGS, REJECTED, METER_WINDOWS)
+BY_SPARK = (METER_WINDOWS,)
+BY_POLARS = (READINGS, REJECTED, PANES)
 WITHOUT_JVM = "duckdb,deltalake,polars"
 
 
@@ -33,8 +38,18 @@ def write(settings: Settings, table: Table, found: pa.Table, number: int, spark:
     batch = BatchId("generation", "query", number)
     if spark is not None and table in BY_SPARK:
         append_once(spark.createDataFrame(found), settings, table, batch)
+    elif table in BY_POLARS:
+        commit_files(settings, table, data_files(settings, table, found), batch)
     else:
         append_rows_once(found, settings, table, batch)
+
+
+def data_files(settings: Settings, table: Table, found: pa.Table) -> list[DataFile]:
+    """A file for each value of the partition, as the archive's workers write them."""
+    objects = object_store(settings.lake.root, settings.store)
+    frame = pl.DataFrame(found)
+    parts = frame.partition_by(table.partition_by) if table.partition_by else [frame]
+    return [write_data_file(part, table, objects) for part in parts]
 
 
 def filled(folder: Path, spark: SparkSession | None) -> Settings:
