@@ -156,8 +156,8 @@ def wait_for_drain(place: Place, pipeline: Child) -> None:
 
 
 def has_judged_all(place: Place, prometheus: Prometheus) -> bool:
-    """Whether the last batch of windows, which has read the last rows of the table, is done; a repeat counts twice."""
-    ((stored,),) = place.ask("SELECT count(*) FROM readings")
+    """Whether the last batch of windows, which has read the last rows of `panes`, is done; a repeat counts twice."""
+    ((stored,),) = place.ask("SELECT count(*) FROM panes")
     return (prometheus.now('gridwatch_input_records_total{query="windows"}') or 0) >= stored
 
 
