@@ -274,7 +274,7 @@ def test_what_the_queries_have_read_is_committed_to_consumer_groups(watched: Wat
 
 def test_state_jvm_disk_and_checkpoint_are_shown(watched: Watched) -> None:
     total = watched.total
-    assert (total('gridwatch_state_rows{query="windows"}') or 0) >= 250
+    assert (total('gridwatch_state_bytes{query="windows"}') or 0) > 0
     assert total('gridwatch_state_dropped_rows_total{query="windows"}') == 0
     assert (total('gridwatch_jvm_heap_bytes{state="used"}') or 0) > 5e7
     assert (total("gridwatch_jvm_cpu_seconds_total") or 0) > 5
