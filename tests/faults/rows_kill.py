@@ -14,7 +14,7 @@ from tests.faults.kafka_proxy import PRODUCE
 from tests.faults.matrix import Figures, row
 from tests.faults.scene import Scene
 from tests.faults.tables import recoveries
-from tests.faults.traffic import MALFORMED, SPIKE, SPIKE_V, Sent
+from tests.faults.traffic import SPIKE, SPIKE_V, Sent
 from tests.integration.rest import Rest
 
 _SNAPSHOTS = (
@@ -113,7 +113,7 @@ def kill_before_the_commit_log(bench: Bench) -> Figures:
     letters = scene._log(scene.direct.settings.kafka.topics.dead_letters)
     known = len(letters.extend())
     spike = send_spike(scene)
-    scene.traffic.send_values([(scene.traffic.meters[0], b"{")], kind=MALFORMED)
+    scene.traffic.send_values([(scene.traffic.meters[0], b"{")])
     sent = wait_until(lambda: scene.has_anomaly_of(spike) and len(letters.extend()) > known, 60, poll_s=0.05)
     open_batch = newest(scene.checkpoint / "archive" / "offsets") - newest(scene.checkpoint / "archive" / "commits")
     scene.kill()
@@ -121,8 +121,9 @@ def kill_before_the_commit_log(bench: Bench) -> Figures:
     require(sent, "the anomaly never reached Kafka")
     bring_about(open_batch == 1, "the batch was noted as done before the kill")
     figures = scene.settle()
-    repeated = figures["repeated_in_kafka"] - before["repeated_in_kafka"]
-    require(repeated > 0, "the batch was not replayed: nothing was sent again")
+    # The alerts outlive the kill by some seconds and may still finish; the letters are the archive's.
+    repeated = figures["dead_letters"] - before["dead_letters"] - 1
+    require(repeated > 0, "the batch was not replayed: its dead letter was not sent again")
     return {"replayed_to_kafka": repeated, **figures}
 
 

@@ -232,7 +232,6 @@ def test_the_time_of_the_last_upkeep_outlives_a_restart_of_the_queries(monkeypat
     """With restarts more often than `upkeep.every` there was none at all."""
     spark: Any = SimpleNamespace(sparkContext=SimpleNamespace(setLocalProperty=lambda name, value: None))
     runs: list[Any] = []
-    monkeypatch.setattr(queries, "settle_mode", lambda run: None)
     monkeypatch.setattr(queries, "_STARTS", {"archive": runs.append})
     start = queries.StartQueries(spark, Settings(), new_record(), print, "ready", Ending(), PipelineMetrics())
     start()

@@ -25,7 +25,7 @@ from pipelines.readings.plan import Plans
 from pipelines.readings.query import ArchiveBatch
 from pipelines.settings import Settings
 from pipelines.small_tables import create_tables, read_rows
-from pipelines.tables import AUDIT, PANES, READINGS, REJECTED, Table
+from pipelines.tables import AUDIT, METERS, PANES, READINGS, REJECTED, Table
 from tests.factories import at
 from tests.unit.readings.chunks import records, settings_at
 
@@ -142,8 +142,8 @@ def make_run(folder: Path) -> Run:
 
 
 def run_with(settings: Settings) -> Run:
-    """A run with its tables."""
-    create_tables(settings)
+    """A run with the tables that the archive writes and reads."""
+    create_tables(settings, (READINGS, REJECTED, PANES, AUDIT, METERS))
     return Run(NoSpark(), settings, "generation", lambda line: None)  # type: ignore[arg-type]
 
 
