@@ -27,6 +27,10 @@ class InfrastructureUnavailable(GridwatchError):
     exit_code = 4
 
 
+class RecordRefused(GridwatchError):
+    """Kafka does not take a record as it is, whoever sends it and whenever."""
+
+
 class MemberFenced(GridwatchError):
     """Another member of a consumer group has taken over under the same name: not to be started again."""
 

@@ -7,7 +7,7 @@ from typing import Any
 
 from confluent_kafka import KafkaError, KafkaException, Producer
 
-from pipelines.errors import InfrastructureUnavailable
+from pipelines.errors import GridwatchError, InfrastructureUnavailable, RecordRefused
 from pipelines.settings import Kafka
 from pipelines.write_times import timed
 
@@ -18,6 +18,13 @@ Record = tuple[bytes | None, bytes | None, Headers]
 _FLUSH_S = 120.0
 _MOST_WAITING_KB = 64 << 10
 """So much waits in the client at most; the producer of the records is held up beyond it."""
+_RECORD_IS_REFUSED = (
+    KafkaError.MSG_SIZE_TOO_LARGE,
+    KafkaError.INVALID_MSG,
+    KafkaError.RECORD_LIST_TOO_LARGE,
+    KafkaError.INVALID_RECORD,
+    KafkaError.POLICY_VIOLATION,
+)
 
 
 def librdkafka_options(kafka: Kafka) -> dict[str, Any]:
@@ -38,7 +45,7 @@ def librdkafka_options(kafka: Kafka) -> dict[str, Any]:
 def send_records(kafka: Kafka, topic: str, records: Iterable[Record]) -> int:
     """Send records and wait until Kafka has all of them; returns how many. At least once.
 
-    Raises InfrastructureUnavailable for the first record that Kafka did not take.
+    Raises RecordRefused or InfrastructureUnavailable for the first record that Kafka did not take.
     """
     options = {
         "acks": "all",
@@ -61,9 +68,11 @@ def send_records(kafka: Kafka, topic: str, records: Iterable[Record]) -> int:
             if failed:
                 break
         left = producer.flush(_FLUSH_S)
-    if failed or left:
-        why = failed[0].str() if failed else f"{left} records are not acknowledged within {_FLUSH_S:g} s"
-        raise InfrastructureUnavailable(f"topic {topic} at {kafka.bootstrap_servers}: {why}")
+    where = f"topic {topic} at {kafka.bootstrap_servers}"
+    if failed:
+        raise _not_taken(failed[0], where)
+    if left:
+        raise InfrastructureUnavailable(f"{where}: {left} records are not acknowledged within {_FLUSH_S:g} s")
     return count
 
 
@@ -77,4 +86,9 @@ def _produce(producer: Any, topic: str, **record: Any) -> None:
         except BufferError:
             producer.poll(0.5)
         except KafkaException as error:
-            raise InfrastructureUnavailable(f"topic {topic}: {error.args[0].str()}") from None
+            raise _not_taken(error.args[0], f"topic {topic}") from None
+
+
+def _not_taken(error: KafkaError, where: str) -> GridwatchError:
+    kind = RecordRefused if error.code() in _RECORD_IS_REFUSED else InfrastructureUnavailable
+    return kind(f"{where}: {error.str()}")

@@ -83,7 +83,6 @@ class JobMetrics(ProgramMetrics):
         self.batch_number = self.gauge("batch_number", "Number of the last batch in the checkpoint.", "query")
         self.last_batch = self.gauge("last_batch_timestamp_seconds", "When the last batch ended (Unix time).", "query")
         self.trigger = self.gauge("trigger_interval_seconds", "Least time between two batches, as set.", "query")
-        self.state_rows = self.gauge("state_rows", "Rows of a query's state.", "query")
         self.state_bytes = self.gauge("state_bytes", "Memory of a query's state.", "query")
         self.state_disk_bytes = self.gauge("state_disk_bytes", "Files of a query's state on local disk.", "query")
         self.state_commit = self.counter("state_commit_seconds", "Time to commit state to the checkpoint.", "query")

@@ -68,7 +68,6 @@ def _take_state(progress: Progress, metrics: JobMetrics, query: str) -> None:
     states = progress.get("stateOperators") or ()
     if not states:
         return
-    metrics.state_rows.labels(query).set(sum(state["numRowsTotal"] for state in states))
     metrics.state_bytes.labels(query).set(sum(state["memoryUsedBytes"] for state in states))
     metrics.state_commit.labels(query).inc(sum(state.get("commitTimeMs", 0) for state in states) / 1000)
     metrics.state_dropped.labels(query).inc(sum(state.get("numRowsDroppedByWatermark", 0) for state in states))

@@ -41,21 +41,27 @@ def plans_of(settings: Settings, record: RunRecord) -> Plans:
     return Plans(object_store(settings.pipeline.checkpoint, settings.store), record.folder(PLANS))
 
 
-def carry_out(plan: Plan, settings: Settings) -> bool:
-    """Do what a plan says; returns whether `audit` had not counted the batch before.
+def carry_out(plan: Plan, settings: Settings) -> None:
+    """Do what a plan says. When the process dies here the batch is done again from the same plan."""
+    commit_tables(plan, settings)
+    send_letters(plan, settings)
 
-    When the process dies here the batch is done again from the same plan.
-    """
+
+def commit_tables(plan: Plan, settings: Settings) -> bool:
+    """The part of a plan that is done once; returns whether `audit` had not counted the batch before."""
     batch = BatchId(plan.generation, QUERY, plan.batch)
     for table in COMMITTED:
         if files := plan.files.get(table.name):
             commit_files(settings, table, files, batch)
     rows = [as_audit(figures, generation=plan.generation, batch_id=plan.batch) for figures in plan.audit]
-    is_new = append_rows_once(as_arrow(rows, AUDIT), settings, AUDIT, batch)
+    return append_rows_once(as_arrow(rows, AUDIT), settings, AUDIT, batch)
+
+
+def send_letters(plan: Plan, settings: Settings) -> None:
+    """The part of a plan that may be done twice, after the tables."""
     if rejected := plan.files.get(REJECTED.name):
         objects = object_store(settings.lake.root, settings.store)
         send_records(settings.kafka, settings.kafka.topics.dead_letters, letters_of(rejected, objects))
-    return is_new
 
 
 def find_plan(plans: Plans, settings: Settings, batch: BatchId, ranges: dict[int, tuple[int, int]]) -> Plan | None:

@@ -15,7 +15,7 @@ from pipelines.jobs.generation_start import first_offsets
 from pipelines.observe.batches import count_archive
 from pipelines.readings.absent import silent_rules
 from pipelines.readings.alignment import Alignment
-from pipelines.readings.carry_out import QUERY, carry_out, find_plan, newest_plan
+from pipelines.readings.carry_out import QUERY, commit_tables, find_plan, newest_plan, send_letters
 from pipelines.readings.decision import Decision, Parts
 from pipelines.readings.facts import BatchFacts
 from pipelines.readings.held import HeldFile
@@ -97,11 +97,12 @@ class ArchiveBatch:
         return plan.records
 
     def _carry_out(self, plan: Plan, facts: BatchFacts | None) -> None:
-        """Do what the plan says, and count it; a batch that is done again after a restart counts once."""
-        if carry_out(plan, self._run.settings):
+        """Do what the plan says, and count it with its commit: a batch that is done again counts once."""
+        if commit_tables(plan, self._run.settings):
             appended = None if facts is None else facts.appended()
             count_archive(self._run.metrics, plan.audit, appended, time.time())
         self._run.metrics.held_panes.set(sum(file.rows for file in plan.held))
+        send_letters(plan, self._run.settings)
 
     def _tidy(self, came_out: set[HeldFile], plan: Plan) -> None:
         """Remove what only earlier plans needed."""

@@ -31,7 +31,7 @@ COMMITS = ("plan", "readings", "rejected", "panes", "audit")
 _SHORT = ("readings",)
 """In short: the plan is there, a part of its tables has it."""
 _OTHERWISE = {
-    "GRIDWATCH_PIPELINE__MAX_OFFSETS_PER_TRIGGER": "7",
+    "GRIDWATCH_PIPELINE__MAX_OFFSETS_PER_TRIGGER": "100",
     "GRIDWATCH_INPUT__FIELDS__VOLTAGE_SCALE": "3",
     "GRIDWATCH_DETECTION__INTERRUPTION_PU": "0.05",
 }

@@ -14,7 +14,7 @@ from generator.malformed import FUTURE, VARIANTS, expected_reason, make_malforme
 from pipelines.local.ports import free_ports
 from pipelines.local.processes import wait_until
 from tests.faults.bench import Bench
-from tests.faults.expect import require
+from tests.faults.expect import bring_about, require
 from tests.faults.matrix import Figures, row
 from tests.faults.scene import Scene
 from tests.faults.tables import fates
@@ -30,12 +30,15 @@ IDLE_POLLS = 150
 _HEAP = "640m"
 
 
-def _add_partition(scene: Scene) -> None:
-    settings = scene.direct.settings
-    topic = settings.kafka.topics.readings
+def _add_partition(scene: Scene) -> int:
+    """One more, whose number is returned; the traffic may send to it at once."""
+    settings, new = scene.direct.settings, len(scene.ends())
     admin = KafkaAdminClient(bootstrap_servers=settings.kafka.bootstrap_servers)
-    admin.create_partitions({topic: len(scene.ends()) + 1})
+    admin.create_partitions({settings.kafka.topics.readings: new + 1})
     admin.close()
+    bring_about(wait_until(lambda: new in scene.ends(), 30, poll_s=0.1), f"no partition {new}")
+    scene.traffic.close()  # the next producer asks for the partitions; this one would only in a while
+    return new
 
 
 def _outcomes(scene: Scene, sent: list[Sent]) -> list[str | None]:
@@ -48,16 +51,14 @@ def partitions_added(bench: Bench) -> Figures:
     """The new partition holds records before the running pipeline knows of it. The alerts: tests/integration."""
     scene = bench.main
     scene.running()
-    before = len(scene.ends())
-    _add_partition(scene)
+    new = _add_partition(scene)
     meter = scene.traffic.meters[0]
     values = [(meter, scene.traffic.reading(meter, voltage=230.0)) for _ in range(50)]
-    time.sleep(3)
-    sent = scene.traffic.send_values(values, kind=NORMAL, partition=before)
+    sent = scene.traffic.send_values(values, kind=NORMAL, partition=new)
     scene.traffic.send_polls(10)
     figures = scene.settle()
     require(min(one.offset for one in sent) == 0, "the new partition was not empty")
-    return {"partitions": before + 1, "in_the_new_one": len(sent), **figures}
+    return {"partitions": new + 1, "in_the_new_one": len(sent), **figures}
 
 
 @row(20, "every malformed kind, and fuzzed inputs", "no crash, one outcome each, the right reason", short=True)
@@ -161,8 +162,7 @@ def uneven(bench: Bench) -> Figures:
     traffic.send_polls(20)
     scene.catch_up()
     scene.stop()
-    new = len(scene.ends())
-    _add_partition(scene)
+    new = _add_partition(scene)
     traffic.send_values([("m", b"{")] * 500, partition=new)
     meter = traffic.meters[0]
     late = [

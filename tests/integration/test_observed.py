@@ -156,8 +156,8 @@ def wait_for_drain(place: Place, pipeline: Child) -> None:
 
 
 def has_judged_all(place: Place, prometheus: Prometheus) -> bool:
-    """Whether the last batch of windows, which has read the last rows of the table, is done; a repeat counts twice."""
-    ((stored,),) = place.ask("SELECT count(*) FROM readings")
+    """Whether the last batch of windows, which has read the last rows of `panes`, is done; a repeat counts twice."""
+    ((stored,),) = place.ask("SELECT count(*) FROM panes")
     return (prometheus.now('gridwatch_input_records_total{query="windows"}') or 0) >= stored
 
 
@@ -274,7 +274,7 @@ def test_what_the_queries_have_read_is_committed_to_consumer_groups(watched: Wat
 
 def test_state_jvm_disk_and_checkpoint_are_shown(watched: Watched) -> None:
     total = watched.total
-    assert (total('gridwatch_state_rows{query="windows"}') or 0) >= 250
+    assert (total('gridwatch_state_bytes{query="windows"}') or 0) > 0
     assert total('gridwatch_state_dropped_rows_total{query="windows"}') == 0
     assert (total('gridwatch_jvm_heap_bytes{state="used"}') or 0) > 5e7
     assert (total("gridwatch_jvm_cpu_seconds_total") or 0) > 5

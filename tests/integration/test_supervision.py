@@ -44,7 +44,7 @@ def test_what_fails_again_and_again_ends_the_job_and_what_does_not_fit_ends_it_a
     with stopped(place.gridwatch("first", "run")) as pipeline:
         said = wait_for_end(pipeline, 150, code=1)
     assert said.count("restart 1 of 1 in 1 s") == 1
-    assert "RecordTooLarge" in said.strip().splitlines()[-1]
+    assert "Message size too large" in said.strip().splitlines()[-1]
     assert place.archived(), "the tables come first: only the letter is missing"
 
     admin.delete_topics([letters])

@@ -114,7 +114,7 @@ def audit_row() -> tuple[object, ...]:
         "generation": "earlier", "batch_id": 0, "kafka_topic": "readings", "kafka_partition": 0,
         "first_offset": 0, "last_offset": 9, "records_in": 10, "accepted": 10, "rejected": 0,
         "rejected_by_reason": {}, "late": 0, "resent": 0, "max_event_ts": at, "max_kafka_ts": at,
-        "skipped_because": None,
+        "skipped_because": None, "gaps": 0, "aligned_ts": at, "judged_until": None,
     }  # fmt: skip
     assert set(values) == set(AUDIT.column_names)
     return tuple(values[name] for name in AUDIT.column_names)
