@@ -1,6 +1,6 @@
 """The checker: topics and tables read side by side, and every record's fate told by a model in plain Python.
 
-Nothing of the pipeline judges here: what is valid says `tests.fuzz.validator.is_valid` (Python's json and the
+Nothing of the pipeline judges here: what is valid says `tests.fuzz.validator.read` (Python's json and the
 contract), windows are those of `tests.window_model`. Batch boundaries and aligned times are taken from `audit`, since
 lateness is defined by them; an aligned time that the definition does not allow is a problem of its own.
 """
@@ -20,7 +20,7 @@ from generator.malformed import expected_reason
 from pipelines.settings import Settings
 from pipelines.topics import client_options, topic_offsets
 from tests.faults.traffic import MALFORMED, SPIKE, Sent
-from tests.fuzz.validator import is_valid
+from tests.fuzz.validator import read
 from tests.window_model import Reading, model_windows
 
 SHOWN = 3
@@ -112,15 +112,13 @@ def check_records(
     wrong = []
     for place in sorted(set(topic) & set(stored)):
         record, fate = topic[place], stored[place]
-        valid = is_valid(record.value, max_skew_s=limits.max_skew, max_age_s=limits.max_age, broker_ms=record.timestamp)
+        document = read(record.value, max_skew_s=limits.max_skew, max_age_s=limits.max_age, broker_ms=record.timestamp)
         one = kinds.get(place)
         wanted = expected_reason(one.variant) if one and one.kind == MALFORMED else None
-        if valid != (fate.reason is None) or (wanted and fate.reason != wanted):
+        if (document is None) == (fate.reason is None) or (wanted and fate.reason != wanted):
             wrong.append((place, fate.reason, wanted))
-        elif valid:
-            document = json.loads(record.value)
-            if (document["meterId"], document["timestamp"], document["voltage"]) != fate[1:4]:
-                wrong.append((place, fate, document))
+        elif document and (document["meterId"], document["timestamp"], document["voltage"]) != fate[1:4]:
+            wrong.append((place, fate, document))
     found.none_of("misjudged", wrong)
     return found
 
