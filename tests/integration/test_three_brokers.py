@@ -31,7 +31,7 @@ def settings(cluster: BrokerCluster) -> Settings:
         "bootstrap_servers": cluster.bootstrap_servers, "replication_factor": 3, "min_insync_replicas": MIN_INSYNC,
     }  # fmt: skip
     made = Settings.model_validate({"kafka": kafka})
-    assert len(create_topics(made)) == 7
+    assert len(create_topics(made)) == 6
     return made
 
 
