@@ -19,6 +19,8 @@ from pipelines.broker.records import librdkafka_options
 from pipelines.errors import GridwatchError, InfrastructureUnavailable, MemberFenced
 from pipelines.settings import Settings
 
+SESSION_S = 11.0
+"""A member that is not heard of for so long has left the group."""
 _REFUSED = (KafkaError.GROUP_AUTHORIZATION_FAILED, KafkaError.TOPIC_AUTHORIZATION_FAILED)
 _FENCED = (KafkaError.FENCED_INSTANCE_ID, KafkaError._FENCED)
 NEVER_PASSES = (
@@ -39,7 +41,7 @@ def member_options(settings: Settings, group: str, name: str) -> dict[str, Any]:
         "group.instance.id": name,
         "client.id": f"gridwatch-alerts-{name}",
         "partition.assignment.strategy": "cooperative-sticky",
-        "session.timeout.ms": 11_000,
+        "session.timeout.ms": int(SESSION_S * 1000),
         "heartbeat.interval.ms": 2_500,
         "topic.metadata.refresh.interval.ms": 10_000,
         "isolation.level": "read_committed",

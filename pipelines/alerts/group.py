@@ -77,14 +77,24 @@ class Group:
 
     def members(self) -> int:
         """How many consumers the group has now; 0 for a group that Kafka does not know."""
+        return len(self._members())
+
+    def unassigned(self) -> frozenset[int]:
+        """Partitions of the readings that no member has; all of them for a group that Kafka does not know."""
+        with self._asked() as consumer:
+            there = partitions_of(consumer, self.topic, self._patience_s)
+        held = (place.partition for member in self._members() for place in member.assignment.topic_partitions)
+        return frozenset(there) - frozenset(held)
+
+    def _members(self) -> list[Any]:
         with self._lock:
             admin = self._admin = self._admin or AdminClient(librdkafka_options(self._kafka) | _QUIET)
         try:
             answers = admin.describe_consumer_groups([self.name], request_timeout=self._patience_s)
-            return len(answers[self.name].result().members)
+            return list(answers[self.name].result().members)
         except KafkaException as error:
             if error.args[0].code() == KafkaError.GROUP_ID_NOT_FOUND:
-                return 0
+                return []
             raise unreachable(self._kafka.bootstrap_servers, error, f"group {self.name}") from None
 
     @contextmanager

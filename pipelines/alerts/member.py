@@ -19,7 +19,7 @@ from pipelines.alerts.outbox import Event, Outbox
 from pipelines.alerts.owned import Held, Mark, Owned
 from pipelines.alerts.positions import Recorded, Settling
 from pipelines.alerts.reference import Reference
-from pipelines.errors import InfrastructureUnavailable
+from pipelines.errors import GridwatchError, InfrastructureUnavailable
 from pipelines.observe.metrics import AlertsMetrics
 from pipelines.settings import Settings
 from pipelines.small_tables import STORE_ERRORS
@@ -34,6 +34,11 @@ _COMMIT_EVERY_S = 1.0
 _SETTLE_EVERY_S = 2.0
 _PATIENCE_S = 10.0
 _FLUSH_S = 30.0
+_LOOK_EVERY_S = 10.0
+
+
+class NobodyHas(GridwatchError):
+    """Partitions that no member of the group has: a rebalance is due that does not come by itself."""
 
 
 @dataclass
@@ -61,6 +66,9 @@ class Member:
         self._consumer: Any = Consumer(member_options(self.settings, self.group.name, self.name) | callbacks)
         self._settling = Settling(lambda: Recorded.read(self.settings), self.group.bounds, self._publish, self.say)
         self._errand: Errand[dict[Held, int]] = Errand("gridwatch-settling")
+        self._looking: Errand[frozenset[int]] = Errand("gridwatch-unassigned")
+        self._looked_at = time.monotonic()
+        self._unassigned: frozenset[int] = frozenset()
         self._committed_at = 0.0
         self._settled_at = -_SETTLE_EVERY_S
         self._trouble: str | None = None
@@ -79,6 +87,9 @@ class Member:
             self._finish()
         except KafkaException as error:
             raise explained(error, self.settings, self.group.name, self.name) from None
+        except NobodyHas:
+            self._finish()
+            raise
         finally:
             self._owned.give_up(list(self._owned.held))  # what is not committed by now is judged again
             self._consumer.close()
@@ -121,6 +132,7 @@ class Member:
     def _keep_up(self) -> None:
         self._commit_acknowledged()
         self._settle()
+        self._look_for_unassigned()
         self.reference.step()
 
     def _commit_acknowledged(self) -> None:
@@ -142,6 +154,30 @@ class Member:
         elif waiting and time.monotonic() - self._settled_at >= _SETTLE_EVERY_S:
             self._settled_at = time.monotonic()
             self._errand.start(lambda: self._settling.step(waiting))
+
+    def _look_for_unassigned(self) -> None:
+        """Raises NobodyHas for partitions that two looks in a row have found without a member.
+
+        A static member that comes back gets its old partitions without a rebalance. When partitions were added while
+        it was away it sees them as always there, and nobody would ever ask for them.
+        """
+        now = time.monotonic()
+        if not self._looking.is_out:
+            if self._is_ready and now - self._looked_at >= _LOOK_EVERY_S:
+                self._looked_at = now
+                self._looking.start(self.group.unassigned)
+            return
+        try:
+            found = self._looking.take()
+        except InfrastructureUnavailable:
+            self._unassigned = frozenset()
+            return
+        for unassigned in found:
+            if forgotten := unassigned & self._unassigned:
+                raise NobodyHas(
+                    f"partitions {_listed(list(forgotten))} have no member: {self.name} joins the group again"
+                )
+            self._unassigned = unassigned
 
     def _take_places(self) -> None:
         try:

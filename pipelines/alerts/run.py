@@ -8,9 +8,9 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 
-from pipelines.alerts.client import host_member
+from pipelines.alerts.client import SESSION_S, host_member
 from pipelines.alerts.group import Group
-from pipelines.alerts.member import Member
+from pipelines.alerts.member import Member, NobodyHas
 from pipelines.alerts.reference import Reference
 from pipelines.client_errors import as_ours
 from pipelines.errors import DataRefused, GridwatchError, MemberFenced, SettingsError
@@ -60,6 +60,9 @@ def run_alerts(
                     Member(settings, group, mine, reference, metrics, say, ending).run()
             except (MemberFenced, SettingsError, DataRefused):
                 raise
+            except NobodyHas as problem:
+                say(f"alerts: {problem}")
+                ending.wait(SESSION_S + 1)  # then the brokers have forgotten the member, and share out all partitions again
             except GridwatchError as problem:
                 metrics.up.set(0)
                 pause_s = restarts.pause_s()

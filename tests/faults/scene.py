@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 import duckdb
 
+from pipelines.alerts.group import committed
 from pipelines.errors import GridwatchError
 from pipelines.jobs.pipeline import READY
 from pipelines.local.processes import Child, wait_until
@@ -142,7 +143,7 @@ class Scene:
         first_output: float | None = None
         before = self.audited()
         steps = [self._is_archived, lambda: self._has_ended("archive")]
-        steps += [self._has_windows, self._has_anomalies] if whole else []
+        steps += [self._has_windows, self._has_judged, self._has_anomalies] if whole else []
         child = self.running()
         told = self.restarts_of(child)
         while steps:
@@ -278,6 +279,11 @@ class Scene:
         """Whether a query's newest batch is noted as done: the tables have what it found before Kafka has."""
         begun, done = newest_batches(self.direct)[query]
         return begun == done
+
+    def _has_judged(self) -> bool:
+        """Whether the alerts have committed all there is: they see a new partition 10 s later than the archive."""
+        judged = committed(self.direct.settings)
+        return all(judged.get(partition, 0) >= end for partition, end in self.ends().items() if end)
 
     def _has_anomalies(self) -> bool:
         records = self._log(self.direct.settings.kafka.topics.anomalies).extend()
