@@ -62,9 +62,8 @@ def run_alerts(
                 raise
             except NobodyHas as problem:
                 say(f"alerts: {problem}")
-                ending.wait(
-                    SESSION_S + 1
-                )  # then the brokers have forgotten the member, and share out all partitions again
+                # After that the brokers have forgotten the member, and share out all partitions again.
+                ending.wait(SESSION_S + 1)
             except GridwatchError as problem:
                 metrics.up.set(0)
                 pause_s = restarts.pause_s()
