@@ -11,7 +11,7 @@ from pipelines.tables import Table
 
 
 def as_declared(rows: pl.DataFrame, table: Table) -> pl.DataFrame:
-    """The columns of a table, in its order and types; one that is missing is null, one that is not its own is dropped."""
+    """The columns of a table, in its order and types: a missing one is null, any other is dropped."""
     names = set(rows.columns)
     return rows.select(
         (pl.col(name).cast(kind) if name in names else pl.lit(None, kind).alias(name))

@@ -16,7 +16,6 @@ from pipelines.readings.meters import attach_meters, placed_meters
 from pipelines.readings.rules import ReadingRules
 from pipelines.settings import Settings
 from pipelines.tables import METER_WINDOWS, PROFILES
-from pipelines.transforms.incidents import sessionise
 from pipelines.windows.features import features, sums_of_windows
 from pipelines.windows.judge import Found, WindowsJudge, no_history, window_events
 from pipelines.windows.panes import partial_panes

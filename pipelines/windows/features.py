@@ -100,8 +100,8 @@ def sums_of_windows(panes: pl.DataFrame, *, window_s: float, slide_s: float) -> 
 def features(sums: pl.DataFrame, *, window_s: float) -> pl.DataFrame:
     """Features of every (meter, window) in the columns of meter_windows: means and sample standard deviations.
 
-    In: meter_id, window_end and SUMS. Windows are [window_start, window_end). residual_v and feeder_std_v are null until
-    `neighbours.compare_with_feeder`.
+    In: meter_id, window_end and SUMS. Windows are [window_start, window_end). residual_v and feeder_std_v are null
+    until `neighbours.compare_with_feeder`.
     """
     counts = [pl.col(one.name).fill_null(0).cast(pl.Int64) for one in SUMS if one.is_count]
     current_n = pl.col("base_current_n")

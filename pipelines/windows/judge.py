@@ -7,7 +7,6 @@ history, fleet) over any whole set of feeders, but for what concerns the fleet a
 from __future__ import annotations
 
 from dataclasses import dataclass
-from datetime import timedelta
 
 import polars as pl
 
@@ -77,7 +76,7 @@ class WindowsJudge:
         `no_history`. A row never sees a later one.
         """
         d = self._detection
-        latest = history.filter(pl.col("window_end") == history["window_end"].max())
+        latest = history.filter(pl.col("window_end") == pl.col("window_end").max())
         complete = complete_fleet(windows, latest, self._placed["meter_id"])
         placed = attach_meters(complete, self._placed, detection=d)
         compared = compare_with_feeder(placed, detection=d)
@@ -91,16 +90,16 @@ class WindowsJudge:
         findings = self._rules.findings(rows)
         if not findings:
             return []
-        times = [name for name in EVENT_TIMES.values()]
-        of_rows = rows[sorted({finding.row for finding in findings})].select(
+        odd = sorted({finding.row for finding in findings})
+        of_rows = rows[odd].select(
             "meter_id",
             "feeder_id",
             pl.col("last_event_ts").dt.epoch("ms").alias("last_event_ms"),
             pl.col("window_end").dt.epoch("ms").alias("end_ms"),
             baseline_part(self._detection).alias("baseline"),
-            *times,
+            *EVENT_TIMES.values(),
         )
-        by_row = dict(zip(sorted({finding.row for finding in findings}), of_rows.to_dicts(), strict=True))
+        by_row = dict(zip(odd, of_rows.to_dicts(), strict=True))
         return [_found(finding, by_row[finding.row]) for finding in findings]
 
     def feeder_events(self, measured: pl.DataFrame) -> list[Event]:
@@ -157,11 +156,8 @@ def no_history() -> pl.DataFrame:
 
 def remembered(rows: pl.DataFrame, *, detection: Detection) -> pl.DataFrame:
     """Of rows of meter_windows, in the columns REMEMBERED, what the window end after the latest may look at."""
-    latest = rows["window_end"].max()
-    if latest is None:
-        return rows
-    reach = timedelta(seconds=span_needed_s(detection) - detection.slide_s)
-    return rows.filter(pl.col("window_end") >= latest - reach)
+    reach = pl.duration(seconds=int(span_needed_s(detection) - detection.slide_s))
+    return rows.filter(pl.col("window_end") >= pl.col("window_end").max() - reach)
 
 
 def _found(finding: Finding, row: dict[str, object]) -> Found:

@@ -22,7 +22,7 @@ def look_around(rows: pl.DataFrame, *, detection: Detection) -> pl.DataFrame:
     d, limits = detection, limits_of(detection)
     mean, un = pl.col("base_mean_v"), pl.col("nominal_voltage_v")
     above, below = pl.col("tested_max_v") - mean, pl.col("tested_min_v") - mean
-    raw = pl.when((pl.col("base_n") >= d.min_history)).then(
+    raw = pl.when(pl.col("base_n") >= d.min_history).then(
         pl.when(above.abs() >= below.abs()).then(above).otherwise(below)
     )
     own = pl.col("base_mean_current_a").fill_null(0.0)

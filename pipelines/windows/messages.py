@@ -19,8 +19,8 @@ def sustained(meter: str, minutes: int, mean_v: float, relation: str, limit_v: f
 
 
 def held(meter: str, voltage_v: float, margin_v: float, limit_v: float) -> str:
-    said = f"{tenths(voltage_v)} V is back in the band, but within {tenths(margin_v)} V of its limit of {tenths(limit_v)} V"
-    return f"Meter {meter}: {said}."
+    limit = f"within {tenths(margin_v)} V of its limit of {tenths(limit_v)} V"
+    return f"Meter {meter}: {tenths(voltage_v)} V is back in the band, but {limit}."
 
 
 def stuck(meter: str, voltage_v: float, minutes: int, readings: int) -> str:

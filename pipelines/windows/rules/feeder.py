@@ -142,8 +142,8 @@ def _states(windows: pl.DataFrame, d: Detection) -> pl.DataFrame:
 
 
 def _fell_silent(windows: pl.DataFrame, d: Detection) -> pl.DataFrame:
-    """Adds fell_silent: silent, with `feeder_meters` of the feeder (itself counted) whose latest readings lie within one
-    slide of its own, in a fleet that reports."""
+    """Adds fell_silent: silent, with `feeder_meters` of the feeder (itself counted) whose latest readings lie within
+    one slide of its own, in a fleet that reports."""
     silence_ms = (pl.col("window_end") - pl.col("last_event_ts")).dt.total_milliseconds()
     rows = windows.with_columns(
         is_silent=silence_ms.is_between(int(d.silent_after_s * 1000), DAY_MS) & (awake_part(d) >= d.min_reporting),
