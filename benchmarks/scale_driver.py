@@ -21,7 +21,7 @@ from pipelines.settings import Settings
 from pipelines.sinks import BatchId
 from pipelines.small_tables import arrow_schema, create_tables, merge_rows, read_rows, replace_rows_once
 from pipelines.tables import BASELINES, INCIDENTS, METERS
-from pipelines.transforms.incidents import sessionise
+from pipelines.incidents.sessions import sessionise
 
 CADENCE_S = 60
 ODD = 100

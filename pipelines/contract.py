@@ -57,6 +57,7 @@ _WIRE_TYPES: dict[str, T.DataType] = {
     "reading": READING_STRUCT,
     "coordinates": COORDINATES_STRUCT,
     "severity_history": SEVERITY_HISTORY_TYPE,
+    "offsets": T.MapType(T.StringType(), T.LongType()),
 }
 
 

@@ -14,6 +14,7 @@ FORMER = {
     "alerts.heartbeat_every": "take it out: the offsets of the group alerts.group say how far the alerts are",
     "alerts.stuck_after": "take it out: alerts.deliver_within says how long Kafka may take to acknowledge",
     "alerts.baselines_every": "take it out: baselines and meters are looked at every 5 s",
+    "pipeline.incidents_trigger": "take it out: incidents have no batches any more and act when anomalies come",
     "kafka.topics.heartbeats": "take it out: the alerts send no heartbeats any more; the topic may be deleted",
 }
 """Dotted name and what to do, in one line."""

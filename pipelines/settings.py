@@ -89,7 +89,6 @@ class Pipeline(Section):
         " long, which saves CPU. At or below pipeline.archive_trigger it never waits.",
     )
     windows_trigger: Seconds = Field(4, ge=0, description="Least time between two batches of the windows.")
-    incidents_trigger: Seconds = Field(5, ge=0, description="Least time between two batches of the incidents.")
     max_offsets_per_trigger: int = Field(
         1_000_000, ge=100, description="Most records one archive batch takes; bounds memory after a downtime."
     )

@@ -147,11 +147,13 @@ def replace_rows(rows: pa.Table, settings: Settings, table: Table) -> None:
 
 
 def merge_rows(
-    rows: pa.Table, gone: Sequence[str], settings: Settings, table: Table, *, key: str, among: str | None = None
-) -> None:
+    rows: pa.Table, gone: Sequence[str], settings: Settings, table: Table, *, key: str, among: str | None = None,
+    batch: BatchId | None = None,
+) -> None:  # fmt: skip
     """Insert or update rows by a text key, and delete the keys in `gone`; repeating it changes nothing.
 
     `among`: predicate that all stored rows of these keys meet, so that files without one are not read; columns `old.`.
+    `batch` is noted with the commit; unlike in an append, one that the table has already is written again.
     """
     names = table.column_names
     changes = rows.select(names).append_column("is_gone", pa.array([False] * rows.num_rows, pa.bool_()))
@@ -164,7 +166,9 @@ def merge_rows(
     def merge() -> None:
         target = open_table(settings, table)
         alike = f"old.{key} = new.{key}" + (f" AND {among}" if among else "")
-        merger = target.merge(changes, alike, source_alias="new", target_alias="old")
+        noted = [Transaction(batch.app_id(table), batch.number)] if batch else []
+        commit = CommitProperties(app_transactions=noted)
+        merger = target.merge(changes, alike, source_alias="new", target_alias="old", commit_properties=commit)
         merger = merger.when_matched_delete("new.is_gone").when_matched_update(values)
         merger.when_not_matched_insert(values, "not new.is_gone").execute()
 

@@ -15,11 +15,11 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from deltalake import DeltaTable
 
+from pipelines.incidents.sessions import look_back
 from pipelines.readings.carry_out import planned_files
 from pipelines.settings import Settings
 from pipelines.small_tables import moment, open_table, read_rows, table_is_there
 from pipelines.tables import ANOMALIES, INCIDENTS, METER_WINDOWS, PANES, READINGS, REJECTED, Table
-from pipelines.transforms.incidents import look_back
 
 _MANY = 8
 """So many small files of a closed partition are made one at once; fewer when the last is a day old."""

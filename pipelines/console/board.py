@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from pipelines.anomalies.rules import FAMILIES
-from pipelines.transforms.operator_actions import action_problem
+from pipelines.incidents.operator_actions import action_problem
 
 Document = dict[str, Any]
 

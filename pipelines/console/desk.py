@@ -26,9 +26,9 @@ from pipelines.console.gauges import Gauges, Rate
 from pipelines.console.hub import Hub, as_event
 from pipelines.console.tables import Tables, limits
 from pipelines.errors import InfrastructureUnavailable, SettingsError
+from pipelines.incidents.operator_actions import ACTION, action_problem
 from pipelines.settings import Settings
 from pipelines.topics import client_options
-from pipelines.transforms.operator_actions import ACTION, action_problem
 
 Asked = ParamSpec("Asked")
 Answer = TypeVar("Answer")

@@ -9,6 +9,7 @@ from functools import partial
 from pipelines.errors import DataRefused
 from pipelines.identity.batches import Batches
 from pipelines.identity.files import CheckpointFiles
+from pipelines.identity.findings import known_position, spark_checkpoint
 from pipelines.identity.lost import NEW_GENERATION, REBUILD_COMMAND, Offsets, lost_findings, lost_records
 from pipelines.identity.record import (
     REBUILD,
@@ -21,16 +22,15 @@ from pipelines.identity.record import (
     write_record,
 )
 from pipelines.identity.tables import audited, audited_ends, claim, newest_batch, owner_of, table_ids
+from pipelines.incidents.positions import has_position
 from pipelines.lake_sql import no_tables
 from pipelines.settings import Settings
 from pipelines.small_tables import count_rows, table_is_there
 from pipelines.table_features import require_known_features
 from pipelines.tables import (
-    ANOMALIES,
     AUDIT,
     BASELINES,
     METER_WINDOWS,
-    OPERATOR_ACTIONS,
     PANES,
     READINGS,
     REJECTED,
@@ -44,9 +44,8 @@ ARCHIVE = "archive"
 WRITTEN: dict[str, tuple[Table, ...]] = {
     ARCHIVE: (READINGS, REJECTED, PANES, AUDIT),
     "windows": (METER_WINDOWS, BASELINES),
-    "incidents": (ANOMALIES, OPERATOR_ACTIONS),
 }
-"""Tables whose commits carry the batch number of each query."""
+"""Tables whose commits carry the batch number of each of Spark's queries."""
 
 
 @dataclass(frozen=True)
@@ -142,9 +141,13 @@ def problems(files: CheckpointFiles, settings: Settings, record: RunRecord, fact
     if not list(archive.damage()):
         yield from _older_tables(settings, record, facts, archive)
         yield from lost_records(settings, facts.there, archive)
-    incidents = Batches.read(files, record.folder("incidents"))
-    if not list(incidents.damage()):
-        yield from lost_findings(facts.there, incidents)
+    if not has_position(settings, record.generation):
+        left = spark_checkpoint(settings, record)
+        damage = [f"{files.root}/{problem}" for problem in left.damage()]
+        yield from (f"{problem}: restore the checkpoint, or go on with {NEW_GENERATION}" for problem in damage[:1])
+        if damage:
+            return
+    yield from lost_findings(facts.there, known_position(settings, record, facts.there).offsets)
 
 
 def changed_shape(recorded: Mapping[str, str], now: Mapping[str, str]) -> Iterator[str]:

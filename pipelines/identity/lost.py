@@ -45,14 +45,15 @@ def lost_records(settings: Settings, topics: Mapping[str, Offsets], archive: Bat
     )
 
 
-def lost_findings(topics: Mapping[str, Offsets], incidents: Batches) -> Iterator[str]:
-    for topic, needed in (incidents.next_offsets() or {}).items():
+def lost_findings(topics: Mapping[str, Offsets], read: Mapping[str, Mapping[int, int]]) -> Iterator[str]:
+    """What the incidents still need; `read`: next offset by topic and partition."""
+    for topic, needed in read.items():
         for partition, offset in sorted(needed.items()):
             first, end = topics.get(topic, {}).get(partition, (0, offset))
             if offset > end:
                 yield (
-                    f"partition {partition} of topic {topic} ends at {end}, the checkpoint at {offset}: records were"
-                    f" deleted; go on with {NEW_GENERATION}"
+                    f"partition {partition} of topic {topic} ends at {end}, the incidents are at {offset}: records"
+                    f" were deleted; go on with {NEW_GENERATION}"
                 )
                 return
             if offset < first:

@@ -12,6 +12,7 @@ from pipelines.identity.generation import new_generation
 from pipelines.identity.record import read_record
 from pipelines.identity.starting import settle_start
 from pipelines.identity.tables import add_columns, audited, missing_columns, noted_start
+from pipelines.incidents.positions import QUERY, has_position
 from pipelines.settings import Settings
 from pipelines.small_tables import create_tables, table_is_there
 from pipelines.tables import AUDIT, TABLES
@@ -100,7 +101,9 @@ def _notes(settings: Settings) -> Iterator[str]:
     names, record = files.names(""), read_record(files)
     old = sorted(name for name in names if name.startswith("alerts-"))
     if record is not None and (record.number > 1 or is_of_older_edition(files, record)):
-        old += sorted(names & set(WRITTEN))
+        old += sorted(names & {*WRITTEN, QUERY})
+    elif record is not None and has_position(settings, record.generation):
+        old += sorted(names & {QUERY})
     if old:
         yield (
             f"{settings.pipeline.checkpoint} keeps {', '.join(old)}; once `gridwatch run` has read on, and you do not"

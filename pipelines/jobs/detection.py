@@ -9,11 +9,11 @@ from typing import Any
 from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
+from pipelines.incidents.sessions import NEEDED, sessionise
 from pipelines.readings.batch import reading_anomalies
 from pipelines.settings import Settings
 from pipelines.transforms.daily_profiles import daily_profiles
 from pipelines.transforms.feeder_rules import feeder_anomalies, feeder_findings
-from pipelines.transforms.incidents import NEEDED, sessionise
 from pipelines.transforms.profiles import attach_profiles
 from pipelines.transforms.readings import attach_meters, flag_readings
 from pipelines.transforms.topology import compare_with_feeder

@@ -13,9 +13,10 @@ from pipelines.alerts.group_metrics import PATIENCE_S, GroupCollector
 from pipelines.client_errors import as_ours
 from pipelines.identity.batches import Batches
 from pipelines.identity.files import CheckpointFiles
+from pipelines.identity.findings import known_position
 from pipelines.identity.record import RunRecord
 from pipelines.identity.tables import noted_start
-from pipelines.jobs import incidents
+from pipelines.incidents.positions import QUERY as INCIDENTS_QUERY
 from pipelines.jobs.context import Say
 from pipelines.jobs.jvm import jvm_pid
 from pipelines.observe.grid import show_incidents, show_windows
@@ -52,12 +53,12 @@ def metered_pipeline(spark: SparkSession, settings: Settings, record: RunRecord,
         {
             ARCHIVE: pipeline.archive_trigger,
             WINDOWS: pipeline.windows_trigger,
-            incidents.QUERY: pipeline.incidents_trigger,
+            INCIDENTS_QUERY: 0,
         }
     )
     metrics.maintenance_interval.set(settings.upkeep.every)
     show_incidents(metrics, already_open, settings.metrics.feeders)
-    folders = {query: record.folder(query) for query in (ARCHIVE, WINDOWS, incidents.QUERY)}
+    folders = {query: record.folder(query) for query in (ARCHIVE, WINDOWS)}
     with (
         Group(settings, patience_s=PATIENCE_S) as group,
         _metered(spark, settings, say, metrics, read, folders, GroupCollector(group)) as samples,
@@ -82,6 +83,7 @@ def _metered(
     places = {"checkpoint": settings.pipeline.checkpoint, "lake": settings.lake.root}
     resources = Resources(places, pid=jvm_pid(spark))
     metrics.registry.register(resources)
+    metrics.note_read = read.put
     ends = BrokerEnds(settings.kafka)
     metrics.registry.register(LagCollector(ends, lambda: read.all() | group.position()))
     metrics.registry.register(group)
@@ -102,13 +104,12 @@ def positions_at_start(settings: Settings, record: RunRecord) -> Positions:
     topics = settings.kafka.topics
     files, read = CheckpointFiles(settings), Positions()
     begins = record.start.offsets or noted_start(settings) or settings.pipeline.starting
-    for query, names, starting in (
-        (ARCHIVE, [topics.readings], begins),
-        (incidents.QUERY, topics.of_incidents, "earliest"),
-    ):
-        committed = Batches.read(files, record.folder(query)).next_offsets() or {}
-        there = {name: topic_offsets(settings.kafka, name) for name in names}
-        read.put(query, {name: positions(committed.get(name, starting), there[name]) for name in names})
+    archived = Batches.read(files, record.folder(ARCHIVE)).next_offsets() or {}
+    readings = topic_offsets(settings.kafka, topics.readings)
+    read.put(ARCHIVE, {topics.readings: positions(archived.get(topics.readings, begins), readings)})
+    there = {name: topic_offsets(settings.kafka, name) for name in topics.of_incidents}
+    known = known_position(settings, record, there).offsets
+    read.put(INCIDENTS_QUERY, {name: positions(known.get(name, {}), there[name]) for name in there})
     return read
 
 

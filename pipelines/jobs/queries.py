@@ -1,4 +1,4 @@
-"""The three queries of the pipeline job, started in their order."""
+"""The queries of the pipeline job, started in their order: two of Spark, and the incidents."""
 
 from __future__ import annotations
 
@@ -9,17 +9,28 @@ from pyspark.errors import PySparkException
 from pyspark.sql import SparkSession
 from pyspark.sql.streaming.query import StreamingQuery
 
+from pipelines.alerts.group import Group
 from pipelines.identity.files import CheckpointFiles
+from pipelines.identity.findings import first_position
 from pipelines.identity.record import RunRecord
+from pipelines.incidents.query import IncidentsQuery
 from pipelines.jobs.context import Run, Say
 from pipelines.jobs.ending import Ending
 from pipelines.jobs.failures import explain_failure
 from pipelines.jobs.generation_start import resend_dead_letters
-from pipelines.jobs.incidents import start_incidents
+from pipelines.jobs.incidents_thread import IncidentsThread
 from pipelines.observe.metrics import PipelineMetrics
 from pipelines.readings.query import start_archive
 from pipelines.settings import Settings
 from pipelines.windows.query import start_windows
+
+
+@dataclass(frozen=True)
+class Started:
+    """What runs."""
+
+    spark: list[StreamingQuery]
+    incidents: IncidentsThread
 
 
 @dataclass(frozen=True)
@@ -35,18 +46,27 @@ class StartQueries:
     metrics: PipelineMetrics
     _kept_up: dict[str, float] = field(default_factory=dict)
 
-    def __call__(self) -> list[StreamingQuery]:
+    def __call__(self) -> Started:
         """Archive, windows and incidents. The tables must be there."""
         run = Run.of(self.spark, self.settings, self.record, self.say, self.metrics, self._kept_up)
         run.end_when(self.ending.asked.is_set)
         try:
             self._send_again(run)
             queries = [self._start(run, pool) for pool in _STARTS]
+            incidents = self._incidents(run)
         except (PySparkException, Py4JJavaError) as error:
             self.say(str(error))
             raise explain_failure(str(error), "the start of the queries") from None
         self.say(self.ready)
-        return queries
+        return Started(queries, incidents)
+
+    def _incidents(self, run: Run) -> IncidentsThread:
+        settings, group = self.settings, Group(self.settings)
+        first = first_position(settings, self.record)
+        query = IncidentsQuery(
+            settings, run.generation, self.metrics, self.say, first, group.committed, run.keep_up
+        )  # fmt: skip
+        return IncidentsThread(settings, query, on_end=group.close)
 
     def _start(self, run: Run, pool: str) -> StreamingQuery:
         self.spark.sparkContext.setLocalProperty("spark.scheduler.pool", pool)
@@ -58,4 +78,4 @@ class StartQueries:
             resend_dead_letters(run)
 
 
-_STARTS = {"archive": start_archive, "windows": start_windows, "incidents": start_incidents}
+_STARTS = {"archive": start_archive, "windows": start_windows}

@@ -23,7 +23,7 @@ from pipelines.jobs.ending import JVM_ENDS, Ending, end_in_order, stop_queries
 from pipelines.jobs.failures import OutOfMemory, explain_failure
 from pipelines.jobs.jvm import answers, kill_jvm, why_gone
 from pipelines.jobs.liveness import Liveness
-from pipelines.jobs.queries import StartQueries
+from pipelines.jobs.queries import Started, StartQueries
 from pipelines.observe.lag import lags
 from pipelines.observe.metrics import PipelineMetrics
 from pipelines.observe.progress import kafka_offsets
@@ -59,6 +59,7 @@ class Supervisor:
     liveness: Liveness = field(default_factory=Liveness)
     _looked_at: float = 0.0
     _failed: str = _START
+    _started: Started | None = None
 
     def run(self) -> None:
         """Run the queries; after a failure again, with pauses of 1, 2, 4 ... 60 s, `pipeline.max_restarts` times in a
@@ -96,19 +97,19 @@ class Supervisor:
     def _run_once(self) -> None:
         self._failed = _START
         with as_ours(self.settings):
-            queries = self.start()
+            started = self._started = self.start()
         self.metrics.up.set(1)
         watchdog = Watchdog(self.spark, self.settings.pipeline.stuck_after + _JVM_GRACE_S, self.say)
         self.ending.in_order = True
         try:
             with watchdog:
                 while not self.ending.asked.is_set() and not self._given_up:
-                    self._look_at(queries)
+                    self._look_at(started)
                     watchdog.beat()
                     self.ending.asked.wait(_POLL_S)
                 if self._given_up:
                     self.ending.asked.set()
-                self._end(queries)
+                self._end(started)
         except JVM_ENDS as error:
             raise why_gone(self.spark, error) from None
         finally:
@@ -120,20 +121,27 @@ class Supervisor:
     def _given_up(self) -> AlertsEnded | None:
         return self.alerts.problem if self.alerts else None
 
-    def _end(self, queries: list[StreamingQuery]) -> None:
+    def _end(self, started: Started) -> None:
         limit_s = self.settings.pipeline.stop_within
         why = "the alerts have given up" if self._given_up else "asked to end"
         self.say(f"{why}: the running batches may finish within {limit_s:g} s")
-        if end_in_order(self.spark, queries, limit_s):
+        deadline = time.monotonic() + limit_s
+        started.incidents.ask_to_end()
+        spark_ended = end_in_order(self.spark, started.spark, limit_s)
+        if started.incidents.has_ended(deadline - time.monotonic()) and spark_ended:
             self.say("ended between two batches")
         else:
             self.say(f"a batch ran longer than {limit_s:g} s and was interrupted; the next start does it again")
 
-    def _look_at(self, queries: list[StreamingQuery]) -> None:
+    def _look_at(self, started: Started) -> None:
+        queries, incidents = started.spark, started.incidents
         for query in queries:
             if not query.isActive:
                 self._failed = query.name or _START
                 raise self._explain(query)
+        if incidents.problem is not None:
+            self._failed = incidents.name
+            raise incidents.problem
         now, seen = time.monotonic(), self.liveness
         if now - self._looked_at < _LIVENESS_EVERY_S:
             return
@@ -143,6 +151,8 @@ class Supervisor:
             batch = None if progress is None else int(progress.batchId())
             seen.observe(query.name or "", now, is_busy=bool(query.status["isTriggerActive"]), batch=batch)
             self._show_age(query.name or "")
+        seen.observe(incidents.name, now, is_busy=incidents.is_busy, batch=incidents.updates)
+        self._show_age(incidents.name)
         slowest, limit_s = seen.slowest(now), self.settings.pipeline.stuck_after
         if slowest and slowest[1] > limit_s:
             raise self._stuck(f"query {slowest[0]} has been in one batch for {slowest[1]:.0f} s")
@@ -206,7 +216,13 @@ class Supervisor:
         time.sleep(pause_s)
 
     def _stop_all(self) -> None:
+        """Raises Stuck when the incidents do not end: two of them must never write."""
         stop_queries(self.spark)
+        if self._started is not None:
+            self._started.incidents.ask_to_end()
+            if not self._started.incidents.has_ended(_JVM_GRACE_S):
+                raise Stuck(f"query {self._started.incidents.name} does not end: start the job again")
+            self._started = None
         self.spark.catalog.clearCache()
         self.liveness = Liveness()
 

@@ -7,7 +7,7 @@ object (`Run.metrics` in the pipeline) and sets it.
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from importlib.metadata import PackageNotFoundError, version
 
 from prometheus_client import (
@@ -73,14 +73,18 @@ class JobMetrics(ProgramMetrics):
             "Rows a query has read. Of windows: readings of the table, also those it leaves out as late or re-sent.",
             "query",
         )
-        self.batch_duration = self.histogram("batch_duration_seconds", "Duration of a batch.", "query", BATCH_S)
+        self.batch_duration = self.histogram(
+            "batch_duration_seconds", "Duration of a batch, or of an update of the incidents.", "query", BATCH_S
+        )
         self.batch_phase = self.counter(
             "batch_phase_seconds",
             "Time in a phase of the batches: addBatch does the work, walCommit and commitOffsets write the checkpoint.",
             "query", "phase",
         )  # fmt: skip
         self.batch_rows = self.gauge("batch_records", "Rows the last batch has read.", "query")
-        self.batch_number = self.gauge("batch_number", "Number of the last batch in the checkpoint.", "query")
+        self.batch_number = self.gauge(
+            "batch_number", "Number of the last batch, or of the last update of the incidents.", "query"
+        )
         self.last_batch = self.gauge("last_batch_timestamp_seconds", "When the last batch ended (Unix time).", "query")
         self.trigger = self.gauge("trigger_interval_seconds", "Least time between two batches, as set.", "query")
         self.state_bytes = self.gauge("state_bytes", "Memory of a query's state.", "query")
@@ -106,6 +110,9 @@ class JobMetrics(ProgramMetrics):
         self.watermark_age = self.gauge(
             "watermark_age_seconds", "Wall clock less the watermark, at the moment of the scrape.", "query"
         )
+
+        self.note_read: Callable[[str, Mapping[str, Mapping[int, int]]], None] = lambda _query, _offsets: None
+        """Takes the next offsets, by topic and partition, of a query that is not Spark's."""
 
     def prepare(self, triggers: Mapping[str, float]) -> None:
         """Make the series of the queries known before their first batch, so that a rate over them begins at 0.

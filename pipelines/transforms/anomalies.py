@@ -3,12 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from functools import reduce
-from operator import and_
 
 from pyspark.sql import Column, DataFrame
 from pyspark.sql import functions as F
-from pyspark.sql import types as T
 
 from pipelines.anomalies.rules import RULE_VERSION
 from pipelines.contract import message
@@ -123,39 +120,3 @@ def encode_anomalies(anomalies: DataFrame, *further: Column) -> DataFrame:
         F.array(header).alias("headers"),
         *further,
     )
-
-
-def decode_anomalies(records: DataFrame, *, ticks: str, actions: str) -> DataFrame:
-    """Anomaly events, window ends and operators' actions of Kafka records (value, topic, partition, offset, timestamp).
-
-    Out: one row a record, with the columns of the table anomalies, or only with window_end for a record of the
-    topic `ticks`, or only with action, its document as text, for one of the topic `actions`. A record that is none
-    of these (no anomalyId, type, severity or event time) is left out.
-    """
-    schema = T.StructType([*_EVENT.wire_schema.fields, T.StructField("windowEnd", T.LongType())])
-    is_tick, is_action = F.col("topic") == ticks, F.col("topic") == actions
-    parsed = F.from_json(F.col("value").cast("string"), schema)
-    events = records.select(
-        F.when(~is_tick & ~is_action, parsed).alias("e"),
-        F.when(is_tick, F.timestamp_millis(parsed["windowEnd"])).alias("window_end"),
-        F.when(is_action, F.coalesce(F.col("value").cast("string"), F.lit(""))).alias("action"),
-        F.col("partition").alias("kafka_partition"),
-        F.col("offset").alias("kafka_offset"),
-        F.col("timestamp").alias("kafka_ts"),
-    )
-    columns = [
-        (F.timestamp_millis(F.col("e")[f.name]) if f.type == "epoch_ms" else F.col("e")[f.name]).alias(f.column)
-        for f in _EVENT.fields
-    ]
-    decoded = events.select(
-        *columns,
-        "kafka_partition",
-        "kafka_offset",
-        "kafka_ts",
-        F.timestamp_millis(F.col("e")["eventTime"]).cast("date").alias("event_date"),
-        "window_end",
-        "action",
-    )
-    needed = [F.col(name).isNotNull() for name in ("anomaly_id", "anomaly_type", "severity", "event_ts")]
-    other = F.col("window_end").isNotNull() | F.col("action").isNotNull()
-    return decoded.where(other | reduce(and_, needed))

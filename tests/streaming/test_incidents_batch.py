@@ -16,8 +16,8 @@ from pipelines.jobs.incidents import IncidentsBatch
 from pipelines.jobs.known_incidents import stored_anomalies
 from pipelines.settings import Settings
 from pipelines.transforms.anomalies import encode_anomalies
-from pipelines.transforms.incident_relations import Key
-from pipelines.transforms.incident_rows import Anomaly
+from pipelines.incidents.relations import Key
+from pipelines.incidents.rows import Anomaly
 from tests.factories import KAFKA_SCHEMA, NOON, anomalies_frame, at, ms, utc
 from tests.streaming.conftest import MakeRun, Outbox
 

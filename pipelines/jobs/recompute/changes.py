@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from datetime import date, datetime
 from typing import Any
 
-from pipelines.transforms.incident_rows import epoch_ms
+from pipelines.incidents.rows import epoch_ms
 
 Row = Mapping[str, Any]
 

@@ -7,13 +7,14 @@ from datetime import date, datetime
 from typing import Any
 
 from pipelines.errors import DataRefused
-from pipelines.jobs.known_incidents import KnownIncidents, stored_anomalies
-from pipelines.jobs.operator_actions import OperatorActions
+from pipelines.incidents.actions_archive import OperatorActions
+from pipelines.incidents.relations import Key
+from pipelines.incidents.rows import Anomaly
+from pipelines.incidents.sessions import incident_key, look_back, off_delay, sessions
+from pipelines.incidents.tables import read_known, stored_anomalies
+from pipelines.incidents.update import first_of_each_key, update
 from pipelines.jobs.recompute.changes import Change, Row, changes_between
 from pipelines.settings import Incidents, Settings
-from pipelines.transforms.incident_relations import Key, key_of, relate
-from pipelines.transforms.incident_rows import Anomaly
-from pipelines.transforms.incidents import incident_key, look_back, off_delay, sessions
 
 
 def incident_changes(
@@ -26,10 +27,10 @@ def incident_changes(
     `kept_since`: first day whose anomalies are surely kept. Raises DataRefused when one of these incidents began
     before it and is not made of the anomalies that are stored: they are gone, and it would begin later, as another.
     """
-    touched = _touched(anomalies)
+    touched = first_of_each_key(row for change in anomalies for row in (change.before, change.after) if row is not None)
     if not touched:
         return []
-    known = KnownIncidents.read(settings, touched, clock)
+    known = read_known(settings, touched)
     since = known.reach_back(touched)
     rules = OperatorActions(settings).rules(min(since.values()))
     steps = settings.detection.steps_s
@@ -41,13 +42,10 @@ def incident_changes(
         remembered = sessions(stored, clock=clock, settings=rules, step_s=steps)
         _refuse_forgotten(begun, known.vanished(since, remembered))
     current = patched(stored, anomalies, reached)
-    found = sessions(current, clock=clock, settings=rules, step_s=steps)
-    fresh = [row for row in found if row["opened_at"] >= since[key_of(row)]]
-    gone = known.vanished(since, fresh)
-    related = relate(fresh, known.others(fresh, gone, ()), settings=rules, lead_s=steps[1])
+    updated = update(current, clock, known=known, since=since, rules=rules, steps_s=steps)
     open_before = {row["incident_id"] for row in known.rows if row["status"] == "open"}
-    after = [_still_open(row, rules) if row["incident_id"] in open_before else row for row in related]
-    concerned = {*gone, *(row["incident_id"] for row in after)}
+    after = [_still_open(row, rules) if row["incident_id"] in open_before else row for row in updated.rows]
+    concerned = {*updated.gone, *(row["incident_id"] for row in after)}
     before = [row for row in known.rows if row["incident_id"] in concerned]
     return changes_between(before, after, key="incident_id")
 
@@ -75,14 +73,6 @@ def _refuse_forgotten(begun: Iterable[Row], unmade: Collection[str]) -> None:
 def _counts(row: Row, since: dict[Key, datetime]) -> bool:
     key = incident_key(row)
     return key is not None and key in since and bool(row["event_ts"] >= since[key])
-
-
-def _touched(changes: Iterable[Change]) -> dict[Key, datetime]:
-    first: dict[Key, datetime] = {}
-    for row in (side for change in changes for side in (change.before, change.after) if side is not None):
-        if (key := incident_key(row)) is not None:
-            first[key] = min(first.get(key, row["event_ts"]), row["event_ts"])
-    return first
 
 
 def _still_open(row: dict[str, Any], rules: Incidents) -> dict[str, Any]:

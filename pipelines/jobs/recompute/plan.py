@@ -10,6 +10,7 @@ from functools import reduce
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 
+from pipelines.incidents.rows import epoch_ms
 from pipelines.jobs.context import Say
 from pipelines.jobs.recompute.answer import Archive
 from pipelines.jobs.recompute.changes import LABELS, Change, Row, changes_between
@@ -23,7 +24,6 @@ from pipelines.small_tables import arrow_schema, highest_value
 from pipelines.sources import table
 from pipelines.tables import ANOMALIES, METER_WINDOWS
 from pipelines.transforms.corrections import CORRECTED, KEY, LATE, affected_ends, last_end_ms, settle_readings
-from pipelines.transforms.incident_rows import epoch_ms
 
 SENT = ("detected_at", "kafka_partition", "kafka_offset", "kafka_ts")
 """When and where an anomaly was said first: not compared, and kept where one changes."""

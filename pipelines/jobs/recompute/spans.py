@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
-from pipelines.transforms.incident_rows import epoch_ms
+from pipelines.incidents.rows import epoch_ms
 
 NEAR_MS = 3_600_000
 """Spans so near are one: an hour of window ends costs less than another round of Spark jobs."""

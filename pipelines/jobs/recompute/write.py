@@ -11,8 +11,9 @@ import pyarrow.compute as pc
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 
+from pipelines.broker.records import send_records
+from pipelines.incidents.messages import incident_records, tombstones
 from pipelines.jobs.context import Say
-from pipelines.jobs.incidents import as_records, as_tombstones
 from pipelines.jobs.recompute.changes import Change, as_json
 from pipelines.jobs.recompute.plan import Plan
 from pipelines.lake_sql import absolute
@@ -75,10 +76,7 @@ def send_changes(spark: SparkSession, settings: Settings, since: datetime, until
         marked = records.withColumn("headers", F.concat("headers", F.array(mark)))
         send(marked, settings, topics.anomalies)
     incidents, gone = _as_now(noted, settings, INCIDENTS, "incident_id")
-    if incidents.num_rows:
-        send(as_records(spark, incidents), settings, topics.incidents)
-    if gone:
-        send(as_tombstones(spark, gone), settings, topics.incidents)
+    send_records(settings.kafka, topics.incidents, [*incident_records(incidents.to_pylist()), *tombstones(gone)])
     return {topics.anomalies: anomalies.num_rows, topics.incidents: incidents.num_rows + len(gone)}
 
 

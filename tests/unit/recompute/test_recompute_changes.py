@@ -17,7 +17,7 @@ from pipelines.jobs.recompute.spans import Span, merge_spans, moment_of, neighbo
 from pipelines.settings import Settings
 from pipelines.small_tables import append_rows, arrow_schema, create_tables
 from pipelines.tables import ANOMALIES, INCIDENTS, OPERATOR_ACTIONS
-from pipelines.transforms.incidents import sessionise
+from pipelines.incidents.sessions import sessionise
 from tests.factories import anomaly_row, utc
 
 MINUTE = 60_000

@@ -15,8 +15,8 @@ from pipelines.jobs.known_incidents import stored_anomalies
 from pipelines.settings import Settings
 from pipelines.small_tables import append_rows, arrow_schema, create_tables
 from pipelines.tables import ANOMALIES
-from pipelines.transforms.incident_relations import Key
-from pipelines.transforms.incidents import NEEDED, incident_key
+from pipelines.incidents.relations import Key
+from pipelines.incidents.sessions import NEEDED, incident_key
 from tests.factories import anomaly_row, utc
 
 DAY_S = 86400.0

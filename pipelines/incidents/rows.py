@@ -15,7 +15,7 @@ from types import MappingProxyType
 from typing import Any
 
 from pipelines.anomalies.rules import NEVER_OPEN, RANKS
-from pipelines.transforms.incident_relations import Key
+from pipelines.incidents.relations import Key
 
 Anomaly = Mapping[str, Any]
 

@@ -1,24 +1,33 @@
 """What operators say on the console, into the table operator_actions, and their mutes for the incidents.
 
-Part of the query incidents: it owns the table, and hears of an action in the order of the anomalies.
+Part of the query incidents, which owns the table.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any
 
 import pyarrow as pa
-import pyarrow.compute as pc
 
+from pipelines.incidents.operator_actions import parse_action, with_mutes
 from pipelines.settings import Incidents, Settings
 from pipelines.sinks import BatchId
 from pipelines.small_tables import append_rows_once, arrow_schema, read_rows
 from pipelines.tables import OPERATOR_ACTIONS
-from pipelines.transforms.operator_actions import parse_action, with_mutes
 
 _LONG_BEFORE = timedelta(days=30)
+
+
+@dataclass(frozen=True)
+class Said:
+    """A record of the topic operator-actions."""
+
+    value: bytes | None
+    offset: int
+    kafka_ts: datetime
 
 
 @dataclass
@@ -28,19 +37,16 @@ class OperatorActions:
     settings: Settings
     _known: dict[str, dict[str, Any]] | None = field(default=None, init=False)
 
-    def archive(self, decoded: pa.Table, batch: BatchId) -> int:
-        """Append the actions of a batch whose id is new; returns how many records were none.
-
-        In: rows of `decode_anomalies`. A replay finds its own rows in the table and appends nothing.
-        """
-        records = decoded.filter(pc.is_valid(decoded["action"])).select(["action", "kafka_offset", "kafka_ts"])
+    def archive(self, records: Iterable[Said], batch: BatchId) -> int:
+        """Append the actions whose id is new; returns how many records were none. What comes again appends nothing."""
         new: dict[str, dict[str, Any]] = {}
         refused = 0
-        for record in sorted(records.to_pylist(), key=lambda record: record["kafka_offset"]):
-            if (action := parse_action(record.pop("action"))) is None:
+        for record in records:
+            if (action := parse_action(record.value)) is None:
                 refused += 1
             elif action["action_id"] not in self._rows():
-                new.setdefault(action["action_id"], action | record)
+                placed = {"kafka_offset": record.offset, "kafka_ts": record.kafka_ts}
+                new.setdefault(action["action_id"], action | placed)
         if new:
             rows = pa.Table.from_pylist(list(new.values()), schema=arrow_schema(OPERATOR_ACTIONS))
             append_rows_once(rows, self.settings, OPERATOR_ACTIONS, batch)

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from pipelines.settings import Incidents
-from pipelines.transforms.operator_actions import action_problem, mutes_of, parse_action, with_mutes
+from pipelines.incidents.operator_actions import action_problem, mutes_of, parse_action, with_mutes
 from tests.factories import ms, utc
 
 

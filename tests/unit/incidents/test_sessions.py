@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from pipelines.settings import Settings
 from pipelines.tables import INCIDENTS
-from pipelines.transforms.incidents import sessionise
+from pipelines.incidents.sessions import sessionise
 from tests.factories import anomaly_row, ms, utc
 
 Anomalies = list[dict[str, Any]]

@@ -8,8 +8,8 @@ import pytest
 from pydantic import ValidationError
 
 from pipelines.settings import Incidents, Settings
-from pipelines.transforms.incident_relations import relate
-from pipelines.transforms.incidents import sessionise, sessions
+from pipelines.incidents.relations import relate
+from pipelines.incidents.sessions import sessionise, sessions
 from tests.factories import anomaly_row, settings, utc
 
 Rows = list[dict[str, Any]]

@@ -16,9 +16,9 @@ from pipelines.jobs import long_incidents
 from pipelines.jobs.known_incidents import KnownIncidents
 from pipelines.jobs.long_incidents import LongIncidents
 from pipelines.settings import Incidents
-from pipelines.transforms.incident_relations import Key, key_of
-from pipelines.transforms.incident_rows import Session
-from pipelines.transforms.incidents import cut, incident_key, look_back
+from pipelines.incidents.relations import Key, key_of
+from pipelines.incidents.rows import Session
+from pipelines.incidents.sessions import cut, incident_key, look_back
 from tests.factories import anomaly_row, utc
 
 STEPS = (10.0, 60.0)

@@ -12,9 +12,9 @@ from types import MappingProxyType
 from typing import Any
 
 from pipelines.anomalies.rules import FAMILIES
+from pipelines.incidents.relations import Key, relate
+from pipelines.incidents.rows import Anomaly, Session, describe, ends, lasts, opens
 from pipelines.settings import Incidents
-from pipelines.transforms.incident_relations import Key, relate
-from pipelines.transforms.incident_rows import Anomaly, Session, describe, ends, lasts, opens
 
 NEEDED = (
     "anomaly_id", "meter_id", "feeder_id", "anomaly_type", "severity", "stage", "event_ts", "observed", "score",
