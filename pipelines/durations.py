@@ -41,4 +41,13 @@ def format_seconds(seconds: float) -> str:
     return f"{seconds * 1000:g} ms"
 
 
+def interval(seconds: float) -> str:
+    """A length of time as Spark's windows and watermarks take it.
+
+    >>> interval(0.5)
+    '500 milliseconds'
+    """
+    return f"{round(seconds * 1000)} milliseconds"
+
+
 Seconds = Annotated[float, BeforeValidator(parse_seconds)]

@@ -6,7 +6,6 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from functools import cached_property
 from typing import Any
 
 from pyspark.sql import DataFrame, SparkSession
@@ -52,11 +51,6 @@ class Run:
     ) -> Run:  # fmt: skip
         """The run that a record describes."""
         return cls(spark, settings, record.generation, say, record.start, record.folder, metrics, kept_up=kept_up)
-
-    @cached_property
-    def meters(self) -> DataFrame:
-        """The table meters, kept in memory: it changes only before the queries start."""
-        return self.table("meters").persist()
 
     def end_when(self, is_asked: Callable[[], bool]) -> None:
         """No batch begins once this says so."""

@@ -46,7 +46,8 @@ def reading_events(placed: pl.DataFrame, rules: ReadingRules) -> list[Event]:
     """Events of readings with the columns of `attach_meters` and, where there are baselines, of BASELINE."""
     marked = rules.mark(placed)
     findings = rules.findings(marked)
-    subjects = [_subject(*row) for row in marked.select(_NEEDED).rows()] if findings else []
+    odd = sorted({finding.row for finding in findings})
+    subjects = {row: _subject(*values) for row, values in zip(odd, marked[odd].select(_NEEDED).rows(), strict=True)}
     return [anomaly_event("reading", finding, subjects[finding.row]) for finding in findings]
 
 

@@ -2,35 +2,9 @@
 
 from __future__ import annotations
 
-from decimal import ROUND_HALF_UP, Context, Decimal
+from pipelines.anomalies.rounding import signed_tenths, tenths
 
-_TENTH = Decimal("0.1")
-_HALF_UP = Context(prec=400, rounding=ROUND_HALF_UP)
-"""As many digits as a double may have before its point."""
-_FINE = 1e9
-"""Below it a double and its shortest decimal form agree in all digits that matter, but for a half."""
 _STATUS_LENGTH = 80
-
-
-def tenths(value: float) -> str:
-    """A number with one digit behind the point; halves of its shortest decimal form round away from zero.
-
-    >>> tenths(0.25), tenths(-0.25), tenths(0.0), tenths(-0.0), tenths(1e16 / 3)
-    ('0.3', '-0.3', '0.0', '-0.0', '3333333333333333.5')
-    """
-    if -_FINE < value < _FINE and f"{value:.2f}"[-1] != "5":
-        return f"{value:.1f}"
-    return str(Decimal(repr(value)).quantize(_TENTH, context=_HALF_UP))
-
-
-def signed_tenths(value: float) -> str:
-    """The same with its sign.
-
-    >>> signed_tenths(6.0), signed_tenths(-0.04)
-    ('+6.0', '-0.0')
-    """
-    text = tenths(value)
-    return text if text[0] == "-" else f"+{text}"
 
 
 def over_fixed_limit(meter: str, voltage_v: float, limit_v: float, deviation_v: float) -> str:

@@ -1,20 +1,18 @@
 """Rules that judge one reading by itself, or against the latest baseline of its meter.
 
-A rule is a value: the Polars expressions of its severity and numbers. Its text is in `messages`.
+Their texts are in `messages`.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
-from functools import cached_property
-from itertools import chain
-from operator import itemgetter
+from dataclasses import replace
 
 import polars as pl
 
 from pipelines.anomalies.events import Finding
-from pipelines.anomalies.limits import Limit, limits_of
+from pipelines.anomalies.limits import limits_of
+from pipelines.anomalies.row_rules import RowRule, RuleSet, first_of, number, ratio
 from pipelines.readings import messages
 from pipelines.readings.flags import is_plausible, lowest_plausible_v
 from pipelines.readings.meters import BASELINE
@@ -22,31 +20,10 @@ from pipelines.settings import Detection
 
 _IS_PLAUSIBLE = "is_possible"
 """Not the flag of the table: there may be one already."""
+_meter = pl.col("meter_id")
 _v, _a, _c = pl.col("voltage_v"), pl.col("current_a"), pl.col("temperature_c")
 _un, _rated = pl.col("nominal_voltage_v"), pl.col("rated_current_a")
 _no_number = pl.lit(None, pl.Float64())
-
-
-@dataclass(frozen=True)
-class Rule:
-    """What a rule says of a reading; it is silent where `severity` is null."""
-
-    anomaly_type: str
-    severity: pl.Expr
-    observed: pl.Expr
-    threshold: pl.Expr
-    deviation: pl.Expr
-    score: pl.Expr
-    text: Callable[..., str]
-    """Makes the message of the meter's id and the values of `text_of`."""
-
-    @cached_property
-    def values(self) -> list[pl.Expr]:
-        """Score, observed, deviation, threshold, and what `text` takes, as columns 0, 1, ..."""
-        numbers = [self.score, self.observed, self.deviation, self.threshold]
-        return [value.alias(str(place)) for place, value in enumerate([*numbers, pl.col("meter_id"), *self.text_of])]
-
-    text_of: tuple[pl.Expr, ...]
 
 
 _TEXTS = ("anomaly_type", "severity", "message")
@@ -57,8 +34,7 @@ class ReadingRules:
     """The rules with the settings of `detection`: made once, used for many frames."""
 
     def __init__(self, detection: Detection) -> None:
-        self._rules = reading_rules(detection)
-        self._severities = [rule.severity.alias(rule.anomaly_type) for rule in self._rules]
+        self._rules = RuleSet(reading_rules(detection))
         self._marks = [is_plausible(detection).alias(_IS_PLAUSIBLE), _baseline(detection).alias("baseline")]
 
     def mark(self, readings: pl.DataFrame) -> pl.DataFrame:
@@ -68,9 +44,7 @@ class ReadingRules:
 
     def findings(self, marked: pl.DataFrame) -> list[Finding]:
         """Findings of readings with `mark`, by row, and of one row in the order of `reading_rules`."""
-        severities = marked.select(self._severities)
-        found = [_findings(rule, marked, severities[rule.anomaly_type]) for rule in self._rules]
-        return sorted(chain.from_iterable(found), key=itemgetter(0))
+        return self._rules.findings(marked)
 
 
 def judge_readings(readings: pl.DataFrame, *, detection: Detection) -> pl.DataFrame:
@@ -87,7 +61,7 @@ def judge_readings(readings: pl.DataFrame, *, detection: Detection) -> pl.DataFr
     return of_found.select(readings.columns).hstack(findings.drop("row")).with_columns(of_found["baseline"])
 
 
-def reading_rules(detection: Detection) -> list[Rule]:
+def reading_rules(detection: Detection) -> list[RowRule]:
     """All rules of single readings. The limit rules are silent about what is not plausible."""
     limits = [
         voltage_spike(detection),
@@ -102,91 +76,94 @@ def reading_rules(detection: Detection) -> list[Rule]:
     return [implausible_value(detection), equipment_failure(), *of_plausible]
 
 
-def voltage_spike(d: Detection) -> Rule:
+def voltage_spike(d: Detection) -> RowRule:
     """v > fixed_voltage_v (at Un 230 V, in proportion elsewhere): INFO up to the overvoltage limit, WARNING above."""
     limits = limits_of(d)
     limit = _un * limits.spike_pu
-    severity = _first((_v > _un * limits.overvoltage_pu[0], "WARNING"), (_v > limit, "INFO"))
+    severity = first_of((_v > _un * limits.overvoltage_pu[0], "WARNING"), (_v > limit, "INFO"))
     return _voltage_rule(
         "voltage_spike", severity, limit.round(6, mode="half_away_from_zero"), messages.over_fixed_limit
     )
 
 
-def interruption(d: Detection) -> Rule:
+def interruption(d: Detection) -> RowRule:
     """0 <= v < 0.10 Un: CRITICAL (EN 50160 supply interruption); also slightly below 0, the noise of a dead line."""
     limit = _un * limits_of(d).interruption_pu
-    severity = _first(((lowest_plausible_v(d) <= _v) & (_v < limit), "CRITICAL"))
+    severity = first_of(((lowest_plausible_v(d) <= _v) & (_v < limit), "CRITICAL"))
     return _voltage_rule("interruption", severity, limit, messages.interrupted)
 
 
-def undervoltage(d: Detection) -> Rule:
+def undervoltage(d: Detection) -> RowRule:
     """0.10 Un <= v < 0.90 Un: WARNING, below 0.85 ERROR, below 0.70 CRITICAL (EN 50160 band)."""
     limits = limits_of(d)
     warning, error, critical = (_un * pu for pu in limits.undervoltage_pu)
-    below = _first((_v < critical, "CRITICAL"), (_v < error, "ERROR"), (_v < warning, "WARNING"))
+    below = first_of((_v < critical, "CRITICAL"), (_v < error, "ERROR"), (_v < warning, "WARNING"))
     severity = pl.when(_un * limits.interruption_pu <= _v).then(below)
     return _voltage_rule("undervoltage", severity, warning, messages.below_band)
 
 
-def overvoltage(d: Detection) -> Rule:
+def overvoltage(d: Detection) -> RowRule:
     """1.10 Un < v <= 1.50 Un: WARNING, above 1.15 ERROR, above 1.20 CRITICAL (EN 50160 band)."""
     limits = [_un * pu for pu in limits_of(d).overvoltage_pu]
     return _voltage_rule("overvoltage", _above(_v, limits), limits[0], messages.above_band)
 
 
-def over_temperature(d: Detection) -> Rule:
+def over_temperature(d: Detection) -> RowRule:
     """Temperature above 75, 90, 110 °C: WARNING, ERROR, CRITICAL; silent without a temperature."""
-    limits = [_number(limit) for limit in limits_of(d).over_temperature_c]
-    return Rule(
+    limits = [number(limit) for limit in limits_of(d).over_temperature_c]
+    return RowRule(
         "over_temperature",
         severity=_above(_c, limits),
         observed=_c,
         threshold=limits[0],
         deviation=_c - limits[0],
-        score=_ratio(_c, limits[0]),
+        score=ratio(_c, limits[0]),
         text=messages.too_hot,
-        text_of=(_c, limits[0]),
+        text_of=(_meter, _c, limits[0]),
     )
 
 
-def overcurrent(d: Detection) -> Rule:
+def overcurrent(d: Detection) -> RowRule:
     """Current above 1.0, 1.2, 1.5 times the rated current; silent where one of them is not known."""
     limits = [_rated * pu for pu in limits_of(d).overcurrent_pu]
-    return Rule(
+    return RowRule(
         "overcurrent",
         severity=_above(_a, limits),
         observed=_a,
         threshold=limits[0],
         deviation=_a - limits[0],
-        score=_ratio(_a, limits[0]),
+        score=ratio(_a, limits[0]),
         text=messages.above_rated_current,
-        text_of=(_a, _rated),
+        text_of=(_meter, _a, _rated),
     )
 
 
-def equipment_failure() -> Rule:
+def equipment_failure() -> RowRule:
     """Status contains FAILURE in any case, whatever the voltage: CRITICAL."""
     is_failure = pl.col("status").str.to_uppercase().str.contains("FAILURE", literal=True)
-    return Rule(
+    return RowRule(
         "equipment_failure",
-        severity=_first((is_failure, "CRITICAL")),
+        severity=first_of((is_failure, "CRITICAL")),
         observed=_no_number,
         threshold=_no_number,
         deviation=_no_number,
         score=pl.lit(1.0),
         text=messages.failure_reported,
-        text_of=(pl.col("status"),),
+        text_of=(
+            _meter,
+            pl.col("status"),
+        ),
     )
 
 
-def implausible_value(d: Detection) -> Rule:
+def implausible_value(d: Detection) -> RowRule:
     """v < 0 (beyond the noise of a dead line) or > 1.5 Un, i < 0, or temperature outside its range: WARNING.
 
     No limit rule says anything of such a reading.
     """
     limits = limits_of(d)
     highest_v = _un * limits.implausible_pu
-    coldest, hottest = (_number(limit) for limit in limits.plausible_temperature_c)
+    coldest, hottest = (number(limit) for limit in limits.plausible_temperature_c)
     zero = pl.lit(0.0)
     crossed = [
         (highest_v < _v, _v, highest_v, "V"),
@@ -197,19 +174,19 @@ def implausible_value(d: Detection) -> Rule:
     ]
     observed = pl.coalesce(pl.when(is_crossed).then(value) for is_crossed, value, _, _ in crossed)
     threshold = pl.coalesce(pl.when(is_crossed).then(limit) for is_crossed, _, limit, _ in crossed)
-    return Rule(
+    return RowRule(
         "implausible_value",
-        severity=_first(*((is_crossed, "WARNING") for is_crossed, *_ in crossed)),
+        severity=first_of(*((is_crossed, "WARNING") for is_crossed, *_ in crossed)),
         observed=observed,
         threshold=threshold,
         deviation=observed - threshold,
         score=pl.lit(1.0),
         text=messages.not_possible,
-        text_of=(observed, threshold, _first(*((is_crossed, unit) for is_crossed, _, _, unit in crossed))),
+        text_of=(_meter, observed, threshold, first_of(*((is_crossed, unit) for is_crossed, _, _, unit in crossed))),
     )
 
 
-def voltage_deviation(d: Detection) -> Rule:
+def voltage_deviation(d: Detection) -> RowRule:
     """|v - mean| > sigma x max(std, floor), >= 3 % Un and >= 2.2 x own p99 against the latest closed window: INFO.
 
     An early flag of the window rule, which knows the feeder and the meter's own load. Silent ("no baseline") without
@@ -217,15 +194,15 @@ def voltage_deviation(d: Detection) -> Rule:
     """
     deviation, allowed = _v - pl.col("baseline_mean_v"), allowed_deviation_v(d)
     judged = is_fresh(d) & has_history(d) & (deviation.abs() >= allowed)
-    return Rule(
+    return RowRule(
         "voltage_deviation",
-        severity=_first((judged, "INFO")),
+        severity=first_of((judged, "INFO")),
         observed=_v,
         threshold=allowed,
         deviation=deviation,
-        score=_ratio(deviation.abs(), allowed),
+        score=ratio(deviation.abs(), allowed),
         text=messages.off_its_mean,
-        text_of=(_v, deviation, pl.col("baseline_mean_v"), pl.col("baseline_n"), allowed),
+        text_of=(_meter, _v, deviation, pl.col("baseline_mean_v"), pl.col("baseline_n"), allowed),
     )
 
 
@@ -253,56 +230,25 @@ def allowed_deviation_v(d: Detection) -> pl.Expr:
     return pl.max_horizontal(spread * d.sigma, _un * limits_of(d).min_deviation_pu, own_p99)
 
 
-def _findings(rule: Rule, readings: pl.DataFrame, severity: pl.Series) -> list[Finding]:
-    if severity.null_count() == severity.len():
-        return []
-    rows = severity.is_not_null().arg_true()
-    values = readings[rows].select(rule.values).rows()
-    return [
-        Finding(row, rule.anomaly_type, graded, score, observed, deviation, threshold, rule.text(*of_text))
-        for row, graded, (score, observed, deviation, threshold, *of_text) in zip(
-            rows.to_list(), severity.gather(rows).to_list(), values, strict=True
-        )
-    ]
-
-
 def _baseline(d: Detection) -> pl.Expr:
     wire = {"mean": "mean_v", "std": "std_v", "n": "n", "windowStart": "start_ms", "windowEnd": "end_ms"}
     return pl.when(is_fresh(d)).then(pl.struct(pl.col(f"baseline_{name}").alias(key) for key, name in wire.items()))
 
 
-def _voltage_rule(anomaly_type: str, severity: pl.Expr, limit: pl.Expr, text: Callable[..., str]) -> Rule:
-    return Rule(
+def _voltage_rule(anomaly_type: str, severity: pl.Expr, limit: pl.Expr, text: Callable[..., str]) -> RowRule:
+    return RowRule(
         anomaly_type,
         severity,
         observed=_v,
         threshold=limit,
         deviation=_v - limit,
-        score=_ratio((_v - _un).abs(), (limit - _un).abs()),
+        score=ratio((_v - _un).abs(), (limit - _un).abs()),
         text=text,
-        text_of=(_v, limit, _v - limit),
+        text_of=(_meter, _v, limit, _v - limit),
     )
 
 
 def _above(value: pl.Expr, limits: Sequence[pl.Expr]) -> pl.Expr:
     """Severity of a value against limits for WARNING, ERROR and CRITICAL; null when none is crossed."""
     warning, error, critical = limits
-    return _first((value > critical, "CRITICAL"), (value > error, "ERROR"), (value > warning, "WARNING"))
-
-
-def _first(*cases: tuple[pl.Expr, str]) -> pl.Expr:
-    """The text of the first condition that holds, or null."""
-    (condition, text), *others = cases
-    chosen = pl.when(condition).then(pl.lit(text))
-    for other, its_text in others:
-        chosen = chosen.when(other).then(pl.lit(its_text))  # type: ignore[assignment]
-    return chosen
-
-
-def _ratio(part: pl.Expr, whole: pl.Expr) -> pl.Expr:
-    """Null where `whole` is 0."""
-    return pl.when(whole != 0).then(part / whole)
-
-
-def _number(limit: Limit) -> pl.Expr:
-    return limit if isinstance(limit, pl.Expr) else pl.lit(limit)
+    return first_of((value > critical, "CRITICAL"), (value > error, "ERROR"), (value > warning, "WARNING"))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -11,8 +11,9 @@ from typing import Any
 import pytest
 from pyspark.sql import DataFrame, SparkSession
 
+from pipelines.broker.records import Record
 from pipelines.jobs.context import Run
-from pipelines.settings import Settings
+from pipelines.settings import Kafka, Settings
 from pipelines.small_tables import create_tables
 
 
@@ -29,14 +30,24 @@ class Outbox:
 
     def send(self, frame: DataFrame, settings: Settings, topic: str) -> None:
         """Collect a frame, or fail once at the topic named in `fail_on`, after `let_through` sends to it."""
+        self._fail_on_purpose(topic)
+        rows = frame.collect()
+        self.headers[topic] = {header["key"] for row in rows for header in row.asDict().get("headers") or ()}
+        self.records += [(topic, row.asDict().get("key"), row["value"] and json.loads(row["value"])) for row in rows]
+
+    def send_records(self, kafka: Kafka, topic: str, records: Iterable[Record]) -> None:
+        """The same of records."""
+        self._fail_on_purpose(topic)
+        for key, value, headers in records:
+            self.headers[topic] = {name for name, _ in headers}
+            self.records.append((topic, None if key is None else key.decode(), value and json.loads(value)))
+
+    def _fail_on_purpose(self, topic: str) -> None:
         if topic == self.fail_on:
             if self.let_through == 0:
                 self.fail_on = None
                 raise ConnectionError("the broker is gone")
             self.let_through -= 1
-        rows = frame.collect()
-        self.headers[topic] = {header["key"] for row in rows for header in row.asDict().get("headers") or ()}
-        self.records += [(topic, row.asDict().get("key"), row["value"] and json.loads(row["value"])) for row in rows]
 
     def take(self, topic: str) -> list[tuple[str | None, Any]]:
         """(key, document) sent to a topic since the last call for it."""

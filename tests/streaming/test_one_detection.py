@@ -93,7 +93,7 @@ def day(spark: SparkSession, tmp_path_factory: pytest.TempPathFactory) -> Day:
     replace_rows(as_arrow(fleet(made), METERS), settings, METERS)
     run = Run(spark, settings, "generation", lambda line: None)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(windows, "send", box.send)
+        patch.setattr(windows, "send_records", box.send_records)
         for number in range(PARTS):
             target = f"{settings.lake.root}/readings"
             readings = part(spark, made, number, settings)

@@ -124,7 +124,7 @@ def caught_up(make_run: MakeRun, tmp_path_factory: pytest.TempPathFactory) -> To
     """
     run = make_run(tmp_path_factory.mktemp("catch-up"))
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(windows, "send", Outbox().send)
+        patch.setattr(windows, "send_records", Outbox().send_records)
         topic = Topic(PanesArchive(run))
         topic.batch({0: (0, 600), 1: (0, 120), 2: (0, 0)}, is_cut=True)
         # Garbage only: nothing is released, and the commit has no file.

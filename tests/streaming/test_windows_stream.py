@@ -101,7 +101,7 @@ def story(make_run: MakeRun, tmp_path_factory: pytest.TempPathFactory) -> Iterat
     """
     box = Outbox()
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(windows, "send", box.send)
+        patch.setattr(windows, "send_records", box.send_records)
         lake = new_lake(make_run(tmp_path_factory.mktemp("windows")))
         told = Story({}, {}, {}, lake)
 
@@ -203,7 +203,7 @@ def test_backlog_taken_in_one_go_gives_the_same_windows(
     story: Story, make_run: MakeRun, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A pipeline that starts on a table of several commits: the same readings, no steps in between."""
-    monkeypatch.setattr(windows, "send", Outbox().send)
+    monkeypatch.setattr(windows, "send_records", Outbox().send_records)
     lake = new_lake(make_run(tmp_path))
     ordered = sorted(story.lake.counted, key=lambda reading: reading.event_ms)
     for part in (ordered[:50], ordered[50:150], ordered[150:]):

@@ -1,0 +1,37 @@
+"""The whole fleet of a window end: a meter that sent nothing has a row too, so that its silence can be judged."""
+
+from __future__ import annotations
+
+import polars as pl
+
+from pipelines.lake.frames import as_declared
+from pipelines.tables import METER_WINDOWS
+
+FOLLOWED_MS = 86_400_000
+"""So long an unknown meter is followed after its latest reading."""
+_KEYS = ["meter_id", "window_start", "window_end", "window_date"]
+
+
+def complete_fleet(windows: pl.DataFrame, earlier: pl.DataFrame, known: pl.Series) -> pl.DataFrame:
+    """Adds a row with n = 0 for every meter that was seen before and is silent in a whole window.
+
+    `windows`: rows of meter_windows of one or more window ends; `earlier`: meter_id and last_event_ts of the rows of
+    the latest window end before them (empty at the first start); `known`: ids of the table meters. A meter is followed
+    while `meters` has it, an unknown one for 24 hours. last_event_ts of every row is the meter's latest reading up to
+    that window end, so silence needs no other memory than the previous rows. Out: sorted by window_end and meter.
+    """
+    ends = windows.select(_KEYS[1:]).unique()
+    seen = pl.concat([windows.select("meter_id"), earlier.select("meter_id")]).unique()
+    before = earlier.select("meter_id", before_ts="last_event_ts")
+    rows = seen.join(ends, how="cross").join(windows, on=_KEYS, how="left").join(before, on="meter_id", how="left")
+    rows = rows.sort("window_end", "meter_id")
+    latest = (
+        pl.col("last_event_ts").cum_max().forward_fill().over("meter_id")
+        if ends.height > 1
+        else pl.col("last_event_ts")
+    )
+    filled = rows.with_columns(last_event_ts=pl.max_horizontal(latest, "before_ts"), n=pl.col("n").fill_null(0))
+    age_ms = (pl.col("window_end") - pl.col("last_event_ts")).dt.total_milliseconds()
+    is_known = pl.col("meter_id").is_in(known.implode())
+    is_followed = (pl.col("n") > 0) | (is_known & (age_ms >= 0)) | age_ms.is_between(0, FOLLOWED_MS)
+    return as_declared(filled.filter(is_followed), METER_WINDOWS)
