@@ -53,6 +53,7 @@ def member_options(settings: Settings, group: str, name: str) -> dict[str, Any]:
         "check.crcs": False,
         "queued.min.messages": 20_000,
         "queued.max.messages.kbytes": 16_384,
+        "fetch.queue.backoff.ms": 5,  # its own second would hold every burst that fills the queue
         "reconnect.backoff.max.ms": 1_000,
         "log_level": 0,
     }
