@@ -161,11 +161,19 @@ def merge_rows(
         removed = as_arrow([tuple(k if n == key else None for n in names) for k in gone], table)
         flags = pa.array([True] * len(gone), pa.bool_())
         changes = pa.concat_tables([changes.cast(_with_flag(table)), removed.append_column("is_gone", flags)])
-    values = {name: f"new.{name}" for name in names}
+    merge_changes(changes, settings, table, keys=(key,), among=among, batch=batch)
+
+
+def merge_changes(
+    changes: pa.Table, settings: Settings, table: Table, *, keys: Sequence[str], among: str | None = None,
+    batch: BatchId | None = None,
+) -> None:  # fmt: skip
+    """Insert, update or delete (`is_gone`) rows by the columns `keys`, as `merge_rows` does."""
+    values = {name: f"new.{name}" for name in table.column_names}
+    alike = " AND ".join([*(f"old.{key} = new.{key}" for key in keys), *([among] if among else [])])
 
     def merge() -> None:
         target = open_table(settings, table)
-        alike = f"old.{key} = new.{key}" + (f" AND {among}" if among else "")
         noted = [Transaction(batch.app_id(table), batch.number)] if batch else []
         commit = CommitProperties(app_transactions=noted)
         merger = target.merge(changes, alike, source_alias="new", target_alias="old", commit_properties=commit)
@@ -240,6 +248,12 @@ def highest_value(settings: Settings, table: Table, column: str) -> Any:
     """Largest value of a column, from the statistics of the table's files (`Table.skip_by`); None without rows."""
     files = pa.table(open_table(settings, table).get_add_actions(flatten=True))
     return pc.max(files[f"max.{column}"]).as_py() if files.num_rows else None
+
+
+def lowest_value(settings: Settings, table: Table, column: str) -> Any:
+    """The same of the smallest value."""
+    files = pa.table(open_table(settings, table).get_add_actions(flatten=True))
+    return pc.min(files[f"min.{column}"]).as_py() if files.num_rows else None
 
 
 def count_rows(settings: Settings, table: Table) -> int:

@@ -91,12 +91,18 @@ def kafka_frame(
 
 def frame(spark: SparkSession, schema: T.StructType, rows: Iterable[Values], defaults: Values) -> DataFrame:
     """Rows given as dictionaries over defaults; a column in neither is null."""
+    complete = complete_rows(schema, rows, defaults)
+    return spark.createDataFrame([tuple(row.values()) for row in complete], schema)
+
+
+def complete_rows(schema: T.StructType, rows: Iterable[Values], defaults: Values) -> list[dict[str, Any]]:
+    """The same rows as dictionaries of all columns."""
     names = schema.fieldNames()
     complete = [{**defaults, **row} for row in rows]
     for row in complete:
         if unknown := set(row) - set(names):
             raise KeyError(f"no column {', '.join(sorted(unknown))}")
-    return spark.createDataFrame([tuple(row.get(name) for name in names) for row in complete], schema)
+    return [{name: row.get(name) for name in names} for row in complete]
 
 
 READING_DEFAULTS: dict[str, Any] = {
@@ -108,8 +114,13 @@ READING_DEFAULTS: dict[str, Any] = {
 
 def readings_frame(spark: SparkSession, rows: Iterable[Values], **defaults: Any) -> DataFrame:
     """Rows of the table readings; event_date follows event_ts."""
+    return frame(spark, READINGS.schema, *reading_rows(rows, defaults))
+
+
+def reading_rows(rows: Iterable[Values], defaults: Values) -> tuple[list[Values], Values]:
+    """Rows and defaults of `readings_frame`."""
     dated = [{"event_date": _date(row.get("event_ts", defaults.get("event_ts"))), **row} for row in rows]
-    return frame(spark, READINGS.schema, dated, {**READING_DEFAULTS, **defaults})
+    return dated, {**READING_DEFAULTS, **defaults}
 
 
 def placed_frame(spark: SparkSession, rows: Iterable[Values], **defaults: Any) -> DataFrame:
@@ -121,8 +132,10 @@ def placed_frame(spark: SparkSession, rows: Iterable[Values], **defaults: Any) -
 
 def meters_frame(spark: SparkSession, rows: Iterable[Values]) -> DataFrame:
     """Rows of the table meters."""
-    defaults = {"feeder_id": "f1", "nominal_voltage_v": 230.0, "rated_current_a": 40.0}
-    return frame(spark, METERS.schema, rows, defaults)
+    return frame(spark, METERS.schema, rows, METER_DEFAULTS)
+
+
+METER_DEFAULTS: Values = {"feeder_id": "f1", "nominal_voltage_v": 230.0, "rated_current_a": 40.0}
 
 
 def windows_frame(
@@ -137,6 +150,13 @@ def windows_frame(
 
     `placed` adds topology and profile, as `attach_meters` and `attach_profiles` do.
     """
+    return frame(spark, *window_rows(rows, window_s, placed=placed, defaults=defaults))
+
+
+def window_rows(
+    rows: Iterable[Values], window_s: float, *, placed: bool, defaults: Values
+) -> tuple[T.StructType, list[Values], Values]:
+    """Schema, rows and defaults of `windows_frame`."""
     ordinary = {
         "meter_id": "m1", "n": 30, "base_n": 24, "base_mean_v": 230.0, "base_std_v": 0.5, "tested_n": 6,
         "tested_mean_v": 230.0, "tested_std_v": 0.5, "tested_min_v": 229.5, "tested_max_v": 230.5,
@@ -145,10 +165,10 @@ def windows_frame(
         "min_temperature_c": 20.0, "max_temperature_c": 20.0,
     }  # fmt: skip
     if placed:
-        ordinary |= {"feeder_id": "f1", "nominal_voltage_v": 230.0, "rated_current_a": 40.0}
+        ordinary |= METER_DEFAULTS
     added = [*TOPOLOGY_FIELDS, *PROFILE_FIELDS] if placed else []
     schema = T.StructType([*METER_WINDOWS.schema.fields, *added])
-    return frame(spark, schema, [_window(row, window_s) for row in rows], {**ordinary, **defaults})
+    return schema, [_window(row, window_s) for row in rows], {**ordinary, **defaults}
 
 
 SILENT_WINDOW: dict[str, Any] = {
@@ -162,12 +182,12 @@ SILENT_WINDOW: dict[str, Any] = {
 
 def anomalies_frame(spark: SparkSession, rows: Iterable[Values]) -> DataFrame:
     """Rows of the table anomalies; the id follows type, scope and time unless given."""
-    return frame(spark, ANOMALIES.schema, [_anomaly(row) for row in rows], {})
+    return frame(spark, ANOMALIES.schema, [anomaly_values(row) for row in rows], {})
 
 
 def anomaly_row(row: Values) -> dict[str, Any]:
     """The same row as the Delta library reads it: plain Python, aware times."""
-    values = dict.fromkeys(ANOMALIES.column_names) | _anomaly(row)
+    values = dict.fromkeys(ANOMALIES.column_names) | anomaly_values(row)
     return values | {"event_ts": utc(row["t"])}
 
 
@@ -192,7 +212,8 @@ def _window(row: Values, window_s: float) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def _anomaly(row: Values) -> dict[str, Any]:
+def anomaly_values(row: Values) -> dict[str, Any]:
+    """The values of a row of `anomalies_frame`."""
     values = {
         "meter_id": "m1",
         "feeder_id": "f1",

@@ -12,7 +12,7 @@ from pipelines.cli.render import as_table
 from pipelines.errors import SettingsError
 
 if TYPE_CHECKING:
-    from pipelines.jobs.recompute.run import Outcome
+    from pipelines.offline.recompute.run import Outcome
 
 _TEXT = "Compute windows, anomalies and incidents again with the late and corrected readings of a time range."
 
@@ -39,7 +39,7 @@ def register(commands: Commands) -> None:
 
 def recompute(args: argparse.Namespace) -> int:
     """Print what changed by table and anomaly type."""
-    from pipelines.jobs.recompute.run import run_recompute
+    from pipelines.offline.recompute.run import run_recompute
 
     if args.from_ts >= args.to_ts:
         raise SettingsError(f"--from {args.from_ts} must lie before --to {args.to_ts}")

@@ -8,16 +8,16 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from pyspark.sql import DataFrame, Row
-
-from pipelines.jobs import incidents
-from pipelines.jobs.context import Run
 from pipelines.jobs.incidents import IncidentsBatch
 from pipelines.jobs.known_incidents import stored_anomalies
-from pipelines.settings import Settings
-from pipelines.transforms.anomalies import encode_anomalies
+from pyspark.sql import DataFrame, Row
+
 from pipelines.incidents.relations import Key
 from pipelines.incidents.rows import Anomaly
+from pipelines.jobs import incidents
+from pipelines.jobs.context import Run
+from pipelines.settings import Settings
+from pipelines.transforms.anomalies import encode_anomalies
 from tests.factories import KAFKA_SCHEMA, NOON, anomalies_frame, at, ms, utc
 from tests.streaming.conftest import MakeRun, Outbox
 

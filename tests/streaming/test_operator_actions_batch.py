@@ -7,11 +7,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from pipelines.jobs.incidents import IncidentsBatch
 from pyspark.sql import DataFrame
 
 from pipelines.jobs import incidents
 from pipelines.jobs.context import Run
-from pipelines.jobs.incidents import IncidentsBatch
 from pipelines.transforms.anomalies import encode_anomalies
 from tests.factories import KAFKA_SCHEMA, NOON, anomalies_frame, at, ms
 from tests.streaming.conftest import MakeRun, Outbox

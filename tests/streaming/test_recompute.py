@@ -11,15 +11,18 @@ from typing import Any
 
 import pyarrow as pa
 import pytest
-from pyspark.sql import DataFrame, SparkSession
+from pyspark.sql import SparkSession
 
-from pipelines.jobs import incidents
+from pipelines.incidents import writer
+from pipelines.incidents.messages import anomaly_row as row_of_record
+from pipelines.incidents.messages import tick_of
+from pipelines.incidents.positions import newest_update
+from pipelines.incidents.writer import IncidentsWriter
 from pipelines.jobs.context import Run
-from pipelines.jobs.incidents import IncidentsBatch
-from pipelines.jobs.recompute import write
-from pipelines.jobs.recompute.changes import Change, changes_between, count
-from pipelines.jobs.recompute.plan import Plan, make_plan
-from pipelines.jobs.recompute.run import carry_out
+from pipelines.offline.recompute import write
+from pipelines.offline.recompute.changes import Change, changes_between, count
+from pipelines.offline.recompute.plan import Plan, make_plan
+from pipelines.offline.recompute.run import carry_out
 from pipelines.readings.batch import reading_anomalies
 from pipelines.settings import Settings
 from pipelines.small_tables import append_rows, arrow_schema, create_tables, read_rows, replace_rows, table_version
@@ -27,7 +30,7 @@ from pipelines.tables import ANOMALIES, INCIDENTS, METER_WINDOWS, METERS, RECOMP
 from pipelines.transforms.anomalies import encode_anomalies
 from pipelines.transforms.readings import attach_meters, flag_readings
 from pipelines.windows import query as windows
-from tests.factories import KAFKA_SCHEMA, NOON, anomaly_row, at, meters_frame, readings_frame, utc
+from tests.factories import NOON, NOON_MS, anomaly_row, at, meters_frame, readings_frame, utc
 from tests.streaming.conftest import Outbox
 from tests.streaming.panes_archive import archive_panes, follow_panes
 
@@ -93,10 +96,10 @@ class Lake:
 
     def plan(self, since_min: float = 0, until_min: float = MINUTES) -> Plan:
         run = self.run
-        return make_plan(run.spark, run.settings, utc(since_min * 60), utc(until_min * 60), run.say)
+        return make_plan(run.settings, utc(since_min * 60), utc(until_min * 60), run.say)
 
     def carry_out(self, plan: Plan, *, notify: bool = False) -> dict[str, int] | None:
-        return carry_out(self.run.spark, self.run.settings, plan, notify=notify, say=self.run.say).sent
+        return carry_out(self.run.settings, plan, notify=notify, say=self.run.say).sent
 
 
 def stream(run: Run, box: Outbox, rows: Rows) -> None:
@@ -115,15 +118,20 @@ def stream(run: Run, box: Outbox, rows: Rows) -> None:
     assert follow_panes(run) == 0, "Spark dropped rows"
     topics = settings.kafka.topics
     box.send(encode_anomalies(reading_anomalies(flagged, detection=settings.detection)), settings, topics.anomalies)
-    IncidentsBatch(run).write(topic_records(spark, settings, box), 0)
+    update_incidents(run, box)
 
 
-def topic_records(spark: SparkSession, settings: Settings, box: Outbox) -> DataFrame:
-    """What was sent to the topics of the query incidents, as it reads them."""
-    topics = settings.kafka.topics
-    sent = [(topic, value) for topic in (topics.anomalies, topics.ticks) for _, value in box.take(topic)]
-    rows = [(b"k", bytearray(json.dumps(value).encode()), topic, 0, i, NOON) for i, (topic, value) in enumerate(sent)]
-    return spark.createDataFrame(rows, KAFKA_SCHEMA)
+def update_incidents(run: Run, box: Outbox) -> None:
+    """The query incidents over what was sent to its topics."""
+    topics = run.settings.kafka.topics
+    anomalies = [json.dumps(value).encode() for _, value in box.take(topics.anomalies)]
+    ticks = [tick_of(json.dumps(value).encode(), partition=0, offset=0) for _, value in box.take(topics.ticks)]
+    rows = [row_of_record(body, partition=0, offset=i, kafka_ms=NOON_MS) for i, body in enumerate(anomalies)]
+    newest = run.latest_window_end(before=None)
+    clock = max((tick.window_end for tick in ticks if tick), default=newest)
+    number, _ = newest_update(run.settings, run.generation)
+    writes = IncidentsWriter(run.settings, run.generation, run.metrics, run.say, clock, number)
+    writes.write([row for row in rows if row], [], clock)
 
 
 def lake_of(spark: SparkSession, folder: Path, box: Outbox, rows: Rows) -> Lake:
@@ -151,8 +159,9 @@ def box() -> Iterator[Outbox]:
     """Collects what queries and command send."""
     box = Outbox()
     with pytest.MonkeyPatch.context() as patch:
-        for module in (windows, incidents, write):
-            patch.setattr(module, "send", box.send)
+        patch.setattr(write, "send", box.send)
+        for module in (windows, writer, write):
+            patch.setattr(module, "send_records", box.send_records)
         yield box
 
 
@@ -237,7 +246,7 @@ def test_recompute_makes_of_a_lake_what_it_were_had_all_come_in_time(
     stored = lake.rows(ANOMALIES), lake.rows(INCIDENTS)
     old = [(topics.anomalies, None, event_of(row)) for row in noted.values() if row["change"] == "gone"]
     box.records += old + [(topics.anomalies, key, value) for key, value in said]
-    IncidentsBatch(lake.run).write(topic_records(spark, lake.run.settings, box), 1)
+    update_incidents(lake.run, box)
     assert (lake.rows(ANOMALIES), lake.rows(INCIDENTS)) == stored
 
 
@@ -250,8 +259,8 @@ def leaves_alone_what_its_readings_do_not_reach(of_m3: Plan) -> None:
     """
     assert of_m3.readings == {"late": 0, "corrected": 30}
     assert of_m3.windows is not None
-    ends = {(row["meter_id"], row["window_end"]) for row in of_m3.windows.select("meter_id", "window_end").collect()}
-    first = at((LOW_FROM_MIN + 3) * 60)
+    ends = {(row["meter_id"], row["window_end"]) for row in of_m3.windows.to_dicts()}
+    first = utc((LOW_FROM_MIN + 3) * 60)
     assert min(end for _, end in ends) == first
     assert {("m2", first), ("m3", first)} <= ends, "within the affected ends every reading counts"
     assert "far" not in {meter for meter, _ in ends}
@@ -260,7 +269,7 @@ def leaves_alone_what_its_readings_do_not_reach(of_m3: Plan) -> None:
     assert min(at for _, at in said) >= utc(LOW_FROM_MIN * 60)
 
 
-def test_a_change_that_a_wider_run_has_noted_and_not_made_is_noted_again(spark: SparkSession, tmp_path: Path) -> None:
+def test_a_change_that_a_wider_run_has_noted_and_not_made_is_noted_again(tmp_path: Path) -> None:
     """Else --notify of the smaller range would not know of it; of the same range it does."""
     settings = Settings.model_validate({"lake": {"root": str(tmp_path / "lake")}})
     create_tables(settings, [RECOMPUTATIONS])
@@ -269,7 +278,7 @@ def test_a_change_that_a_wider_run_has_noted_and_not_made_is_noted_again(spark: 
     ranges = {"wide": (-60, 600), "small": (0, 60), "small again": (0, 60)}
     for number, (run, (since, until)) in enumerate(ranges.items()):
         plan = Plan(utc(since), utc(until), anomalies=changes)
-        write._note(spark, settings, plan, changes, run_id=run, now=utc(number))
+        write._note(settings, plan, changes, run_id=run, now=utc(number))
     assert {row["run_id"] for row in read_rows(settings, RECOMPUTATIONS).to_pylist()} == {"wide", "small"}
 
 

@@ -11,14 +11,14 @@ from typing import Any
 import pytest
 from hypothesis import Phase, given, settings
 from hypothesis import strategies as st
-
-from pipelines.jobs import long_incidents
 from pipelines.jobs.known_incidents import KnownIncidents
 from pipelines.jobs.long_incidents import LongIncidents
-from pipelines.settings import Incidents
+
 from pipelines.incidents.relations import Key, key_of
 from pipelines.incidents.rows import Session
 from pipelines.incidents.sessions import cut, incident_key, look_back
+from pipelines.jobs import long_incidents
+from pipelines.settings import Incidents
 from tests.factories import anomaly_row, utc
 
 STEPS = (10.0, 60.0)

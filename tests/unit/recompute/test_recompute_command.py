@@ -4,16 +4,13 @@ from __future__ import annotations
 
 from datetime import UTC, datetime
 from pathlib import Path
-from types import SimpleNamespace
 
 import pytest
-from py4j.protocol import Py4JNetworkError
-from pyspark.errors import PySparkException
+from deltalake.exceptions import DeltaError
 
 from pipelines.cli.main import build_parser, main
 from pipelines.identity.lock import CheckpointLock
-from pipelines.jobs import batch_session
-from pipelines.jobs.recompute import run
+from pipelines.offline.recompute import run
 from pipelines.small_tables import as_arrow, replace_rows
 from pipelines.tables import METERS
 from tests.unit.identity.lakes import Lake, settings_in
@@ -66,29 +63,12 @@ def test_a_time_before_the_first_year_of_utc_is_no_traceback(capsys: pytest.Capt
     assert "is no ISO time" in capsys.readouterr().err
 
 
-class Session:
-    """As much of a SparkSession as the command asks beside Spark's own work."""
-
-    def __init__(self, *, is_stopped: bool = False) -> None:
-        context = SimpleNamespace(sc=lambda: SimpleNamespace(isStopped=lambda: is_stopped))
-        self.sparkContext = SimpleNamespace(_jsc=context, _gateway=None)
-
-    def stop(self) -> None:
-        raise Py4JNetworkError("the same again")
-
-
 @pytest.mark.parametrize(
-    ("error", "is_stopped", "code", "expected"),
-    [
-        (PySparkException("SdkClientException: Connection refused\n\tat x.Y\n\tat x.Z"), False, 4, "does not answer"),
-        (PySparkException("[DELTA_MISSING_FILES] part-1"), False, 3, "records it needs are gone"),
-        (Py4JNetworkError("Answer from Java side is empty"), True, 4, "Spark does not answer any more"),
-        (ConnectionRefusedError(111, "refused"), True, 4, "Spark does not answer any more"),
-        (OSError("no bucket"), False, 4, "lake.root"),
-    ],
+    ("error", "code", "expected"),
+    [(OSError("no bucket"), 4, "lake.root"), (DeltaError("connection refused"), 4, "lake.root")],
 )
-def test_a_failure_inside_spark_is_one_line_and_the_exit_code_that_fits(
-    error: Exception, is_stopped: bool, code: int, expected: str,
+def test_a_store_that_fails_is_one_line_and_the_exit_code_that_fits(
+    error: Exception, code: int, expected: str,
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str],
 ) -> None:  # fmt: skip
     settings = Lake(settings_in(tmp_path)).make().settings
@@ -97,7 +77,6 @@ def test_a_failure_inside_spark_is_one_line_and_the_exit_code_that_fits(
     def fails(*_: object) -> None:
         raise error
 
-    monkeypatch.setattr(batch_session, "build_session", lambda *_, **__: Session(is_stopped=is_stopped))
     monkeypatch.setattr(run, "make_plan", fails)
     assert main(["recompute", *DAY, *words, "--dry-run"]) == code
     last = capsys.readouterr().err.splitlines()[-1]

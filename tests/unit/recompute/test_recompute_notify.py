@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pyarrow as pa
 import pytest
+from pipelines.offline.recompute.write import RUN, to_be_sent
 
-from pipelines.jobs.recompute.write import RUN, _windows_merge, to_be_sent
 from pipelines.settings import Settings
 from pipelines.small_tables import append_rows, arrow_schema, create_tables
 from pipelines.tables import ANOMALIES, METER_WINDOWS, RECOMPUTATIONS
@@ -44,9 +44,3 @@ def test_a_range_sends_its_own_runs_and_what_died_over_it(settings: Settings) ->
     note(settings, "before, died", -50, 0, ended=False)
     found = to_be_sent(settings, utc(0), utc(100)).to_pylist()
     assert {row["key"] for row in found if row["table_name"] != RUN} == {"inside", "inside, died", "wide, died"}
-
-
-def test_the_merge_of_windows_names_a_relative_lake_by_its_whole_path() -> None:
-    """`delta.`lake/meter_windows`` would be taken for a table of that name."""
-    assert f"MERGE INTO delta.`{Path.cwd()}/lake/meter_windows` AS old" in _windows_merge("lake", ["2026-03-01"])
-    assert "delta.`s3a://grid/lake/meter_windows`" in _windows_merge("s3a://grid/lake", ["2026-03-01"])

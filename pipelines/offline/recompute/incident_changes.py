@@ -13,7 +13,7 @@ from pipelines.incidents.rows import Anomaly
 from pipelines.incidents.sessions import incident_key, look_back, off_delay, sessions
 from pipelines.incidents.tables import read_known, stored_anomalies
 from pipelines.incidents.update import first_of_each_key, update
-from pipelines.jobs.recompute.changes import Change, Row, changes_between
+from pipelines.offline.recompute.changes import Change, Row, changes_between
 from pipelines.settings import Incidents, Settings
 
 

@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from datetime import UTC, date, datetime, timedelta
+from datetime import date, datetime, timedelta
 
-from pyspark.sql import DataFrame
-from pyspark.sql import functions as F
+import polars as pl
 
 from pipelines.errors import DataRefused
-from pipelines.jobs.recompute.spans import Span, neighbours
+from pipelines.offline.recompute.spans import Span, neighbours
 from pipelines.settings import Detection, Settings
-from pipelines.transforms.window_rules import span_needed_s
+from pipelines.windows.look_back import span_needed_s
 
 _DAY = timedelta(days=1)
 
@@ -49,21 +48,20 @@ def refuse_expired(settings: Settings, spans: Sequence[Span], ends: Sequence[dat
             )
 
 
-def refuse_fewer_readings(settings: Settings, changes: DataFrame) -> None:
+def refuse_fewer_readings(settings: Settings, changes: pl.DataFrame) -> None:
     """Raises DataRefused when a window would have fewer readings than it was counted with. Rows of `window_changes`.
 
     Late and corrected readings never take one away, so the archive has lost some, whatever removed them.
     """
-    was, now = (F.coalesce(F.get_json_object(side, "$.n").cast("long"), F.lit(0)) for side in ("was", "now"))
-    fewer = changes.where(now < was)
-    latest = F.max_by(F.struct("meter_id", was.alias("was"), now.alias("now")), "window_end")
-    count, end, window = fewer.agg(F.count(F.lit(1)), F.max("window_end"), latest).head()  # type: ignore[misc]
-    if not count:
+    was, now = (pl.col(side).str.json_path_match("$.n").cast(pl.Int64).fill_null(0) for side in ("was", "now"))
+    fewer = changes.with_columns(was_n=was, now_n=now).filter(pl.col("now_n") < pl.col("was_n"))
+    if not fewer.height:
         return
-    end = end.replace(tzinfo=UTC)
+    last = fewer.sort("window_end").row(-1, named=True)
+    end = last["window_end"]
     raise DataRefused(
-        f"{count:,} windows would lose readings, the last of them that of meter {window['meter_id']} to {end}: readings"
-        f" has {window['now']} of the {window['was']} it was made of. Retention (lake.retention_days ="
+        f"{fewer.height:,} windows would lose readings, the last of them that of meter {last['meter_id']} to {end}:"
+        f" readings has {last['now_n']} of the {last['was_n']} it was made of. Retention (lake.retention_days ="
         f" {settings.lake.retention_days}) or a deletion has removed them: give a --from of {end.date() + _DAY} or"
         " later"
     )

@@ -9,7 +9,7 @@ from datetime import UTC, datetime, timedelta
 from pipelines.incidents.rows import epoch_ms
 
 NEAR_MS = 3_600_000
-"""Spans so near are one: an hour of window ends costs less than another round of Spark jobs."""
+"""Spans that are this near are one."""
 
 
 @dataclass(frozen=True)

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from typing import Any
 
+import polars as pl
 import pytest
-from pyspark.sql import SparkSession
 
+from pipelines.offline.recompute.corrections import CORRECTED, LATE, affected_ends, settle_readings
 from pipelines.settings import Detection
-from pipelines.transforms.corrections import CORRECTED, LATE, affected_ends, settle_readings
-from tests.factories import at, ms, readings_frame, windows_frame
+from tests import frames
+from tests.factories import at, ms
 
 DETECTION = Detection(cadence_s=60)
 MINUTE, HOUR = 60, 3600
@@ -26,21 +27,18 @@ def counted(*minutes: int) -> Rows:
     return rows
 
 
-def test_a_late_reading_changes_its_silence_up_to_the_meters_next_reading_and_what_looks_back_on_it(
-    spark: SparkSession,
-) -> None:
+def test_a_late_reading_changes_its_silence_up_to_the_meters_next_reading_and_what_looks_back_on_it() -> None:
     """
     minute   -20 ... 0   1 ... 5                     300
     m1       counted     late      silence           counted: its row ends at 303, rules look back on it for 30
     """
     late = [{"event_ts": at(minute * MINUTE)} for minute in range(1, 6)]
-    corrections = readings_frame(spark, late).selectExpr("*", f"'{LATE}' AS correction")
-    windows = windows_frame(spark, counted(*range(-20, 1), 300), window_s=900, placed=False)
-    found = affected_ends(corrections, windows, detection=DETECTION).collect()
-    assert {(row["first_ms"], row["last_ms"]) for row in found} == {
+    corrections = frames.readings(late).with_columns(correction=pl.lit(LATE))
+    windows = frames.windows(counted(*range(-20, 1), 300), window_s=900, placed=False)
+    assert affected_ends(corrections, windows, detection=DETECTION) == [
         (ms(3 * MINUTE), ms(5 * HOUR + 33 * MINUTE)),
         (ms(6 * MINUTE), ms(5 * HOUR + 33 * MINUTE)),
-    }
+    ]
 
 
 def sent(volts: float, offset: int, came_s: float, *, partition: int = 0, flags: str = "") -> dict[str, Any]:
@@ -72,9 +70,9 @@ def sent(volts: float, offset: int, came_s: float, *, partition: int = 0, flags:
     ],
 )  # fmt: skip
 def test_of_several_records_the_last_one_counts_with_the_coordinates_of_the_first_that_says_so(
-    spark: SparkSession, records: Rows, expected: tuple[float, int, str | None]
+    records: Rows, expected: tuple[float, int, str | None]
 ) -> None:
-    found = settle_readings(readings_frame(spark, records)).collect()
+    found = settle_readings(frames.readings(records)).to_dicts()
     assert [(row["voltage_v"], row["kafka_offset"], row["correction"]) for row in found] == [expected]
     assert not found[0]["is_late"]
     assert not found[0]["is_resent"]

@@ -8,8 +8,6 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from pyspark.sql import SparkSession
-
 from pipelines.client_errors import as_ours
 from pipelines.errors import DataRefused
 from pipelines.fleet import require_known_classes
@@ -18,12 +16,10 @@ from pipelines.identity.files import CheckpointFiles
 from pipelines.identity.lock import CheckpointLock
 from pipelines.identity.record import read_record, shape_of
 from pipelines.identity.tables import missing_columns
-from pipelines.jobs.batch_session import batch_session
 from pipelines.jobs.context import Say
-from pipelines.jobs.jvm import jvm_pid
-from pipelines.jobs.recompute.changes import count, count_by
-from pipelines.jobs.recompute.plan import Plan, make_plan
-from pipelines.jobs.recompute.write import note_run, send_changes, write_plan
+from pipelines.offline.recompute.changes import count, count_by
+from pipelines.offline.recompute.plan import Plan, make_plan
+from pipelines.offline.recompute.write import note_run, send_changes, write_plan
 from pipelines.settings import Settings
 from pipelines.small_tables import create_table, wait_for_lake
 from pipelines.tables import ANOMALIES, INCIDENTS, METER_WINDOWS, READINGS, RECOMPUTATIONS
@@ -60,32 +56,29 @@ def run_recompute(
 
     Raises DataRefused while another process holds the lock (not for a dry run), when the checkpoint is not that of the
     tables, settings that shape windows are not those of the checkpoint, or what it is made of is gone by retention;
-    SettingsError for a class of meters that the settings do not know; for failures inside Spark `explain_failure`'s.
+    SettingsError for a class of meters that the settings do not know.
     """
     with ExitStack() as held:
-        lock = None if dry_run else held.enter_context(CheckpointLock(settings, "gridwatch recompute"))
+        if not dry_run:
+            held.enter_context(CheckpointLock(settings, "gridwatch recompute"))
         held.enter_context(as_ours(settings))
         if notify and not dry_run:
             wait_for_kafka(settings.kafka, say)
         wait_for_lake(settings, say)
         _require_fit(settings)
-        say("starting Spark")
-        spark = held.enter_context(batch_session(settings, "recompute"))
-        if lock:
-            lock.note_jvm(jvm_pid(spark))
-        plan = make_plan(spark, settings, since, until, say)
+        plan = make_plan(settings, since, until, say)
         if dry_run:
             return Outcome(plan, None, None)
-        return carry_out(spark, settings, plan, notify=notify, say=say)
+        return carry_out(settings, plan, notify=notify, say=say)
 
 
-def carry_out(spark: SparkSession, settings: Settings, plan: Plan, *, notify: bool, say: Say) -> Outcome:
+def carry_out(settings: Settings, plan: Plan, *, notify: bool, say: Say) -> Outcome:
     """Write a plan, and send what this and earlier runs of its range have changed when asked. The caller holds the
     lock."""
     create_table(settings, RECOMPUTATIONS)
     run_id = uuid.uuid4().hex
-    write_plan(spark, settings, plan, run_id=run_id, say=say)
-    sent = send_changes(spark, settings, plan.since, plan.until) if notify else None
+    write_plan(settings, plan, run_id=run_id, say=say)
+    sent = send_changes(settings, plan.since, plan.until) if notify else None
     outcome = Outcome(plan, None if plan.is_empty and not notify else run_id, sent)
     if outcome.run_id:
         note_run(settings, plan, run_id=run_id, figures=outcome.to_json())

@@ -3,27 +3,34 @@
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 
+import polars as pl
 import pyarrow as pa
 import pyarrow.compute as pc
-from pyspark.sql import DataFrame, SparkSession
-from pyspark.sql import functions as F
 
-from pipelines.broker.records import send_records
+from pipelines.anomalies.events import Event, anomaly_record
+from pipelines.anomalies.rows import anomaly_events
+from pipelines.broker.records import Record, send_records
 from pipelines.incidents.messages import incident_records, tombstones
 from pipelines.jobs.context import Say
-from pipelines.jobs.recompute.changes import Change, as_json
-from pipelines.jobs.recompute.plan import Plan
-from pipelines.lake_sql import absolute
+from pipelines.lake.frames import as_declared
+from pipelines.offline.recompute.changes import GONE, Change, as_json
+from pipelines.offline.recompute.plan import Plan
 from pipelines.settings import Settings
-from pipelines.sinks import BatchId, append_once, send
-from pipelines.small_tables import append_rows, arrow_schema, merge_rows, moment, read_rows
-from pipelines.sources import table
-from pipelines.tables import ANOMALIES, INCIDENTS, METER_WINDOWS, RECOMPUTATIONS, Table, table_path
-from pipelines.transforms.anomalies import encode_anomalies
-from pipelines.write_times import timed
+from pipelines.sinks import BatchId
+from pipelines.small_tables import (
+    append_rows,
+    append_rows_once,
+    arrow_schema,
+    merge_changes,
+    merge_rows,
+    moment,
+    read_rows,
+)
+from pipelines.tables import ANOMALIES, INCIDENTS, METER_WINDOWS, RECOMPUTATIONS, Table
 
 RUN = "run"
 """What recomputations calls the row of a run itself."""
@@ -31,7 +38,7 @@ _SAID = ("change", "before", "after")
 _RANGE = ("since", "until")
 
 
-def write_plan(spark: SparkSession, settings: Settings, plan: Plan, *, run_id: str, say: Say) -> None:
+def write_plan(settings: Settings, plan: Plan, *, run_id: str, say: Say) -> None:
     """Write all changes of a plan. The caller holds the lock.
 
     First `recomputations`: nothing is changed whose earlier state does not stand there. Then incidents before the
@@ -42,7 +49,7 @@ def write_plan(spark: SparkSession, settings: Settings, plan: Plan, *, run_id: s
         return
     now = datetime.now(UTC)
     anomalies = [_detected(change, now) for change in plan.anomalies]
-    _note(spark, settings, plan, anomalies, run_id=run_id, now=now)
+    _note(settings, plan, anomalies, run_id=run_id, now=now)
     say("recomputations written")
     _merge(plan.incidents, settings, INCIDENTS, key="incident_id")
     say(f"incidents written: {len(plan.incidents)}")
@@ -63,18 +70,14 @@ def note_run(settings: Settings, plan: Plan, *, run_id: str, figures: Mapping[st
     append_rows(rows, settings, RECOMPUTATIONS)
 
 
-def send_changes(spark: SparkSession, settings: Settings, since: datetime, until: datetime) -> dict[str, int]:
+def send_changes(settings: Settings, since: datetime, until: datetime) -> dict[str, int]:
     """Send what recomputes inside [since, until) have ever changed, as it is now: anomalies, incidents, and tombstones
     of incidents that are gone. Returns how many records of each topic; at least once, with the same ids. An anomaly has
     the header `recomputed`, since its id may be known with other values."""
     noted = to_be_sent(settings, since, until)
     topics = settings.kafka.topics
     anomalies, _ = _as_now(noted, settings, ANOMALIES, "anomaly_id")
-    if anomalies.num_rows:
-        records = encode_anomalies(spark.createDataFrame(anomalies))
-        mark = F.struct(F.lit("recomputed").alias("key"), F.lit(b"true").alias("value"))
-        marked = records.withColumn("headers", F.concat("headers", F.array(mark)))
-        send(marked, settings, topics.anomalies)
+    send_records(settings.kafka, topics.anomalies, map(_again, anomaly_events(anomalies.to_pylist())))
     incidents, gone = _as_now(noted, settings, INCIDENTS, "incident_id")
     send_records(settings.kafka, topics.incidents, [*incident_records(incidents.to_pylist()), *tombstones(gone)])
     return {topics.anomalies: anomalies.num_rows, topics.incidents: incidents.num_rows + len(gone)}
@@ -115,28 +118,25 @@ def _detected(change: Change, now: datetime) -> Change:
     return Change(change.key, None, {**change.after, "detected_at": now})
 
 
-def _note(
-    spark: SparkSession, settings: Settings, plan: Plan, anomalies: Sequence[Change], *, run_id: str, now: datetime
-) -> None:
-    """One row a change, but for what a run that died has noted as its last word on the same row.
+def _note(settings: Settings, plan: Plan, anomalies: Sequence[Change], *, run_id: str, now: datetime) -> None:
+    """One row per change, but for what a run that died has noted as its last word on the same row.
 
     Only where `to_be_sent` of this range finds that word.
     """
     said = [*_notes(ANOMALIES, anomalies, "event_ts"), *_notes(INCIDENTS, plan.incidents, "opened_at")]
     constant = {"run_id": run_id, "at": now, "since": plan.since, "until": plan.until}
-    rows = spark.createDataFrame(
-        pa.Table.from_pylist([constant | row for row in said], schema=arrow_schema(RECOMPUTATIONS))
-    )
+    rows = as_declared(pl.DataFrame(pa.Table.from_pylist(said, schema=arrow_schema(RECOMPUTATIONS))), RECOMPUTATIONS)
     if plan.windows is not None:
-        rows = rows.unionByName(_window_notes(plan.windows, constant))
-    noted = table(spark, settings, RECOMPUTATIONS.name)
-    last = noted.groupBy("table_name", "key").agg(F.max_by(F.struct(*_SAID, *_RANGE), "at").alias("last"))
-    is_repeat = (F.col("last")["since"] >= F.lit(plan.since)) & (F.col("last")["until"] <= F.lit(plan.until))
+        rows = pl.concat([rows, as_declared(_window_notes(plan.windows), RECOMPUTATIONS)])
+    rows = rows.with_columns(pl.lit(value).alias(name) for name, value in constant.items())
+    noted = pl.DataFrame(read_rows(settings, RECOMPUTATIONS, columns=["table_name", "key", "at", *_SAID, *_RANGE]))
+    last = noted.sort("at").unique(["table_name", "key"], keep="last").drop("at")
+    is_repeat = (pl.col("since_last") >= plan.since) & (pl.col("until_last") <= plan.until)
     for name in _SAID:
-        is_repeat = is_repeat & F.col(name).eqNullSafe(F.col("last")[name])
-    known = rows.join(last, ["table_name", "key"], "left")
-    fresh = known.where(F.col("last").isNull() | ~is_repeat)
-    append_once(fresh.coalesce(1), settings, RECOMPUTATIONS, BatchId(run_id, "recompute", 0))
+        is_repeat &= pl.col(name).eq_missing(pl.col(f"{name}_last"))
+    known = rows.join(last, on=["table_name", "key"], how="left", suffix="_last", maintain_order="left")
+    fresh = as_declared(known.filter(~is_repeat.fill_null(value=False)), RECOMPUTATIONS)
+    append_rows_once(fresh.to_arrow(), settings, RECOMPUTATIONS, BatchId(run_id, "recompute", 0))
 
 
 def _notes(of: Table, changes: Sequence[Change], at: str) -> list[dict[str, object]]:
@@ -150,14 +150,12 @@ def _notes(of: Table, changes: Sequence[Change], at: str) -> list[dict[str, obje
     ]  # fmt: skip
 
 
-def _window_notes(changes: DataFrame, constant: dict[str, object]) -> DataFrame:
-    key = F.concat_ws("|", "meter_id", F.unix_millis("window_end"))
-    values = {name: F.lit(value) for name, value in constant.items()} | {
-        "table_name": F.lit(METER_WINDOWS.name), "key": key, "change": F.col("change"), "meter_id": F.col("meter_id"),
-        "feeder_id": F.lit(None).cast("string"), "event_ts": F.col("window_end"), "before": F.col("was"),
-        "after": F.col("now"),
-    }  # fmt: skip
-    return changes.select(*(values[name].alias(name) for name in RECOMPUTATIONS.column_names))
+def _window_notes(changes: pl.DataFrame) -> pl.DataFrame:
+    key = pl.format("{}|{}", "meter_id", pl.col("window_end").dt.epoch("ms"))
+    return changes.select(
+        "change", "meter_id", table_name=pl.lit(METER_WINDOWS.name), key=key, event_ts="window_end", before="was",
+        after="now",
+    )  # fmt: skip
 
 
 def _merge(changes: Sequence[Change], settings: Settings, of: Table, *, key: str, among: str | None = None) -> None:
@@ -173,25 +171,15 @@ def _days_of(changes: Sequence[Change]) -> str | None:
     return f"old.event_date BETWEEN '{days[0]}' AND '{days[-1]}'" if days else None
 
 
-def _merge_windows(changes: DataFrame, settings: Settings) -> None:
+def _merge_windows(changes: pl.DataFrame, settings: Settings) -> None:
     """One commit. The source holds no stored row that stays as it is."""
-    names = METER_WINDOWS.column_names
-    days = sorted({str(row[0]) for row in changes.select("window_date").distinct().collect()})
-    statement = _windows_merge(settings.lake.root, days)
-    with timed("delta", METER_WINDOWS.name):
-        changes.sparkSession.sql(statement, changes=changes.select(*names, "change"))
+    days = changes["window_date"].unique().sort()
+    among = f"old.window_date BETWEEN '{days[0]}' AND '{days[-1]}'"
+    rows = changes.with_columns(is_gone=pl.col("change") == GONE).select(*METER_WINDOWS.column_names, "is_gone")
+    merge_changes(rows.to_arrow(), settings, METER_WINDOWS, keys=("meter_id", "window_end"), among=among)
 
 
-def _windows_merge(root: str, days: Sequence[str]) -> str:
-    """The statement over `{changes}`. Spark's SQL takes a relative path for the name of a table."""
-    names = METER_WINDOWS.column_names
-    listed = ", ".join(f"DATE '{day}'" for day in days)
-    path = table_path(absolute(root), METER_WINDOWS.name).replace("`", "``")
-    updates = ", ".join(f"old.{name} = new.{name}" for name in names)
-    return (
-        f"MERGE INTO delta.`{path}` AS old USING {{changes}} AS new"
-        f" ON old.meter_id = new.meter_id AND old.window_end = new.window_end AND old.window_date IN ({listed})"
-        f" WHEN MATCHED AND new.change = 'gone' THEN DELETE WHEN MATCHED THEN UPDATE SET {updates}"
-        f" WHEN NOT MATCHED AND new.change <> 'gone' THEN INSERT ({', '.join(names)})"
-        f" VALUES ({', '.join(f'new.{name}' for name in names)})"
-    )
+def _again(event: Event) -> Record:
+    """The record of an anomaly whose id may be known with other values."""
+    key, value, headers = anomaly_record(event, detected_ms=time.time_ns() // 1_000_000)
+    return key, value, [*headers, ("recomputed", b"true")]

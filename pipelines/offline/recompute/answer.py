@@ -1,0 +1,109 @@
+"""What a batch over the archive says of a span of window ends, with every reading in its place."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+import polars as pl
+
+from pipelines.anomalies.events import Event
+from pipelines.offline.recompute.archive import Archive, moment_of
+from pipelines.offline.recompute.spans import Span, neighbours
+from pipelines.windows.features import features, sums_of_windows
+from pipelines.windows.fill import Span as Stretch
+from pipelines.windows.judge import Found, WindowsJudge, no_history, remembered, window_events
+from pipelines.windows.look_back import REMEMBERED, span_needed_s
+from pipelines.windows.panes import empty_panes, partial_panes
+from pipelines.windows.profiles import DAYS
+
+_MOMENT = timedelta(microseconds=1)
+
+
+@dataclass(frozen=True)
+class Piece:
+    """Some window ends of a span, in order: rows of meter_windows as stored and as a batch makes them, and the events
+    of stages window and feeder that it finds at these ends and those beside the span."""
+
+    before: pl.DataFrame
+    after: pl.DataFrame
+    events: list[Event]
+
+
+@dataclass(frozen=True)
+class Answer:
+    """The judge over one span."""
+
+    archive: Archive
+    judge: WindowsJudge
+    span: Span
+    ends: Sequence[datetime]
+    """Stored window ends, sorted, as far as the span and its neighbours need them."""
+
+    @property
+    def _edges(self) -> tuple[datetime, datetime]:
+        return neighbours(self.ends, self.span)
+
+    def corrected(self) -> pl.DataFrame:
+        """meter_id and correction of the span's late and corrected readings, also of those outside the range asked
+        for."""
+        nothing = pl.DataFrame(schema={"meter_id": pl.String(), "correction": pl.String()})
+        found = [
+            self.archive.settled(stretch).filter(pl.col("correction").is_not_null()).select("meter_id", "correction")
+            for stretch in self._stretches()
+        ]
+        return pl.concat([nothing, *found]).unique()
+
+    def pieces(self) -> Iterator[Piece]:
+        """The span in pieces. The ends beside it are made too: they do not change, and an anomaly near an edge may
+        belong to them."""
+        detection, (low, high) = self.archive.settings.detection, self._edges
+        is_inside = pl.col("window_end").is_between(self.span.first, self.span.last)
+        is_asked = is_inside | pl.col("window_end").is_in([low, high])
+        profiles = self.archive.profiles(low - timedelta(days=DAYS + 1))
+        history, panes, done = self._history(low), empty_panes(), low - _MOMENT
+        stretches = self._stretches()
+        limits = [*(moment_of(later.since_ms) for later in stretches[1:]), high]
+        for stretch, until in zip(stretches, limits, strict=True):
+            settled = self.archive.settled(stretch).with_columns(event_ms=pl.col("event_ts").dt.epoch("ms"))
+            panes = pl.concat([panes, partial_panes(settled, slide_s=detection.slide_s)])
+            sums = sums_of_windows(panes, window_s=detection.window_s, slide_s=detection.slide_s)
+            made = features(sums, window_s=detection.window_s)
+            due = made.filter(is_asked & (pl.col("window_end") > done) & (pl.col("window_end") <= until))
+            panes = panes.filter(pl.col("pane_start") > until - timedelta(seconds=detection.window_s))
+            stored = self.archive.windows(done + _MOMENT, until + _MOMENT).filter(is_inside)
+            done = until
+            if due.height:
+                judged = self.judge.measure(due, history)
+                history = judged.history
+                after, events = judged.windows.filter(is_inside), self._events(judged.measured, profiles)
+            else:
+                after, events = stored.clear(), []
+            yield Piece(stored, after, events)
+
+    def _stretches(self) -> list[Stretch]:
+        low, high = self._edges
+        return self.archive.stretches(low - timedelta(seconds=self.archive.settings.detection.window_s), high)
+
+    def _history(self, first: datetime) -> pl.DataFrame:
+        """Stored rows before a window end, as far back as a rule looks, and those of the latest of these ends."""
+        detection = self.archive.settings.detection
+        latest = max((end for end in self.ends if end < first), default=None)
+        if latest is None:
+            return no_history()
+        since = min(first - timedelta(seconds=span_needed_s(detection)), latest)
+        return remembered(self.archive.windows(since, first, REMEMBERED), detection=detection)
+
+    def _events(self, measured: pl.DataFrame, profiles: pl.DataFrame) -> list[Event]:
+        found = self.judge.window_findings(measured, profiles)
+        of_windows = window_events(found, self.archive.settled_at(_named(found)))
+        return [*of_windows, *self.judge.feeder_events(measured)]
+
+
+def _named(found: Sequence[Found]) -> pl.DataFrame:
+    """The readings that findings name as the latest of their meter: long before the span for a silent one."""
+    return pl.DataFrame(
+        {"meter_id": [one.meter_id for one in found], "event_ms": [one.last_event_ms for one in found]},
+        schema={"meter_id": pl.String(), "event_ms": pl.Int64()},
+    ).unique()
