@@ -11,11 +11,11 @@ from typing import Any
 
 import pyarrow as pa
 import pytest
+from pipelines.jobs.incidents import IncidentsBatch
 from pyspark.sql import DataFrame, SparkSession
 
 from pipelines.jobs import incidents
 from pipelines.jobs.context import Run
-from pipelines.jobs.incidents import IncidentsBatch
 from pipelines.jobs.recompute import write
 from pipelines.jobs.recompute.changes import Change, changes_between, count
 from pipelines.jobs.recompute.plan import Plan, make_plan

@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
-from pipelines.settings import Incidents
 from pipelines.incidents.operator_actions import action_problem, mutes_of, parse_action, with_mutes
+from pipelines.settings import Incidents
 from tests.factories import ms, utc
 
 

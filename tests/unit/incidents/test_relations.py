@@ -7,9 +7,9 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
-from pipelines.settings import Incidents, Settings
 from pipelines.incidents.relations import relate
 from pipelines.incidents.sessions import sessionise, sessions
+from pipelines.settings import Incidents, Settings
 from tests.factories import anomaly_row, settings, utc
 
 Rows = list[dict[str, Any]]

@@ -10,9 +10,9 @@ import pytest
 from hypothesis import Phase, given, settings
 from hypothesis import strategies as st
 
+from pipelines.incidents.sessions import sessionise
 from pipelines.settings import Settings
 from pipelines.tables import INCIDENTS
-from pipelines.incidents.sessions import sessionise
 from tests.factories import anomaly_row, ms, utc
 
 Anomalies = list[dict[str, Any]]

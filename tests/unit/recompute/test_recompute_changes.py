@@ -11,13 +11,13 @@ import pyarrow as pa
 import pytest
 
 from pipelines.errors import DataRefused
+from pipelines.incidents.sessions import sessionise
 from pipelines.jobs.recompute.changes import Change, as_json, changes_between, count_by
 from pipelines.jobs.recompute.incident_changes import incident_changes
 from pipelines.jobs.recompute.spans import Span, merge_spans, moment_of, neighbours
 from pipelines.settings import Settings
 from pipelines.small_tables import append_rows, arrow_schema, create_tables
 from pipelines.tables import ANOMALIES, INCIDENTS, OPERATOR_ACTIONS
-from pipelines.incidents.sessions import sessionise
 from tests.factories import anomaly_row, utc
 
 MINUTE = 60_000
