@@ -11,10 +11,13 @@ from typing import Any
 
 import pyarrow as pa
 import pytest
-from pipelines.jobs.incidents import IncidentsBatch
-from pyspark.sql import DataFrame, SparkSession
+from pyspark.sql import SparkSession
 
-from pipelines.jobs import incidents
+from pipelines.incidents import writer
+from pipelines.incidents.messages import anomaly_row as row_of_record
+from pipelines.incidents.messages import tick_of
+from pipelines.incidents.positions import newest_update
+from pipelines.incidents.writer import IncidentsWriter
 from pipelines.jobs.context import Run
 from pipelines.jobs.recompute import write
 from pipelines.jobs.recompute.changes import Change, changes_between, count
@@ -27,7 +30,7 @@ from pipelines.tables import ANOMALIES, INCIDENTS, METER_WINDOWS, METERS, RECOMP
 from pipelines.transforms.anomalies import encode_anomalies
 from pipelines.transforms.readings import attach_meters, flag_readings
 from pipelines.windows import query as windows
-from tests.factories import KAFKA_SCHEMA, NOON, anomaly_row, at, meters_frame, readings_frame, utc
+from tests.factories import NOON, NOON_MS, anomaly_row, at, meters_frame, readings_frame, utc
 from tests.streaming.conftest import Outbox
 from tests.streaming.panes_archive import archive_panes, follow_panes
 
@@ -115,15 +118,20 @@ def stream(run: Run, box: Outbox, rows: Rows) -> None:
     assert follow_panes(run) == 0, "Spark dropped rows"
     topics = settings.kafka.topics
     box.send(encode_anomalies(reading_anomalies(flagged, detection=settings.detection)), settings, topics.anomalies)
-    IncidentsBatch(run).write(topic_records(spark, settings, box), 0)
+    update_incidents(run, box)
 
 
-def topic_records(spark: SparkSession, settings: Settings, box: Outbox) -> DataFrame:
-    """What was sent to the topics of the query incidents, as it reads them."""
-    topics = settings.kafka.topics
-    sent = [(topic, value) for topic in (topics.anomalies, topics.ticks) for _, value in box.take(topic)]
-    rows = [(b"k", bytearray(json.dumps(value).encode()), topic, 0, i, NOON) for i, (topic, value) in enumerate(sent)]
-    return spark.createDataFrame(rows, KAFKA_SCHEMA)
+def update_incidents(run: Run, box: Outbox) -> None:
+    """The query incidents over what was sent to its topics."""
+    topics = run.settings.kafka.topics
+    anomalies = [json.dumps(value).encode() for _, value in box.take(topics.anomalies)]
+    ticks = [tick_of(json.dumps(value).encode(), partition=0, offset=0) for _, value in box.take(topics.ticks)]
+    rows = [row_of_record(body, partition=0, offset=i, kafka_ms=NOON_MS) for i, body in enumerate(anomalies)]
+    newest = run.latest_window_end(before=None)
+    clock = max((tick.window_end for tick in ticks if tick), default=newest)
+    number, _ = newest_update(run.settings, run.generation)
+    writes = IncidentsWriter(run.settings, run.generation, run.metrics, run.say, clock, number)
+    writes.write([row for row in rows if row], [], clock)
 
 
 def lake_of(spark: SparkSession, folder: Path, box: Outbox, rows: Rows) -> Lake:
@@ -151,8 +159,9 @@ def box() -> Iterator[Outbox]:
     """Collects what queries and command send."""
     box = Outbox()
     with pytest.MonkeyPatch.context() as patch:
-        for module in (windows, incidents, write):
-            patch.setattr(module, "send", box.send)
+        patch.setattr(write, "send", box.send)
+        for module in (windows, writer, write):
+            patch.setattr(module, "send_records", box.send_records)
         yield box
 
 
@@ -237,7 +246,7 @@ def test_recompute_makes_of_a_lake_what_it_were_had_all_come_in_time(
     stored = lake.rows(ANOMALIES), lake.rows(INCIDENTS)
     old = [(topics.anomalies, None, event_of(row)) for row in noted.values() if row["change"] == "gone"]
     box.records += old + [(topics.anomalies, key, value) for key, value in said]
-    IncidentsBatch(lake.run).write(topic_records(spark, lake.run.settings, box), 1)
+    update_incidents(lake.run, box)
     assert (lake.rows(ANOMALIES), lake.rows(INCIDENTS)) == stored
 
 
