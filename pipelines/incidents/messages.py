@@ -10,6 +10,7 @@ from typing import Annotated, Any, TypedDict
 import msgspec
 from pyspark.sql import types as T
 
+from pipelines.anomalies.rules import RANKS
 from pipelines.broker.records import Record
 from pipelines.contract import message
 from pipelines.incidents.rows import epoch_ms
@@ -26,6 +27,7 @@ _SCALARS: dict[type[T.DataType], Any] = {
     T.IntegerType: _INT,
     T.DoubleType: float,
 }
+_SEVERITIES = ("INFO", *RANKS)
 _NEEDED = ("anomaly_id", "anomaly_type", "severity", "event_ts")
 
 
@@ -40,7 +42,9 @@ def anomaly_row(value: bytes | None, *, partition: int, offset: int, kafka_ms: i
         kafka_ts = moment_of(kafka_ms)
     except (msgspec.MsgspecError, UnicodeDecodeError, OverflowError):
         return None
-    if any(row[name] is None for name in _NEEDED):
+    if any(row[name] is None for name in _NEEDED) or row["severity"] not in _SEVERITIES:
+        return None
+    if row["meter_id"] is None and row["feeder_id"] is None:
         return None
     return row | {
         "kafka_partition": partition, "kafka_offset": offset, "kafka_ts": kafka_ts, "event_date": row["event_ts"].date()
@@ -89,14 +93,16 @@ def _ticks() -> Any:
 
 def _typed(name: str, schema: T.StructType) -> Any:
     """What msgspec reads a document of a Spark schema as: any field may be missing or null, others are passed over."""
-    return TypedDict(name, {f.name: _read_as(f.name, f.dataType) | None for f in schema.fields}, total=False)
+    fields = {field.name: _read_as(field.name, field.dataType) | None for field in schema.fields}
+    typed_dict: Any = TypedDict  # its functional form is for fields that are known when this is written
+    return typed_dict(name, fields, total=False)
 
 
 def _read_as(name: str, kind: T.DataType) -> Any:
     if isinstance(kind, T.StructType):
         return _typed(name, kind)
     if isinstance(kind, T.MapType):
-        return dict[str, _LONG]  # type: ignore[valid-type]
+        return dict[str, _LONG]
     return _SCALARS[type(kind)]
 
 

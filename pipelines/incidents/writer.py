@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 
 import pyarrow as pa
 
@@ -22,7 +22,7 @@ from pipelines.observe.grid import show_incidents
 from pipelines.observe.metrics import PipelineMetrics
 from pipelines.settings import Settings
 from pipelines.sinks import BatchId
-from pipelines.small_tables import append_rows_once, arrow_schema, merge_rows
+from pipelines.small_tables import append_rows_once, arrow_schema, highest_value, merge_rows
 from pipelines.tables import ANOMALIES, INCIDENTS
 
 Say = Callable[[str], None]
@@ -60,7 +60,10 @@ class IncidentsWriter:
 
     def send_known(self) -> int:
         """Send what earlier updates may not have sent: incidents that are open or ended lately. Returns how many."""
-        since = (self.clock or datetime.now(UTC)) - _LATELY
+        newest = highest_value(self.settings, INCIDENTS, "last_anomaly_at")
+        if newest is None:
+            return 0
+        since = min(newest, self.clock or newest) - _LATELY
         return self._send(incident_records(self.known.rows_since(since)))
 
     def write(self, events: Sequence[Row], actions: Sequence[Said], clock: datetime | None) -> Updated | None:

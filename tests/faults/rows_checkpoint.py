@@ -20,6 +20,7 @@ from tests.integration.support import stopped, wait_for_end
 
 REFUSED = 3
 RECORD = "gridwatch-run.json"
+_DELETED = ("checkpoint", "panes", "incidents")
 
 
 def _used(bench: Bench) -> Scene:
@@ -62,7 +63,7 @@ def offsets_file_lost(bench: Bench) -> Figures:
     """The newest offsets file goes, and records have come since. In full also an older one, and other queries'."""
     main = _used(bench)
     main.traffic.send_polls(5)
-    lost = [("archive", 0)] if bench.short else [("archive", 0), ("archive", 1), ("windows", 0), ("incidents", 0)]
+    lost = [("archive", 0)] if bench.short else [("archive", 0), ("archive", 1), ("windows", 0)]
     figures: Figures = {}
     for query, back in lost:
         clone = main.copy(f"offsets-{query}-{back}-{main.lives}")
@@ -78,13 +79,16 @@ def offsets_file_lost(bench: Bench) -> Figures:
 
 @row(7, "checkpoint deleted, tables kept", "refused without an explicit new generation", short=True)
 def checkpoint_deleted(bench: Bench) -> Figures:
-    """The whole folder is gone; or it is there and the table panes is not, from which the windows go on."""
-    clone, without_panes = _used(bench).copy("no-checkpoint"), _used(bench).copy("no-panes")
+    """The whole folder is gone; or it is there and a table is not: panes, from which the windows go on, or incidents,
+    which knows how far their topics are read."""
+    clone, without_panes, without_incidents = (_used(bench).copy(f"no-{what}") for what in _DELETED)
     shutil.rmtree(clone.checkpoint)
-    shutil.rmtree(Path(without_panes.place.settings.lake.root) / "panes")
+    for scene, table in ((without_panes, "panes"), (without_incidents, "incidents")):
+        shutil.rmtree(Path(scene.place.settings.lake.root) / table)
     return {
         "says": clone.refused(code=REFUSED, says="checkpoint"),
         "without_panes": without_panes.refused(code=REFUSED, says="table panes"),
+        "without_incidents": without_incidents.refused(code=REFUSED, says="table incidents"),
     }
 
 

@@ -14,7 +14,7 @@ from tests.faults.matrix import Figures, row
 from tests.faults.scene import Scene
 
 _PREFIX = "checkpoint-34"
-_LOGS = {f"{query}/{log}" for query in ("archive", "windows", "incidents") for log in ("offsets", "commits")}
+_LOGS = {f"{query}/{log}" for query in ("archive", "windows") for log in ("offsets", "commits")}
 _WRITES = ("PUT", "POST", "DELETE")
 
 

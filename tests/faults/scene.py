@@ -44,7 +44,6 @@ QUICK = {
     "pipeline__archive_trigger": "1 s",
     "pipeline__quiet_trigger": "1 s",
     "pipeline__windows_trigger": "2 s",
-    "pipeline__incidents_trigger": "2 s",
     "pipeline__max_offsets_per_trigger": 3000,
     "detection__watermark": "60 s",
 }

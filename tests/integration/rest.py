@@ -8,7 +8,10 @@ from dataclasses import dataclass, field
 from pipelines.identity.batches import Batches as LoggedBatches
 from pipelines.identity.files import CheckpointFiles
 from pipelines.identity.record import read_record
+from pipelines.incidents.positions import read_position
 from pipelines.local.processes import Child
+from pipelines.settings import Settings
+from pipelines.topics import topic_offsets
 from tests.integration.support import Place, wait_for
 
 QUIET_S = 12.0
@@ -43,8 +46,18 @@ def newest_batches(place: Place) -> Batches:
     files = CheckpointFiles(place.settings)
     record = read_record(files)
     found: Batches = {}
-    for query in ("archive", "windows", "incidents"):
+    for query in ("archive", "windows"):
         folder = record.folder(query) if record else query
         batches = LoggedBatches.read(files, folder)
         found[query] = max(batches.planned, default=-1), max(batches.done, default=-1)
+    if record is not None:
+        found["incidents"] = _read_anomalies(place.settings, record.generation)
     return found
+
+
+def _read_anomalies(settings: Settings, generation: str) -> tuple[int, int]:
+    """Anomalies that were sent, and those that the incidents have done, by the ends and positions of their topic."""
+    topic = settings.kafka.topics.anomalies
+    ends = {partition: end for partition, (_, end) in topic_offsets(settings.kafka, topic).items()}
+    done = read_position(settings, generation, {topic: ends}).offsets.get(topic, {})
+    return sum(ends.values()), sum(done.values())

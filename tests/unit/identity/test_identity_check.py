@@ -14,6 +14,7 @@ from pipelines.identity.check import changed_shape, complete, examine, problems,
 from pipelines.identity.files import CheckpointFiles
 from pipelines.identity.record import RUN_RECORD, Start, read_record, shape_of, write_record
 from pipelines.identity.tables import add_columns, claim, owner_of
+from pipelines.incidents.positions import Position, commit_position
 from pipelines.small_tables import create_tables, open_table
 from pipelines.tables import AUDIT, READINGS
 from tests.unit.identity.lakes import NOON, TOPICS, Lake, settings_in
@@ -190,6 +191,24 @@ def test_lost_anomalies_are_named(lake: Lake) -> None:
     there = {"sensor-readings": {0: (0, 40)}, "anomalies": {0: (9, 20)}, "window-ticks": {0: (0, 5)}}
     (line,) = found(lake, there=there)
     assert "topic anomalies has lost anomalies before they were stored: partition 0: offsets 5 to 8" in line
+
+
+def test_lost_anomalies_are_named_by_the_position_in_the_tables(lake: Lake) -> None:
+    """The checkpoint of Spark's query, which has none any more, does not count once there is one."""
+    lake.log("incidents", "offsets", 0, {"anomalies": {"0": 5}, "window-ticks": {"0": 1}})
+    (lake.folder / "incidents" / "metadata").unlink()
+    position = Position({"anomalies": {0: 7}, "window-ticks": {0: 1}}, None, 3)
+    commit_position(lake.settings, lake.record.generation, position, Position())
+    there = {"sensor-readings": {0: (0, 40)}, "anomalies": {0: (9, 20)}, "window-ticks": {0: (0, 5)}}
+    (line,) = found(lake, there=there)
+    assert "partition 0: offsets 7 to 8" in line
+    assert found(lake, there=there | {"anomalies": {0: (7, 20)}}) == []
+
+
+def test_a_damaged_checkpoint_that_the_incidents_must_take_over_is_refused(lake: Lake) -> None:
+    lake.log("incidents", "offsets", 0, {"anomalies": {"0": 5}})
+    (lake.folder / "incidents" / "metadata").unlink()
+    assert "incidents/metadata is missing: restore the checkpoint" in found(lake)[0]
 
 
 def test_a_new_partition_is_no_problem(lake: Lake) -> None:

@@ -1,52 +1,97 @@
-"""Anomaly events as the query incidents reads them from Kafka."""
+"""Records of the topics as the incidents read them, and incidents as they are sent."""
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
+import json
+from datetime import datetime
+from typing import Any
 
-from pyspark.sql import SparkSession
+import msgspec
+import pytest
 
 from pipelines.anomalies.events import anomaly_record
 from pipelines.contract import message
-from pipelines.settings import Settings
-from pipelines.transforms.anomalies import decode_anomalies
-from tests.factories import NOON, NOON_MS
+from pipelines.incidents.messages import anomaly_row, incident_records, tick_of, tombstones
+from pipelines.incidents.rows import epoch_ms
+from pipelines.incidents.sessions import sessionise
+from pipelines.incidents.tables import as_table
+from pipelines.settings import Incidents
+from tests.factories import NOON_MS, utc
+from tests.factories import anomaly_row as stored_anomaly
 from tests.reading_factories import judged
 
-TICKS = Settings().kafka.topics.ticks
-ACTIONS = "operator-actions"
-RECORD = "value binary, topic string, partition int, offset long, timestamp timestamp"
+PLACE = {"partition": 2, "offset": 9}
 
 
-def test_decoded_anomaly_equals_the_sent_one(spark: SparkSession) -> None:
+def read(value: bytes | None) -> dict[str, Any] | None:
+    return anomaly_row(value, **PLACE, kafka_ms=NOON_MS)
+
+
+def test_an_anomaly_that_is_read_equals_the_sent_one() -> None:
     rows = [{"voltage_v": 280.0, "status": '"}{\n'}, {"status": "Failure", "meter_id": "unknown"}]
-    sent = {event["anomalyId"]: event for event in judged(rows, known=[{}])}
-    records = [(bytearray(anomaly_record(e, detected_ms=7)[1]), "anomalies", 2, 9, NOON) for e in sent.values()]
-    decoded = decode_anomalies(spark.createDataFrame(records, RECORD), ticks=TICKS, actions=ACTIONS).collect()
-    assert len(decoded) == len(sent) == 4
-    for row in decoded:
-        received, event = row.asDict(recursive=True), sent[row["anomaly_id"]] | {"detectedAt": 7}
+    sent = judged(rows, known=[{}])
+    assert len(sent) == 4
+    for event in sent:
+        row = read(anomaly_record(event, detected_ms=7)[1])
+        assert row is not None
         for field in message("anomaly_event").fields:
-            value = received[field.column]
-            assert (epoch_ms(value) if field.type == "epoch_ms" else value) == event[field.name], field.name
-        assert (received["kafka_partition"], received["kafka_offset"], received["kafka_ts"]) == (2, 9, NOON)
+            value = row[field.column]
+            assert (epoch_ms(value) if field.type == "epoch_ms" and value else value) == (event | {"detectedAt": 7})[
+                field.name
+            ], field.name
+        assert (row["kafka_partition"], row["kafka_offset"], row["kafka_ts"]) == (2, 9, utc(0))
+        assert as_table([row]).to_pylist() == [row]
 
 
-def epoch_ms(moment: datetime) -> int:
-    return round(moment.replace(tzinfo=UTC).timestamp() * 1000)
+LEAST = {"anomalyId": "a", "anomalyType": "t", "severity": "INFO", "eventTime": 5, "meterId": "m"}
 
 
-def test_record_that_is_no_anomaly_is_left_out(spark: SparkSession) -> None:
-    values = [b"", b"{}", b"no json", b"[1]", b'{"anomalyId":"a","anomalyType":"t","severity":"INFO"}', None]
-    rows = [
-        (None if v is None else bytearray(v), topic, 0, i, NOON)
-        for i, v in enumerate(values)
-        for topic in ("anomalies", TICKS)
-    ]
-    assert decode_anomalies(spark.createDataFrame(rows, RECORD), ticks=TICKS, actions=ACTIONS).collect() == []
+def test_the_least_that_makes_an_anomaly_is_taken_and_unknown_fields_are_passed_over() -> None:
+    row = read(json.dumps(LEAST | {"colour": [1], "score": 1}).encode())
+    assert row is not None
+    assert (row["anomaly_id"], row["score"], row["source"]) == ("a", 1.0, None)
 
 
-def test_window_ends_come_from_the_topic_of_ticks_only(spark: SparkSession) -> None:
-    rows = [(bytearray(b'{"windowEnd":%d}' % NOON_MS), topic, 0, 1, NOON) for topic in ("anomalies", TICKS)]
-    (row,) = decode_anomalies(spark.createDataFrame(rows, RECORD), ticks=TICKS, actions=ACTIONS).collect()
-    assert (row["window_end"], row["anomaly_id"]) == (NOON, None)
+@pytest.mark.parametrize(
+    "value",
+    [b"", b"{}", b"no json", b"[1]", None, b"\xff", *(json.dumps(LEAST | change).encode() for change in (
+        {"eventTime": None}, {"eventTime": 10**30}, {"eventTime": 10**17}, {"severity": "LOUD"}, {"meterId": None},
+        {"score": "high"}, {"anomalyId": 5}, {"source": {"offset": 2**70}},
+    ))],
+)  # fmt: skip
+def test_a_record_that_is_no_anomaly_is_none(value: bytes | None) -> None:
+    assert read(value) is None
+
+
+def test_a_tick_has_its_window_end_and_perhaps_how_far_the_archive_was() -> None:
+    assert tick_of(b'{"windowEnd":%d}' % NOON_MS, **PLACE) == tick(None)
+    assert tick_of(b'{"windowEnd":%d,"archived":{"0":5,"12":7},"x":1}' % NOON_MS, **PLACE) == tick({0: 5, 12: 7})
+
+
+def tick(archived: dict[int, int] | None) -> Any:
+    from pipelines.incidents.ticks import Tick
+
+    return Tick(utc(0), 2, 9, archived)
+
+
+@pytest.mark.parametrize(
+    "value", [b"", None, b"{}", b'{"windowEnd":null}', b'{"windowEnd":"noon"}', b'{"windowEnd":5,"archived":{"a":1}}']
+)
+def test_a_record_that_is_no_tick_is_none(value: bytes | None) -> None:
+    assert tick_of(value, **PLACE) is None
+
+
+def test_an_incident_is_sent_field_by_field_in_the_order_of_the_contract() -> None:
+    (row,) = sessionise([stored_anomaly({"t": 0, "anomaly_type": "undervoltage", "severity": "ERROR"})], clock=None,
+                        settings=Incidents())  # fmt: skip
+    ((key, value, headers),) = incident_records([row])
+    document = msgspec.json.decode(value or b"")
+    assert (key, headers) == (row["incident_id"].encode(), [])
+    assert list(document) == [field.name for field in message("incident").fields]
+    for field in message("incident").fields:
+        expected = row[field.column]
+        assert document[field.name] == (epoch_ms(expected) if isinstance(expected, datetime) else expected)
+
+
+def test_a_tombstone_is_a_key_without_a_value() -> None:
+    assert list(tombstones(["a"])) == [(b"a", None, [])]

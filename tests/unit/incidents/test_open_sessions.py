@@ -11,13 +11,13 @@ from typing import Any
 import pytest
 from hypothesis import Phase, given, settings
 from hypothesis import strategies as st
-from pipelines.jobs.known_incidents import KnownIncidents
-from pipelines.jobs.long_incidents import LongIncidents
 
+from pipelines.incidents import open_sessions
+from pipelines.incidents.open_sessions import OpenSessions
 from pipelines.incidents.relations import Key, key_of
 from pipelines.incidents.rows import Session
 from pipelines.incidents.sessions import cut, incident_key, look_back
-from pipelines.jobs import long_incidents
+from pipelines.incidents.update import KnownIncidents, first_of_each_key
 from pipelines.settings import Incidents
 from tests.factories import anomaly_row, utc
 
@@ -31,11 +31,6 @@ KINDS = (
 Rows = list[dict[str, Any]]
 
 
-@pytest.fixture(autouse=True)
-def _every_incident_is_long(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(long_incidents, "_LONG_S", 0.0)
-
-
 @dataclass
 class Model:
     """The query incidents over lists: each batch's sessions as they are remembered, and of all stored anomalies."""
@@ -43,7 +38,7 @@ class Model:
     rules: Incidents
     stored: dict[str, dict[str, Any]] = field(default_factory=dict)
     incidents: Rows = field(default_factory=list)
-    long: LongIncidents = field(default_factory=LongIncidents)
+    long: OpenSessions = field(default_factory=OpenSessions)
     clock: datetime | None = None
     went_on: int = 0
     """Sessions that were not read again."""
@@ -51,7 +46,7 @@ class Model:
     def batch(self, anomalies: Rows, clock: datetime) -> tuple[Rows, Rows]:
         """Rows of the touched keys: of what is remembered and the anomalies since, and of all anomalies."""
         self.stored |= {row["anomaly_id"]: row for row in anomalies}
-        before, self.clock = self.clock, clock
+        self.clock = clock
         touched = first_of_each_key(anomalies)
         known = KnownIncidents(self.incidents, self.rules)
         since = known.reach_back(touched)
@@ -62,7 +57,7 @@ class Model:
         found = self.cut(reached | {key: touched[key] for key in begun}, begun)
         expected = self.cut(reached, {})
         fresh = [session.row for session in expected if session.row["opened_at"] >= since[key_of(session.row)]]
-        gone, closed = known.vanished(since, fresh), known.closed_by(clock, before, since)
+        gone, closed = known.vanished(since, fresh), known.closed_by(clock, since)
         self.incidents = [*known.others(fresh, gone, closed), *fresh]
         self.long.remember(found, {row["incident_id"] for row in self.incidents if row["status"] == "open"})
         return [s.row for s in found if s.row["opened_at"] >= since[key_of(s.row)]], fresh
@@ -74,14 +69,6 @@ class Model:
             if (key := incident_key(row)) is not None and key in since and row["event_ts"] >= since[key]
         ]
         return cut(rows, begun, clock=self.clock, settings=self.rules, step_s=STEPS)
-
-
-def first_of_each_key(anomalies: Rows) -> dict[Key, datetime]:
-    first: dict[Key, datetime] = {}
-    for row in anomalies:
-        if (key := incident_key(row)) is not None:
-            first[key] = min(first.get(key, row["event_ts"]), row["event_ts"])
-    return first
 
 
 def an_anomaly(rng: random.Random, t: float) -> dict[str, Any]:
@@ -141,7 +128,7 @@ def test_a_silence_that_lasts_is_read_from_its_newest_heartbeat_on() -> None:
 
 
 def test_what_is_over_and_what_is_too_much_is_forgotten(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(long_incidents, "_MOST", 1)
+    monkeypatch.setattr(open_sessions, "_MOST", 1)
     model = Model(Incidents())
     model.batch([silence(0), silence(1800), anomaly_row({"t": 1700, "anomaly_type": "undervoltage"})], utc(1800))
     silent, low = ("meter", "m1", "silence"), ("meter", "m1", "voltage-low")

@@ -10,10 +10,10 @@ from typing import Any
 import pyarrow as pa
 import pytest
 from deltalake import DeltaTable
-from pipelines.jobs.known_incidents import stored_anomalies
 
 from pipelines.incidents.relations import Key
 from pipelines.incidents.sessions import NEEDED, incident_key
+from pipelines.incidents.tables import stored_anomalies
 from pipelines.settings import Settings
 from pipelines.small_tables import append_rows, arrow_schema, create_tables
 from pipelines.tables import ANOMALIES

@@ -9,12 +9,12 @@ from typing import Any
 
 import pyarrow as pa
 import pytest
-from pipelines.offline.recompute.changes import Change, as_json, changes_between, count_by
-from pipelines.offline.recompute.incident_changes import incident_changes
-from pipelines.offline.recompute.spans import Span, merge_spans, moment_of, neighbours
 
 from pipelines.errors import DataRefused
 from pipelines.incidents.sessions import sessionise
+from pipelines.offline.recompute.changes import Change, as_json, changes_between, count_by
+from pipelines.offline.recompute.incident_changes import incident_changes
+from pipelines.offline.recompute.spans import Span, merge_spans, moment_of, neighbours
 from pipelines.settings import Settings
 from pipelines.small_tables import append_rows, arrow_schema, create_tables
 from pipelines.tables import ANOMALIES, INCIDENTS, OPERATOR_ACTIONS

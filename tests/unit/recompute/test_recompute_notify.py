@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pyarrow as pa
 import pytest
-from pipelines.offline.recompute.write import RUN, to_be_sent
 
+from pipelines.offline.recompute.write import RUN, to_be_sent
 from pipelines.settings import Settings
 from pipelines.small_tables import append_rows, arrow_schema, create_tables
 from pipelines.tables import ANOMALIES, METER_WINDOWS, RECOMPUTATIONS

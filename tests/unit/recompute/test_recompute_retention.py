@@ -5,10 +5,10 @@ from __future__ import annotations
 from datetime import date, timedelta
 
 import pytest
-from pipelines.offline.recompute.retention import refuse_expired, usable_since
-from pipelines.offline.recompute.spans import Span
 
 from pipelines.errors import DataRefused
+from pipelines.offline.recompute.retention import refuse_expired, usable_since
+from pipelines.offline.recompute.spans import Span
 from pipelines.settings import Settings
 from tests.factories import settings, utc
 
