@@ -110,7 +110,7 @@ def stream(run: Run, box: Outbox, rows: Rows) -> None:
     ]
     numbered = [row | place for row, place in zip(rows, coordinates, strict=True)]
     plain = readings_frame(spark, numbered)
-    placed = attach_meters(plain, run.meters, detection=settings.detection)
+    placed = attach_meters(plain, run.table(METERS.name), detection=settings.detection)
     flagged = flag_readings(placed, detection=settings.detection)
     archived = flagged.select(*plain.columns).coalesce(1)
     archived.write.format("delta").mode("append").save(f"{settings.lake.root}/readings")
@@ -159,7 +159,6 @@ def box() -> Iterator[Outbox]:
     """Collects what queries and command send."""
     box = Outbox()
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(write, "send", box.send)
         for module in (windows, writer, write):
             patch.setattr(module, "send_records", box.send_records)
         yield box
