@@ -14,6 +14,7 @@ import pyarrow as pa
 
 from generator.fleet import build_fleet, write_fleet
 from pipelines.fleet import load_reference_tables
+from pipelines.incidents.sessions import sessionise
 from pipelines.local import Say
 from pipelines.observe.grid import worst_voltages
 from pipelines.readings.recent_keys import RecentKeys
@@ -21,7 +22,6 @@ from pipelines.settings import Settings
 from pipelines.sinks import BatchId
 from pipelines.small_tables import arrow_schema, create_tables, merge_rows, read_rows, replace_rows_once
 from pipelines.tables import BASELINES, INCIDENTS, METERS
-from pipelines.incidents.sessions import sessionise
 
 CADENCE_S = 60
 ODD = 100

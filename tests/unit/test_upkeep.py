@@ -233,6 +233,7 @@ def test_the_time_of_the_last_upkeep_outlives_a_restart_of_the_queries(monkeypat
     spark: Any = SimpleNamespace(sparkContext=SimpleNamespace(setLocalProperty=lambda name, value: None))
     runs: list[Any] = []
     monkeypatch.setattr(queries, "_STARTS", {"archive": runs.append})
+    monkeypatch.setattr(queries.StartQueries, "_incidents", lambda self, run: None)
     start = queries.StartQueries(spark, Settings(), new_record(), print, "ready", Ending(), PipelineMetrics())
     start()
     runs[0].kept_up["readings"] = 7.0
