@@ -221,7 +221,10 @@ def _from_previous(bench: Bench) -> Figures:
     admin.create_topics([NewTopic(topic, num_partitions=1, replication_factor=1)])
     admin.close()
     program = previous_version(bench.folder / PREVIOUS)
-    settings = {"PYTHONPATH": str(program), "GRIDWATCH_KAFKA__TOPICS__HEARTBEATS": topic}
+    settings = {
+        "PYTHONPATH": str(program), "GRIDWATCH_KAFKA__TOPICS__HEARTBEATS": topic,
+        "GRIDWATCH_PIPELINE__QUIET_TRIGGER": None,
+    }  # fmt: skip
     scene.wait_ready(scene.start(more=settings))
     scene.traffic.send_polls(20)
     scene.catch_up()

@@ -13,7 +13,7 @@ from tests.faults.matrix import Figures, row
 from tests.integration.support import text_of
 
 _TMPFS_MB = 24
-_SMALL_HEAP = "-Xmx120m -Dspark.testing.reservedMemory=1"
+_SMALL_HEAP = "-Xmx72m -Dspark.testing.reservedMemory=1"
 """Java takes it after what Spark asks for; Spark itself would refuse so small a heap, and so do the settings."""
 
 

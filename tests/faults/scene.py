@@ -79,7 +79,7 @@ class Scene:
 
     # -- the pipeline's lives
 
-    def start(self, *arguments: str, more: Mapping[str, str] | None = None) -> Child:
+    def start(self, *arguments: str, more: Mapping[str, str | None] | None = None) -> Child:
         """Start the pipeline; its log is a new file."""
         self.lives += 1
         name = f"pipeline-{self.lives}"

@@ -80,9 +80,11 @@ class Place:
         """Log of a program."""
         return self.folder / f"{name}.log"
 
-    def start(self, name: str, *argv: str | Path, more: Mapping[str, str] = _NO_MORE) -> Child:
-        """Start a program in the place's folder, outside the checkout; `more` goes into its environment."""
-        environment = self.environment | dict(more)
+    def start(self, name: str, *argv: str | Path, more: Mapping[str, str | None] = _NO_MORE) -> Child:
+        """Start a program in the place's folder, outside the checkout; `more` goes into its environment, and what is
+        None there is taken out of it."""
+        changed: dict[str, str | None] = {**self.environment, **more}
+        environment = {variable: value for variable, value in changed.items() if value is not None}
         return Child.start(name, argv, log=self.log(name), env=environment, cwd=self.folder)
 
     def gridwatch(self, name: str, *arguments: str) -> Child:
