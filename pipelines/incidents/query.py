@@ -12,6 +12,8 @@ from datetime import datetime
 from threading import Event as Flag
 from typing import Any
 
+import numpy as np
+
 from pipelines.broker.ends import committed_ends
 from pipelines.incidents.actions_archive import Said
 from pipelines.incidents.messages import anomaly_row, moment_of, tick_of
@@ -52,6 +54,8 @@ class Gathered:
     """Monotonic time of the first of it."""
     news_since: float | None = None
     """The same of the first that may change more than the end of an incident."""
+    news_sent_s: float | None = None
+    """Broker's time (Unix) of the first anomaly that is news."""
 
     def __len__(self) -> int:
         return len(self.events) + len(self.actions)
@@ -172,8 +176,9 @@ class IncidentsQuery:
                 refused += 1
             else:
                 gathered.events.append(row)
-                if gathered.news_since is None and is_news(row, open_rows):
-                    gathered.news_since = now
+                if gathered.news_sent_s is None and is_news(row, open_rows):
+                    gathered.news_since = gathered.news_since or now
+                    gathered.news_sent_s = sent_ms / 1000
         if refused:
             self.say(
                 f"{topics.anomalies}, {topics.ticks}: {refused} records are not of their contract and are left out"
@@ -195,6 +200,9 @@ class IncidentsQuery:
             self.metrics.batch_rows.labels(QUERY).set(len(gathered))
             self.metrics.batch_number.labels(QUERY).set(writer.number)
             self.metrics.batch_duration.labels(QUERY).observe(time.monotonic() - began)
+        if gathered.news_sent_s is not None:
+            delay_s = max(0.0, time.time() - gathered.news_sent_s)
+            self.metrics.latency.observe("incident", np.array([delay_s]))
         self._gathered, self._stored = Gathered(), self._copied()
         if updated is not None:
             self._open_rows = writer.open_rows()

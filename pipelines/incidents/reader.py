@@ -22,6 +22,7 @@ _OPTIONS = {
     "enable.partition.eof": True,
     "allow.auto.create.topics": False,
     "queued.max.messages.kbytes": 16_384,
+    "fetch.queue.backoff.ms": 5,
     "reconnect.backoff.max.ms": 1_000,
     "log_level": 0,
 }

@@ -1,5 +1,7 @@
-"""The pipeline job: one driver with three queries, and the alerts as its child. `gridwatch run` and spark-submit start
-it here."""
+"""The pipeline job: one driver with two queries of Spark and the incidents, and the alerts as its child.
+
+`gridwatch run` and spark-submit start it here.
+"""
 
 from __future__ import annotations
 
@@ -37,7 +39,7 @@ READY = "gridwatch is reading"
 
 
 def run_pipeline(settings: Settings, say: Say, ending: Ending | None = None) -> None:
-    """Run the three queries and the alerts until a signal ends them or one of the two fails for good.
+    """Run the queries, the incidents and the alerts until a signal ends them or one of them fails for good.
 
     Raises KeyboardInterrupt after an end in order; InfrastructureUnavailable, DataRefused or GridwatchError with one
     line that says what happened. What is restarted and what is not: `Supervisor.run`.

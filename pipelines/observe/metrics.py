@@ -172,7 +172,8 @@ class PipelineMetrics(JobMetrics):
         self.latency = BulkHistogram(
             "gridwatch_end_to_end_latency_seconds",
             "From Kafka's append of a reading until: archive, it is stored; reading, feeder or window, the anomaly"
-            " stands in its topic (window: counted from the latest reading of the window).",
+            " stands in its topic (window: counted from the latest reading of the window). incident: from the append of"
+            " the first anomaly of an update that may open, end or worsen an incident, until that is on its topic.",
             "stage", buckets=LATENCY_S, registry=self.registry,
         )  # fmt: skip
         self.anomalies = self.counter("anomalies", "Anomalies stored, each id once.", "type", "severity", "stage")
