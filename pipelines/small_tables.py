@@ -10,7 +10,7 @@ import json
 import re
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from datetime import datetime
+from datetime import date, datetime
 from typing import Any, Literal
 
 import pyarrow as pa
@@ -236,6 +236,13 @@ def highest_value(settings: Settings, table: Table, column: str) -> Any:
     """Largest value of a column, from the statistics of the table's files (`Table.skip_by`); None without rows."""
     files = pa.table(open_table(settings, table).get_add_actions(flatten=True))
     return pc.max(files[f"max.{column}"]).as_py() if files.num_rows else None
+
+
+def highest_partition(settings: Settings, table: Table) -> date | None:
+    """Latest date of a table that is partitioned by one, from its list of files; None without rows."""
+    files = pa.table(open_table(settings, table).get_add_actions(flatten=True))
+    (column,) = table.partition_by
+    return pc.max(files[f"partition.{column}"].cast(pa.date32())).as_py() if files.num_rows else None
 
 
 def count_rows(settings: Settings, table: Table) -> int:
