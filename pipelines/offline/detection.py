@@ -203,7 +203,7 @@ def build(
     readings: pl.DataFrame, meters: pl.DataFrame, profiles: pl.DataFrame | None, *, settings: Settings
 ) -> Detected:
     """The detection over readings (READING) that fit in memory, in any order. See `Detector` for the others."""
-    ordered = readings.select(READING).sort("event_ts", maintain_order=True)
+    ordered = readings.select(*READING).sort("event_ts", maintain_order=True)
     with Detector(meters, profiles, settings=settings) as detector:
         parts = list(detector.take(ordered, before_ms=None))
     windows = pl.concat([empty(METER_WINDOWS), *(part.windows for part in parts)])
