@@ -17,7 +17,7 @@ from pipelines.settings import Settings
 from pipelines.small_tables import Say, moment, open_table, read_rows, scan_rows
 from pipelines.tables import ANOMALIES, METERS, PROFILES, READINGS, Table
 
-PART_ROWS = 2_000_000
+PART_ROWS = 1_000_000
 """Readings of the archive that are in memory at once, about; a single slide may have more."""
 _IDS = ("anomaly_id", "anomaly_type", "stage")
 

@@ -26,7 +26,7 @@ from pipelines.settings import Settings
 from pipelines.small_tables import Say, as_arrow
 from pipelines.tables import METERS
 
-PART_ROWS = 2_000_000
+PART_ROWS = 1_000_000
 """Readings that are in memory at once; a single slide may have more."""
 _SAID_EVERY_S = 10.0
 _FINITE = ("current_a", "temperature_c")
