@@ -36,7 +36,7 @@ READING = {
     "kafka_item": pl.Int32(), "is_late": pl.Boolean(), "is_resent": pl.Boolean(),
 }  # fmt: skip
 """Columns of the table readings that the detection takes."""
-SPAN_ROWS = 250_000
+SPAN_ROWS = 100_000
 """Rows of meter_windows that are judged at once; a single window end may have more."""
 PROFILE_METERS = 10_000
 """Meters whose rows of a day are in memory at once for their profiles."""
@@ -86,27 +86,40 @@ class Detector:
         multiple of the slide; None: there are no later ones. Windows up to the slide of the latest countable reading
         are closed: on a stream later ones would still be open, and the end of a file is no silence.
         """
-        d = self._detection
-        timed = readings.with_columns(
-            event_ms=pl.col("event_ts").dt.epoch("ms"), kafka_ms=pl.col("kafka_ts").dt.epoch("ms")
-        )
-        placed = attach_meters(timed, self._placed, detection=d)
+        placed = self._placed_readings(readings)
         for rows in placed.filter(~pl.col("is_resent")).iter_slices(_SLICE):
             yield Detected(empty(METER_WINDOWS), reading_events(rows, self._rules))
-        flagged = flag_readings(placed, detection=d).filter(~pl.col("is_late") & ~pl.col("is_resent"))
-        counted = flagged.select(*READING, "event_ms", "is_plausible", "is_in_band")
-        if counted.height:
-            self._latest_ms = max(self._latest_ms, counted["event_ms"].max())  # type: ignore[type-var, assignment]
-            self._panes = pl.concat([self._panes, partial_panes(counted, slide_s=d.slide_s)])
-        slide_ms = round(d.slide_s * 1000)
-        until_ms = self._latest_ms + slide_ms if before_ms is None else min(before_ms, self._latest_ms + slide_ms)
-        of_part = counted.select(*READING)
-        seen = of_part if self._latest is None else pl.concat([self._latest, of_part])
+        counted = self._count(placed)
+        del placed
+        until_ms = self._latest_ms + self._slide_ms
+        if before_ms is not None:
+            until_ms = min(before_ms, until_ms)
+        seen = counted if self._latest is None else pl.concat([self._latest, counted])
         yield from self._close(until_ms, seen)
         if before_ms is not None:
             self._latest = seen.sort("event_ts", maintain_order=True).unique("meter_id", keep="last")
-            window = pl.duration(milliseconds=round(d.window_s * 1000))
+            window = pl.duration(milliseconds=round(self._detection.window_s * 1000))
             self._panes = self._panes.filter((pl.col("pane_start") + window).dt.epoch("ms") > until_ms)
+
+    @property
+    def _slide_ms(self) -> int:
+        return round(self._detection.slide_s * 1000)
+
+    def _placed_readings(self, readings: pl.DataFrame) -> pl.DataFrame:
+        timed = readings.with_columns(
+            event_ms=pl.col("event_ts").dt.epoch("ms"), kafka_ms=pl.col("kafka_ts").dt.epoch("ms")
+        )
+        return attach_meters(timed, self._placed, detection=self._detection)
+
+    def _count(self, placed: pl.DataFrame) -> pl.DataFrame:
+        """Add the countable readings to the panes; returns them in the columns READING."""
+        d = self._detection
+        countable = placed.filter(~pl.col("is_late") & ~pl.col("is_resent"))
+        if countable.height:
+            self._latest_ms = max(self._latest_ms, countable["event_ms"].max())  # type: ignore[type-var, assignment]
+            panes = partial_panes(flag_readings(countable, detection=d), slide_s=d.slide_s)
+            self._panes = pl.concat([self._panes, panes])
+        return countable.select(*READING)
 
     def _close(self, until_ms: int, seen: pl.DataFrame) -> Iterator[Detected]:
         """The windows that end later than those before and no later than `until_ms`; `seen` holds the latest reading
@@ -133,10 +146,9 @@ class Detector:
     def _spans(self, until_ms: int) -> list[tuple[int, int]]:
         """First and last window end (epoch ms) of spans of one date each that hold about SPAN_ROWS windows."""
         d = self._detection
-        slide_ms = round(d.slide_s * 1000)
         counts = self._panes.lazy().group_by(pl.col("pane_start").dt.epoch("ms")).len()
         ends = pl.concat(
-            counts.select(end_ms=pl.col("pane_start") + slide_ms * (back + 1), len="len")
+            counts.select(end_ms=pl.col("pane_start") + self._slide_ms * (back + 1), len="len")
             for back in range(round(d.window_s / d.slide_s))
         )
         fresh = pl.col("end_ms").is_between(self._judged_ms + 1, until_ms)
