@@ -238,11 +238,15 @@ def highest_value(settings: Settings, table: Table, column: str) -> Any:
     return pc.max(files[f"max.{column}"]).as_py() if files.num_rows else None
 
 
-def highest_partition(settings: Settings, table: Table) -> date | None:
-    """Latest date of a table that is partitioned by one, from its list of files; None without rows."""
+def rows_by_date(settings: Settings, table: Table) -> dict[date, int]:
+    """Rows of a table that is partitioned by a date, from the statistics of its files; by date, ascending."""
     files = pa.table(open_table(settings, table).get_add_actions(flatten=True))
-    (column,) = table.partition_by
-    return pc.max(files[f"partition.{column}"].cast(pa.date32())).as_py() if files.num_rows else None
+    if not files.num_rows:
+        return {}
+    column = f"partition.{table.partition_by[0]}"
+    counted = files.select([column, "num_records"]).group_by(column).aggregate([("num_records", "sum")])
+    dates = counted[column].cast(pa.date32()).to_pylist()
+    return dict(sorted(zip(dates, pc.fill_null(counted["num_records_sum"], 0).to_pylist(), strict=True)))
 
 
 def count_rows(settings: Settings, table: Table) -> int:

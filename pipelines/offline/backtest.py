@@ -4,18 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime, time, timedelta
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
 import polars as pl
-import pyarrow as pa
-import pyarrow.compute as pc
 
 from pipelines.offline.detection import READING, Detector
 from pipelines.settings import Settings
-from pipelines.small_tables import Say, moment, open_table, read_rows, scan_rows
-from pipelines.tables import ANOMALIES, METERS, PROFILES, READINGS, Table
+from pipelines.small_tables import Say, moment, read_rows, rows_by_date, scan_rows
+from pipelines.tables import ANOMALIES, METERS, PROFILES, READINGS
 
 PART_ROWS = 1_000_000
 """Readings of the archive that are in memory at once, about; a single slide may have more."""
@@ -101,23 +99,13 @@ def _readings(settings: Settings, first: datetime, last: datetime) -> pl.DataFra
 def _edges(settings: Settings, begin: datetime, end: datetime) -> Iterator[datetime]:
     """Multiples of the slide that cut the days into even parts of about PART_ROWS readings, by what the files say."""
     slide_s = settings.detection.slide_s
-    for day, rows in sorted(_rows_by_day(settings, READINGS).items()):
-        at = datetime.fromisoformat(day).replace(tzinfo=UTC)
+    for day, rows in rows_by_date(settings, READINGS).items():
+        at = datetime.combine(day, time(), UTC)
         if not begin - timedelta(days=1) < at < end:
             continue
         parts = 1 + rows // PART_ROWS
         cuts = {(at.timestamp() + 86_400 * number / parts) // slide_s * slide_s for number in range(parts)}
         yield from (datetime.fromtimestamp(cut, UTC) for cut in sorted(cuts))
-
-
-def _rows_by_day(settings: Settings, table: Table) -> dict[str, int]:
-    files = pa.table(open_table(settings, table).get_add_actions(flatten=True))
-    if not files.num_rows:
-        return {}
-    counted = files.select(["partition.event_date", "num_records"]).group_by("partition.event_date")
-    sums = counted.aggregate([("num_records", "sum")])
-    days, rows = sums["partition.event_date"].cast(pa.string()), pc.fill_null(sums["num_records_sum"], 0)
-    return dict(zip(days.to_pylist(), rows.to_pylist(), strict=True))
 
 
 def _between(since: datetime, until: datetime) -> str:

@@ -97,7 +97,7 @@ class Detector:
         seen = counted if self._latest is None else pl.concat([self._latest, counted])
         yield from self._close(until_ms, seen)
         if before_ms is not None:
-            self._latest = seen.sort("event_ts", maintain_order=True).unique("meter_id", keep="last")
+            self._latest = seen.unique("meter_id", keep="last")
             window = pl.duration(milliseconds=round(self._detection.window_s * 1000))
             self._panes = self._panes.filter((pl.col("pane_start") + window).dt.epoch("ms") > until_ms)
 

@@ -15,10 +15,10 @@ from pipelines.settings import Settings
 from pipelines.small_tables import (
     Say,
     arrow_schema,
-    highest_partition,
     moment,
     read_rows,
     replace_rows,
+    rows_by_date,
 )
 from pipelines.tables import METER_WINDOWS, METERS, PROFILES
 from pipelines.windows.judge import no_history, remembered
@@ -26,28 +26,35 @@ from pipelines.windows.look_around import look_around
 from pipelines.windows.look_back import REMEMBERED, look_back, span_needed_s
 
 KEPT_DAYS = 31
-_HOUR = timedelta(hours=1)
+SPAN_ROWS = 500_000
+"""Windows that are in memory at once, about; a single window end may have more."""
+_DAY = timedelta(days=1)
 
 
 def update_profiles(settings: Settings, day: date | None, say: Say) -> int:
     """Compute the profiles of a day (default: the last full day of meter_windows) and write them; returns how many.
 
     Rows of that day are replaced, those of other days kept for a month: running it again gives the same table. A
-    window needs what lies half an hour before it, so the rows of the evening before are read too. Windows are read
-    an hour at a time.
+    window needs what lies half an hour before it, so the rows of the evening before are read too. The windows
+    of a large fleet are read in spans of the day.
     """
-    wanted = day or _last_full_day(highest_partition(settings, METER_WINDOWS))
+    rows = rows_by_date(settings, METER_WINDOWS)
+    wanted = day or _last_full_day(max(rows, default=None))
     if wanted is None:
         say("meter_windows is empty: no profile")
         return 0
-    fresh = _profiles_of(settings, wanted, say).to_arrow().cast(arrow_schema(PROFILES))
+    fresh = (
+        _profiles_of(settings, wanted, 1 + rows.get(wanted, 0) // SPAN_ROWS, say)
+        .to_arrow()
+        .cast(arrow_schema(PROFILES))
+    )
     kept = read_rows(settings, PROFILES, where=_others(wanted))
     replace_rows(pa.concat_tables([kept, fresh]), settings, PROFILES)
     say(f"{fresh.num_rows:,} profiles of {wanted}")
     return int(fresh.num_rows)
 
 
-def _profiles_of(settings: Settings, day: date, say: Say) -> pl.DataFrame:
+def _profiles_of(settings: Settings, day: date, spans: int, say: Say) -> pl.DataFrame:
     d = settings.detection
     placed = placed_meters(pl.DataFrame(read_rows(settings, METERS)), detection=d)
     midnight = datetime.combine(day, time(), UTC)
@@ -56,22 +63,18 @@ def _profiles_of(settings: Settings, day: date, say: Say) -> pl.DataFrame:
     with TemporaryDirectory() as scratch:
         made = DayProfiles(settings, Path(scratch))
         try:
-            for hour in range(24):
-                rows = _windows(settings, midnight + hour * _HOUR, midnight + (hour + 1) * _HOUR)
+            for number in range(spans):
+                rows = _windows(settings, midnight + _DAY * number / spans, midnight + _DAY * (number + 1) / spans)
                 if not rows.height:
                     continue
                 compared = attach_meters(rows, placed, detection=d)
                 made.add(look_around(look_back(compared, history, detection=d), detection=d))
                 history = remembered(pl.concat([history, compared.select(REMEMBERED)]), detection=d)
-                if rows.height > SAID_FROM:
-                    say(f"{rows.height:,} windows of hour {hour}")
+                if spans > 1:
+                    say(f"part {number + 1} of {spans}: {rows.height:,} windows")
             return made.made()
         finally:
             made.close()
-
-
-SAID_FROM = 1_000_000
-"""Windows of an hour from which it says so."""
 
 
 def _windows(settings: Settings, since: datetime, until: datetime) -> pl.DataFrame:

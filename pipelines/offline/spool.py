@@ -17,16 +17,20 @@ class Spool:
     """Parts 0, 1, ... of rows of one schema. What is left on disk is removed at the end of the `with` block."""
 
     def __init__(self, folder: Path, parts: int) -> None:
-        """`folder` is made when there is more than one part, and must not be there."""
+        """`folder` is made when there is more than one part; what a killed run has left there is removed."""
         self._folder, self.parts = folder, parts
         self._kept: list[pl.DataFrame] = []
         self._writers: dict[int, tuple[Any, Any]] = {}
+        self._remove()
 
     def __enter__(self) -> Self:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
         self._close()
+        self._remove()
+
+    def _remove(self) -> None:
         if self._folder.exists():
             for file in self._folder.iterdir():
                 file.unlink()

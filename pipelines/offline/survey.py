@@ -38,7 +38,7 @@ class Survey:
     def edges_ms(self, slide_s: float, rows: int) -> list[int]:
         """Times (epoch ms, multiples of the slide, ascending) that cut the readings into parts of about `rows`."""
         slide_ms = round(slide_s * 1000)
-        part = pl.col("len").cum_sum() // rows
+        part = pl.col("len").cast(pl.Int64).cum_sum() // rows
         cuts = self.by_time.sort("bin").filter(part.diff() > 0)["bin"].to_list()
         return sorted({cut * _STEP_MS // slide_ms * slide_ms for cut in cuts})
 
