@@ -14,6 +14,8 @@ from generator.faults import STATUSES
 from generator.plan import make_plan
 from generator.scenario import Scenario, build_scenario, readings_between
 from pipelines.jobs.context import Run
+from pipelines.offline import backtest as module
+from pipelines.offline import profiles
 from pipelines.offline.backtest import Difference, backtest, differences
 from pipelines.offline.detection import build
 from pipelines.offline.profiles import update_profiles
@@ -111,10 +113,10 @@ def day(spark: SparkSession, tmp_path_factory: pytest.TempPathFactory) -> Day:
 def test_stream_and_files_find_the_same(day: Day) -> None:
     run = day.run
     streamed = {key: v for key, v in day.sent.items() if v["eventTime"] < day.until.timestamp() * 1000}
-    readings, meters, profiles = (
+    readings, meters, known = (
         pl.DataFrame(read_rows(run.settings, table)) for table in (READINGS, METERS, PROFILES)
     )
-    events = build(readings, meters, profiles, settings=run.settings).anomalies
+    events = build(readings, meters, known, settings=run.settings).anomalies
     until_ms = day.until.timestamp() * 1000
     filed = {e["anomalyId"]: e for e in events if e["stage"] != "reading" and e["eventTime"] < until_ms}
     assert {value["anomalyType"] for value in streamed.values()} >= {"stuck_sensor", "meter_silent", "feeder_outage"}
@@ -126,10 +128,15 @@ def test_stream_and_files_find_the_same(day: Day) -> None:
         assert value["observed"] == pytest.approx(filed[key]["observed"])
 
 
-def test_profiles_of_a_day_can_be_made_again(day: Day) -> None:
+def test_profiles_of_a_day_can_be_made_again_also_in_spans(day: Day, monkeypatch: pytest.MonkeyPatch) -> None:
     run = day.run
-    written = [update_profiles(run.settings, START.date(), run.say) for _ in range(2)]
-    rows = read_rows(run.settings, PROFILES).to_pylist()
+    written, tables = [], []
+    for span_rows in (1_000_000, 700):
+        monkeypatch.setattr(profiles, "SPAN_ROWS", span_rows)
+        written.append(update_profiles(run.settings, START.date(), run.say))
+        tables.append(read_rows(run.settings, PROFILES).sort_by("meter_id"))
+    assert tables[0] == tables[1]
+    rows = tables[0].to_pylist()
     assert written == [len(rows)] * 2
     assert len(rows) >= 7
     assert {row["profile_date"] for row in rows} == {START.date()}
@@ -140,11 +147,13 @@ def test_profiles_of_a_day_can_be_made_again(day: Day) -> None:
         assert row["cadence_s"] == pytest.approx(60, rel=0.1)
 
 
-def test_backtest_counts_same_new_and_gone(day: Day) -> None:
+def test_backtest_counts_same_new_and_gone(day: Day, monkeypatch: pytest.MonkeyPatch) -> None:
     """Nothing was archived as found live, so all is new; against itself all is the same."""
     run, until = day.run, START + timedelta(hours=6)
     found = backtest(run.settings, START, until, run.say)
     assert found
+    monkeypatch.setattr(module, "PART_ROWS", 2_000)
+    assert backtest(run.settings, START, until, run.say) == found, "in parts"
     assert all((one.same, one.gone) == (0, 0) and one.new for one in found)
     ids = [("a", "undervoltage", "reading"), ("b", "undervoltage", "window"), ("c", "voltage_deviation", "reading")]
     one = pl.DataFrame(ids, schema=["anomaly_id", "anomaly_type", "stage"], orient="row")
