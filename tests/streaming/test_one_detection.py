@@ -113,9 +113,7 @@ def day(spark: SparkSession, tmp_path_factory: pytest.TempPathFactory) -> Day:
 def test_stream_and_files_find_the_same(day: Day) -> None:
     run = day.run
     streamed = {key: v for key, v in day.sent.items() if v["eventTime"] < day.until.timestamp() * 1000}
-    readings, meters, known = (
-        pl.DataFrame(read_rows(run.settings, table)) for table in (READINGS, METERS, PROFILES)
-    )
+    readings, meters, known = (pl.DataFrame(read_rows(run.settings, table)) for table in (READINGS, METERS, PROFILES))
     events = build(readings, meters, known, settings=run.settings).anomalies
     until_ms = day.until.timestamp() * 1000
     filed = {e["anomalyId"]: e for e in events if e["stage"] != "reading" and e["eventTime"] < until_ms}
