@@ -2,21 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from dataclasses import dataclass
-from datetime import UTC, datetime, time, timedelta
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
 import polars as pl
+import pyarrow as pa
 
 from pipelines.offline.detection import READING, Detector
 from pipelines.settings import Settings
-from pipelines.small_tables import Say, moment, read_rows, rows_by_date, scan_rows
+from pipelines.small_tables import Say, moment, open_table, read_rows, scan_rows
 from pipelines.tables import ANOMALIES, METERS, PROFILES, READINGS
 
 PART_ROWS = 1_000_000
 """Readings of the archive that are in memory at once, about; a single slide may have more."""
+_PIECES = 10
 _IDS = ("anomaly_id", "anomaly_type", "stage")
 
 
@@ -96,16 +98,25 @@ def _readings(settings: Settings, first: datetime, last: datetime) -> pl.DataFra
     return rows.sort("event_ts", "kafka_partition", "kafka_offset", "kafka_item")
 
 
-def _edges(settings: Settings, begin: datetime, end: datetime) -> Iterator[datetime]:
-    """Multiples of the slide that cut the days into even parts of about PART_ROWS readings, by what the files say."""
-    slide_s = settings.detection.slide_s
-    for day, rows in rows_by_date(settings, READINGS).items():
-        at = datetime.combine(day, time(), UTC)
-        if not begin - timedelta(days=1) < at < end:
-            continue
-        parts = 1 + rows // PART_ROWS
-        cuts = {(at.timestamp() + 86_400 * number / parts) // slide_s * slide_s for number in range(parts)}
-        yield from (datetime.fromtimestamp(cut, UTC) for cut in sorted(cuts))
+def _edges(settings: Settings, begin: datetime, end: datetime) -> list[datetime]:
+    """Multiples of the slide that cut the readings into parts of about PART_ROWS, by what the table knows of its files:
+    each file's readings are taken to be spread evenly over its times."""
+    files = pl.DataFrame(pa.table(open_table(settings, READINGS).get_add_actions(flatten=True)))
+    if not {"min.event_ts", "max.event_ts", "num_records"} <= set(files.columns):
+        return []
+    counts = list[tuple[float, float]]()
+    for first, last, rows in files.select("min.event_ts", "max.event_ts", "num_records").drop_nulls().iter_rows():
+        if last >= begin and first < end:
+            pieces = 1 + rows * _PIECES // PART_ROWS
+            step = (last - first) / pieces
+            counts += [((first + number * step).timestamp(), rows / pieces) for number in range(pieces)]
+    slide_s, total, edges = settings.detection.slide_s, 0.0, set[float]()
+    for at, rows in sorted(counts):
+        total += rows
+        if total > PART_ROWS:
+            edges.add(at // slide_s * slide_s)
+            total = 0.0
+    return [datetime.fromtimestamp(edge, UTC) for edge in sorted(edges)]
 
 
 def _between(since: datetime, until: datetime) -> str:
