@@ -10,7 +10,7 @@ import json
 import re
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from datetime import datetime
+from datetime import date, datetime
 from typing import Any, Literal
 
 import pyarrow as pa
@@ -254,6 +254,17 @@ def lowest_value(settings: Settings, table: Table, column: str) -> Any:
     """The same of the smallest value."""
     files = pa.table(open_table(settings, table).get_add_actions(flatten=True))
     return pc.min(files[f"min.{column}"]).as_py() if files.num_rows else None
+
+
+def rows_by_date(settings: Settings, table: Table) -> dict[date, int]:
+    """Rows of a table that is partitioned by a date, from the statistics of its files; by date, ascending."""
+    files = pa.table(open_table(settings, table).get_add_actions(flatten=True))
+    if not files.num_rows:
+        return {}
+    column = f"partition.{table.partition_by[0]}"
+    counted = files.select([column, "num_records"]).group_by(column).aggregate([("num_records", "sum")])
+    dates = counted[column].cast(pa.date32()).to_pylist()
+    return dict(sorted(zip(dates, pc.fill_null(counted["num_records_sum"], 0).to_pylist(), strict=True)))
 
 
 def count_rows(settings: Settings, table: Table) -> int:

@@ -17,13 +17,10 @@ from pipelines.places import require_writable_file, require_writable_folder
 if TYPE_CHECKING:
     import pandas as pd
 
+    from pipelines.offline.survey import Survey
     from pipelines.settings import Settings
     from pipelines.settings_load import Loaded
     from pipelines.tables import Table
-
-FIRST_COMPILER = "-XX:TieredStopAtLevel=1"
-FEW_READINGS = 1_000_000
-"""Below, the run is over before the second compiler's work has paid (docs/adr/0005)."""
 
 
 def register(commands: Commands) -> None:
@@ -32,7 +29,8 @@ def register(commands: Commands) -> None:
         commands,
         "detect",
         "The whole detection over files: writes windows.parquet, anomalies.parquet and incidents.parquet."
-        " The cadence is measured unless detection.cadence_s is set by --set or the environment.",
+        " The cadence is measured unless detection.cadence_s is set by --set or the environment. Needs no Java, and no"
+        " memory for the whole file: more than a million readings are put aside in --out, 20 bytes each.",
         detect,
     )
     parser.add_argument(
@@ -48,7 +46,7 @@ def register(commands: Commands) -> None:
     scored = add_command(
         commands,
         "evaluate",
-        "Score the results of detect against labelled events, beside the plain 2.5 sigma + 250 V rule.",
+        "Score the results of detect against labelled events, beside the plain 2.5 sigma + 250 V rule. Needs no Java.",
         evaluate,
         with_settings=False,
     )
@@ -65,7 +63,7 @@ def register(commands: Commands) -> None:
     profiles_parser = add_command(
         commands,
         "profiles",
-        "Compute the profiles of one full day from meter_windows; rules use them from the next day on.",
+        "Compute the profiles of one full day from meter_windows; rules use them from the next day on. Needs no Java.",
         profiles,
     )
     profiles_parser.add_argument(
@@ -74,7 +72,7 @@ def register(commands: Commands) -> None:
     again = add_command(
         commands,
         "backtest",
-        "Detection over the archive with these settings, against what was found live: same, new, gone.",
+        "Detection over the archive with these settings, against what was found live: same, new, gone. Needs no Java.",
         backtest,
     )
     add_time_range(again)
@@ -82,29 +80,29 @@ def register(commands: Commands) -> None:
 
 def profiles(args: argparse.Namespace) -> int:
     """Write the profiles of a day."""
-    from pipelines.jobs.batch_session import batch_session
-    from pipelines.jobs.profiles import update_profiles
+    from pipelines.client_errors import as_ours
+    from pipelines.offline.profiles import update_profiles
     from pipelines.tables import PROFILES
 
     settings = settings_of(args).settings
     _require_lake(settings, writes=[PROFILES])
-    with batch_session(settings, "profiles") as spark:
-        update_profiles(spark, settings, args.day, say_timed)
+    with as_ours(settings):
+        update_profiles(settings, args.day, say_timed)
     return 0
 
 
 def backtest(args: argparse.Namespace) -> int:
     """Print the differences by type."""
+    from pipelines.client_errors import as_ours
     from pipelines.errors import SettingsError
-    from pipelines.jobs.backtest import backtest as run
-    from pipelines.jobs.batch_session import batch_session
+    from pipelines.offline.backtest import backtest as run
 
     if args.from_ts >= args.to_ts:
         raise SettingsError(f"--from {args.from_ts} must lie before --to {args.to_ts}")
     settings = settings_of(args).settings
     _require_lake(settings)
-    with batch_session(settings, "backtest") as spark:
-        found = run(spark, settings, args.from_ts, args.to_ts)
+    with as_ours(settings):
+        found = run(settings, args.from_ts, args.to_ts, say_timed)
     rows = [[one.anomaly_type, one.same, one.new, one.gone] for one in found]
     show(as_table(["anomaly type", "same", "new", "gone"], rows))
     return 0
@@ -128,22 +126,20 @@ def _require_lake(settings: Settings, *, writes: Sequence[Table] = ()) -> None:
 def detect(args: argparse.Namespace) -> int:
     """Detect, and print what was found by type."""
     from pipelines.fleet import gaps, read_fleet
-    from pipelines.jobs.detect import detect as run
-    from pipelines.jobs.reading_files import blocks, open_readings
-    from pipelines.session import build_session, end_jvm
+    from pipelines.offline.detect import detect as run
+    from pipelines.offline.files import open_readings
+    from pipelines.offline.survey import survey
 
     require_writable_folder("--out", args.out)
+    loaded = settings_of(args)
     if args.fleet:
-        known = read_fleet(args.fleet, settings_of(args).settings.detection, option="--fleet")
+        known = read_fleet(args.fleet, loaded.settings.detection, option="--fleet")
         for line in gaps(args.fleet, known, option="--fleet"):
             say(f"warning: {line}")
-    settings = with_measured_cadence(settings_of(args), args.readings)
-    is_short = sum(block.num_rows for block in blocks(open_readings(args.readings), ("meter_id",))) < FEW_READINGS
-    spark = build_session(settings, app_name="gridwatch-detect", jvm_options=FIRST_COMPILER if is_short else "")
-    try:
-        outcome = run(spark, settings, readings=args.readings, fleet=args.fleet, out=args.out, say=say_timed)
-    finally:
-        end_jvm(spark)
+    readings = open_readings(args.readings)
+    found = survey(readings, args.readings)
+    settings = with_measured_cadence(loaded, found, args.readings)
+    outcome = run(settings, readings=readings, found=found, fleet=args.fleet, out=args.out, say=say_timed)
     show(as_table(["anomaly type", "anomalies"], [list(item) for item in outcome.anomalies.items()]))
     say_timed(f"{outcome.incidents:,} incidents, {outcome.notifications:,} notifications: {args.out}")
     return 0
@@ -159,7 +155,7 @@ def evaluate(args: argparse.Namespace) -> int:
     from pipelines.evaluation.match import require_match, usable
     from pipelines.evaluation.plots import draw
     from pipelines.evaluation.report import tables
-    from pipelines.jobs.reading_files import blocks, open_readings
+    from pipelines.offline.files import blocks, open_readings
 
     require_writable_file("--report", args.report)
     if args.plots:
@@ -192,15 +188,15 @@ def _read_fleet(path: Path) -> pd.DataFrame:
     return pd.DataFrame(list(rows), columns=METERS.column_names)[["meter_id", "feeder_id"]]
 
 
-def with_measured_cadence(loaded: Loaded, readings: Path) -> Settings:
+def with_measured_cadence(loaded: Loaded, found: Survey, readings: Path) -> Settings:
     """The settings, with the cadence of the file unless someone set it for this run."""
-    from pipelines.jobs.reading_files import cadence_of, open_readings
+    from pipelines.offline.survey import cadence_of
     from pipelines.settings import Settings
 
     name = "detection.cadence_s"
     if loaded.sources.get(name) in ("--set", "environment"):
         return loaded.settings
-    cadence = cadence_of(open_readings(readings), readings)
+    cadence = cadence_of(found, readings)
     say(f"cadence: {cadence:g} s, measured; --set {name}=... overrides it")
     document = loaded.settings.model_dump()
     document["detection"]["cadence_s"] = cadence

@@ -11,7 +11,7 @@ import pandas as pd
 from pipelines.anomalies.rules import EXPLAINED_BY_FEEDER, FAMILIES
 from pipelines.detection_settings import Detection
 from pipelines.evaluation.labels import GRACE, Label
-from pipelines.transforms.window_rules.measures import NOISE_SLIDES, slides_in, windows_in
+from pipelines.windows.look_back import NOISE_SLIDES, slides_in, windows_in
 
 CHILD_TYPES = frozenset(name for name, family in FAMILIES.items() if family in EXPLAINED_BY_FEEDER)
 """What an event of the feeder makes its meters say."""

@@ -79,8 +79,13 @@ def sums_in_spark(panes: DataFrame, *, window_s: float, slide_s: float) -> DataF
     return sums.withColumn("window_end", F.col("bounds")["end"]).drop("bounds")
 
 
-def sums_of_windows(panes: pl.DataFrame, *, window_s: float, slide_s: float) -> pl.DataFrame:
-    """The same in Polars, of whole panes in the columns of the table: meter_id, pane_start and the figures."""
+def sums_of_windows(
+    panes: pl.DataFrame, *, window_s: float, slide_s: float, among: pl.Expr | None = None
+) -> pl.DataFrame:
+    """The same in Polars, of whole panes in the columns of the table: meter_id, pane_start and the figures.
+
+    `among`: a condition on window_end; other windows are not made.
+    """
     slides = round(window_s / slide_s)
     ends = [
         panes.lazy().with_columns(
@@ -89,12 +94,8 @@ def sums_of_windows(panes: pl.DataFrame, *, window_s: float, slide_s: float) -> 
         )
         for back in range(slides)
     ]
-    return (
-        pl.concat(ends)
-        .group_by("meter_id", "window_end")
-        .agg(_in_polars(one).alias(one.name) for one in SUMS)
-        .collect()
-    )
+    placed = pl.concat(ends) if among is None else pl.concat(ends).filter(among)
+    return placed.group_by("meter_id", "window_end").agg(_in_polars(one).alias(one.name) for one in SUMS).collect()
 
 
 def features(sums: pl.DataFrame, *, window_s: float) -> pl.DataFrame:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from bisect import bisect_left, bisect_right
 from datetime import datetime, timedelta
 
 import polars as pl
@@ -112,9 +113,10 @@ def _least_gaps(past: pl.DataFrame, ends: list[datetime], judged: list[datetime]
 
 
 def _pairs(ends: list[datetime], judged: list[datetime], *, back_s: float) -> pl.DataFrame:
-    """Every judged end with each end (`earlier`) from `back_s` before it on, itself included."""
+    """Every judged end with each of `ends` (ascending; `earlier`) from `back_s` before it on, itself included."""
     back = timedelta(seconds=int(back_s))
-    return _frame([(end, one) for end in judged for one in ends if end - back <= one <= end])
+    spans = ((end, ends[bisect_left(ends, end - back) : bisect_right(ends, end)]) for end in judged)
+    return _frame([(end, one) for end, span in spans for one in span])
 
 
 def _frame(pairs: list[tuple[datetime, datetime]]) -> pl.DataFrame:

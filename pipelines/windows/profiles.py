@@ -36,25 +36,33 @@ def attach_profiles(windows: pl.DataFrame, profiles: pl.DataFrame) -> pl.DataFra
     return windows.join(known, on=["meter_id", "window_date"], how="left", maintain_order="left")
 
 
-def daily_profiles(measured: pl.DataFrame, *, detection: Detection) -> pl.DataFrame:
-    """Profiles of every meter and full day, in the columns of the table profiles.
-
-    In: rows of whole days as `judge.measure` makes them. A day counts when the meter reported in 90 % of its possible
-    window ends. The figures leave out windows in which the rule itself would speak, unless these are more than a tenth:
-    a fault must not make its meter deaf the day after. residual_offset_v leaves out those of a stuck sensor and of a
-    step however many they are: the day after, a meter that has come back must not look as if it had left. It is null
-    when fewer than half of the day's windows are left.
-    """
-    d = detection
-    noise_limit = pl.col("nominal_voltage_v") * number(limits_of(d).noise_pu)
-    is_usual = stuck_sensor(d).severity.is_null() & voltage_step(d).severity.is_null()
-    rows = measured.filter(pl.col("n") > 0).with_columns(
+def profile_rows(measured: pl.DataFrame, *, detection: Detection) -> pl.DataFrame:
+    """Of rows as `judge.measure` makes them what `profiles_of` needs: a tenth of their size, so that a day of a large
+    fleet can be put aside."""
+    noise_limit = pl.col("nominal_voltage_v") * number(limits_of(detection).noise_pu)
+    is_usual = stuck_sensor(detection).severity.is_null() & voltage_step(detection).severity.is_null()
+    return measured.filter(pl.col("n") > 0).select(
+        "meter_id",
+        "n",
+        "deviates",
+        "noise_v",
         profile_date=pl.col("window_date"),
         own_deviation_v=pl.when(~pl.col("is_feeders")).then(pl.col("deviation_v").abs()),
         usual_v=pl.when(is_usual).then(pl.col("residual_v")),
         is_noisy=(pl.col("noise_v") > noise_limit).fill_null(value=False),
     )
-    usual = pl.col("usual_v")
+
+
+def profiles_of(rows: pl.DataFrame, *, detection: Detection) -> pl.DataFrame:
+    """Profiles of every meter and full day, in the columns of the table profiles.
+
+    In: `profile_rows` of whole days. A day counts when the meter reported in 90 % of its possible
+    window ends. The figures leave out windows in which the rule itself would speak, unless these are more than a tenth:
+    a fault must not make its meter deaf the day after. residual_offset_v leaves out those of a stuck sensor and of a
+    step however many they are: the day after, a meter that has come back must not look as if it had left. It is null
+    when fewer than half of the day's windows are left.
+    """
+    d, usual = detection, pl.col("usual_v")
     figures = rows.group_by("meter_id", "profile_date").agg(
         pl.len().cast(pl.Int64).alias("windows"),
         _p99("own_deviation_v", unless="deviates").alias("p99_deviation_v"),

@@ -6,19 +6,22 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
+import polars as pl
 import pytest
 from pyspark.sql import DataFrame, SparkSession
 
 from generator.faults import STATUSES
 from generator.plan import make_plan
 from generator.scenario import Scenario, build_scenario, readings_between
-from pipelines.jobs.backtest import Difference, backtest, differences
 from pipelines.jobs.context import Run
-from pipelines.jobs.detection import build
-from pipelines.jobs.profiles import update_profiles
+from pipelines.offline import backtest as module
+from pipelines.offline import profiles
+from pipelines.offline.backtest import Difference, backtest, differences
+from pipelines.offline.detection import build
+from pipelines.offline.profiles import update_profiles
 from pipelines.settings import Settings
 from pipelines.small_tables import as_arrow, create_tables, read_rows, replace_rows
-from pipelines.tables import METERS, PROFILES
+from pipelines.tables import METERS, PROFILES, READINGS
 from pipelines.transforms.readings import attach_meters, flag_readings
 from pipelines.windows import query as windows
 from tests.factories import readings_frame
@@ -110,9 +113,10 @@ def day(spark: SparkSession, tmp_path_factory: pytest.TempPathFactory) -> Day:
 def test_stream_and_files_find_the_same(day: Day) -> None:
     run = day.run
     streamed = {key: v for key, v in day.sent.items() if v["eventTime"] < day.until.timestamp() * 1000}
-    detected = build(run.table("readings"), run.table("meters"), run.table("profiles"), settings=run.settings)
-    rows = detected.anomalies.where("stage <> 'reading'").collect()
-    filed = {row["anomaly_id"]: row for row in rows if row["event_ts"].replace(tzinfo=UTC) < day.until}
+    readings, meters, known = (pl.DataFrame(read_rows(run.settings, table)) for table in (READINGS, METERS, PROFILES))
+    events = build(readings, meters, known, settings=run.settings).anomalies
+    until_ms = day.until.timestamp() * 1000
+    filed = {e["anomalyId"]: e for e in events if e["stage"] != "reading" and e["eventTime"] < until_ms}
     assert {value["anomalyType"] for value in streamed.values()} >= {"stuck_sensor", "meter_silent", "feeder_outage"}
     assert streamed.keys() == filed.keys()
     used = {(value["anomalyType"], round(value["thresholdUsed"], 2)) for value in streamed.values()}
@@ -122,10 +126,15 @@ def test_stream_and_files_find_the_same(day: Day) -> None:
         assert value["observed"] == pytest.approx(filed[key]["observed"])
 
 
-def test_profiles_of_a_day_can_be_made_again(day: Day) -> None:
+def test_profiles_of_a_day_can_be_made_again_also_in_spans(day: Day, monkeypatch: pytest.MonkeyPatch) -> None:
     run = day.run
-    written = [update_profiles(run.spark, run.settings, START.date(), run.say) for _ in range(2)]
-    rows = read_rows(run.settings, PROFILES).to_pylist()
+    written, tables = [], []
+    for span_rows in (1_000_000, 700):
+        monkeypatch.setattr(profiles, "SPAN_ROWS", span_rows)
+        written.append(update_profiles(run.settings, START.date(), run.say))
+        tables.append(read_rows(run.settings, PROFILES).sort_by("meter_id"))
+    assert tables[0] == tables[1]
+    rows = tables[0].to_pylist()
     assert written == [len(rows)] * 2
     assert len(rows) >= 7
     assert {row["profile_date"] for row in rows} == {START.date()}
@@ -136,15 +145,15 @@ def test_profiles_of_a_day_can_be_made_again(day: Day) -> None:
         assert row["cadence_s"] == pytest.approx(60, rel=0.1)
 
 
-def test_backtest_counts_same_new_and_gone(day: Day) -> None:
+def test_backtest_counts_same_new_and_gone(day: Day, monkeypatch: pytest.MonkeyPatch) -> None:
     """Nothing was archived as found live, so all is new; against itself all is the same."""
     run, until = day.run, START + timedelta(hours=6)
-    found = backtest(run.spark, run.settings, START, until)
+    found = backtest(run.settings, START, until, run.say)
     assert found
+    monkeypatch.setattr(module, "PART_ROWS", 2_000)
+    assert backtest(run.settings, START, until, run.say) == found, "in parts"
     assert all((one.same, one.gone) == (0, 0) and one.new for one in found)
-    one = run.spark.createDataFrame(
-        [("a", "undervoltage", "reading"), ("b", "undervoltage", "window"), ("c", "voltage_deviation", "reading")],
-        "anomaly_id string, anomaly_type string, stage string",
-    )
-    assert differences(one, one.where("anomaly_id <> 'b'")) == [Difference("undervoltage", 1, 1, 0)]
-    assert differences(one.where("anomaly_id = 'a'"), one) == [Difference("undervoltage", 1, 0, 1)]
+    ids = [("a", "undervoltage", "reading"), ("b", "undervoltage", "window"), ("c", "voltage_deviation", "reading")]
+    one = pl.DataFrame(ids, schema=["anomaly_id", "anomaly_type", "stage"], orient="row")
+    assert differences(one, one.filter(pl.col("anomaly_id") != "b")) == [Difference("undervoltage", 1, 1, 0)]
+    assert differences(one.filter(pl.col("anomaly_id") == "a"), one) == [Difference("undervoltage", 1, 0, 1)]

@@ -7,7 +7,6 @@ from typing import Any
 
 import pandas as pd
 import pytest
-from pyspark.sql import SparkSession
 
 from generator.faults import STATUSES
 from generator.fleet import write_fleet
@@ -17,7 +16,9 @@ from generator.plan import make_plan
 from generator.scenario import Scenario, build_scenario, readings_between
 from pipelines.evaluation.evaluate import Run, evaluate, read_run
 from pipelines.evaluation.labels import Label
-from pipelines.jobs.detect import detect
+from pipelines.offline.detect import detect
+from pipelines.offline.files import open_readings
+from pipelines.offline.survey import survey
 from tests.factories import settings
 
 START_MS = 1_772_409_600_000
@@ -98,7 +99,7 @@ class Judged:
 
 
 @pytest.fixture(scope="module")
-def judged(spark: SparkSession, tmp_path_factory: pytest.TempPathFactory) -> Judged:
+def judged(tmp_path_factory: pytest.TempPathFactory) -> Judged:
     folder = tmp_path_factory.mktemp("mixed")
     made = {part: scenario(part) for part in PARTS}
     fleet = together({part: one.fleet for part, one in made.items()})
@@ -109,9 +110,10 @@ def judged(spark: SparkSession, tmp_path_factory: pytest.TempPathFactory) -> Jud
     readings.to_parquet(folder / "readings.parquet")
     out = folder / "out"
     chosen = settings(detection={"cadence_s": CADENCE_S, "classes": CLASSES})
-    detect(
-        spark, chosen, readings=folder / "readings.parquet", fleet=folder / "fleet.csv", out=out, say=lambda line: None
-    )
+    file = folder / "readings.parquet"
+    opened = open_readings(file)
+    found = survey(opened, file)
+    detect(chosen, readings=opened, found=found, fleet=folder / "fleet.csv", out=out, say=lambda line: None)
     return Judged(read_run(out, readings, fleet, folder / "labels.csv"), fleet)
 
 

@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 from pipelines.csv_files import some
 from pipelines.errors import SettingsError
-from pipelines.jobs.reading_files import Written
+from pipelines.offline.survey import Survey
 
 
 class Pace(NamedTuple):
@@ -36,20 +36,20 @@ def slower(paces: Iterable[Pace], cadence_s: float) -> Iterator[str]:
         )
 
 
-def mismatches(written: Written, known: set[str] | None) -> Iterator[str]:
-    """Lines about meters without a usable reading, or unknown to the fleet (None: there is no fleet).
+def mismatches(survey: Survey, known: set[str] | None) -> Iterator[str]:
+    """Lines about meters of the readings without a usable one, or unknown to the fleet (None: there is no fleet).
 
     Raises SettingsError when the fleet knows none of them.
     """
     if known is None:
         yield "no --fleet: feeder rules, voltage_step, voltage_drift and overcurrent are silent"
     else:
-        unknown = sorted(written.meters - known)
-        if len(unknown) == len(written.meters):
+        unknown = sorted(survey.meters - known)
+        if len(unknown) == len(survey.meters):
             raise SettingsError(
                 f"--fleet knows no meter of the readings ({some(unknown)}); name the fleet of these readings"
             )
         if unknown:
-            yield f"{len(unknown):,} of {len(written.meters):,} meters are unknown to the fleet: {some(unknown)}"
-    if useless := sorted(written.meters - written.usable):
-        yield f"{len(useless):,} of {len(written.meters):,} meters have no valid reading: {some(useless)}"
+            yield f"{len(unknown):,} of {len(survey.meters):,} meters are unknown to the fleet: {some(unknown)}"
+    if useless := sorted(survey.meters - survey.usable):
+        yield f"{len(useless):,} of {len(survey.meters):,} meters have no valid reading: {some(useless)}"

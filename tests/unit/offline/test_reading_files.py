@@ -1,4 +1,4 @@
-"""Files of readings: any of the documented shapes becomes one uniform file; anything else is one clear error."""
+"""Files of readings: any of the documented shapes becomes one uniform table; anything else is one clear error."""
 
 from __future__ import annotations
 
@@ -12,16 +12,18 @@ import pyarrow.parquet as pq
 import pytest
 
 from pipelines.errors import SettingsError
-from pipelines.jobs.reading_files import SCHEMA, Written, cadence_of, open_readings, write_uniform
-from pipelines.jobs.reading_match import Pace, mismatches, slower
+from pipelines.offline.files import SCHEMA, blocks, open_readings
+from pipelines.offline.match import Pace, mismatches, slower
+from pipelines.offline.survey import Survey, cadence_of, survey
 
 NOON = datetime(2026, 3, 2, 12, tzinfo=UTC)
 
 
-def uniform(path: Path, target: Path) -> list[dict[str, object]]:
-    """The rows that Spark would see."""
-    write_uniform(open_readings(path), target)
-    table = pq.read_table(target)
+def uniform(path: Path) -> list[dict[str, object]]:
+    """The rows that the detection sees."""
+    readings = open_readings(path)
+    survey(readings, path)
+    table = pa.concat_tables(blocks(readings))
     assert table.schema.equals(SCHEMA)
     return table.to_pylist()
 
@@ -30,14 +32,14 @@ def test_nanoseconds_without_a_zone_and_single_precision(tmp_path: Path) -> None
     frame = pd.DataFrame({"meter_id": ["m"], "ts": [pd.Timestamp("2026-03-02 12:00")], "voltage_v": [230.5]})
     frame = frame.astype({"voltage_v": "float32", "meter_id": "category"})
     frame.to_parquet(tmp_path / "in.parquet")
-    (row,) = uniform(tmp_path / "in.parquet", tmp_path / "out.parquet")
+    (row,) = uniform(tmp_path / "in.parquet")
     assert (row["meter_id"], row["ts"], row["voltage_v"], row["current_a"]) == ("m", NOON, 230.5, None)
 
 
 def test_csv_with_more_columns_than_needed(tmp_path: Path) -> None:
     path = tmp_path / "in.csv"
     path.write_text("ts,meter_id,voltage_v,status,owner\n2026-03-02T12:00:00Z,m,230,OK,x\n2026-03-02T12:00:01Z,m,,,y\n")
-    rows = uniform(path, tmp_path / "out.parquet")
+    rows = uniform(path)
     assert [(r["ts"], r["voltage_v"], r["status"], r["row_number"]) for r in rows] == [
         (NOON, 230.0, "OK", 0),
         (NOON.replace(second=1), None, "", 1),
@@ -56,7 +58,7 @@ def test_what_is_no_reading_is_one_clear_error(tmp_path: Path, content: str, sai
     path = tmp_path / "in.csv"
     path.write_text(content)
     with pytest.raises(SettingsError, match=said):
-        uniform(path, tmp_path / "out.parquet")
+        uniform(path)
 
 
 @pytest.mark.parametrize(
@@ -78,7 +80,7 @@ def test_every_ordinary_mistake_is_one_line(tmp_path: Path, content: str, said: 
     path = tmp_path / "in.CSV"
     path.write_text(content)
     with pytest.raises(SettingsError) as caught:
-        uniform(path, tmp_path / "out.parquet")
+        uniform(path)
     assert said in str(caught.value)
     assert "\n" not in str(caught.value)
 
@@ -96,20 +98,21 @@ def test_cadence_is_the_median_gap_of_a_meter(tmp_path: Path) -> None:
     times = pa.array([NOON.replace(minute=s // 60, second=s % 60) for s in seconds], pa.timestamp("us", tz="UTC"))
     table = pa.table({"meter_id": ["m"] * 6, "ts": times, "voltage_v": [230.0] * 6})
     pq.write_table(table, tmp_path / "in.parquet")
-    assert cadence_of(open_readings(tmp_path / "in.parquet"), tmp_path) == 60.0
+    assert cadence_of(survey(open_readings(tmp_path / "in.parquet"), tmp_path), tmp_path) == 60.0
     pq.write_table(table.slice(0, 1), tmp_path / "one.parquet")
+    one = survey(open_readings(tmp_path / "one.parquet"), tmp_path)
     with pytest.raises(SettingsError, match="no meter has two readings"):
-        cadence_of(open_readings(tmp_path / "one.parquet"), tmp_path)
+        cadence_of(one, tmp_path)
 
 
 def test_what_fits_no_fleet_is_refused_and_what_fits_in_part_is_told() -> None:
-    written = Written(3, {"m1", "m2", "m3"}, {"m1", "m2"})
-    assert list(mismatches(written, {"m1", "m3"})) == [
+    found = Survey(3, {"m1", "m2", "m3"}, {"m1", "m2"})
+    assert list(mismatches(found, {"m1", "m3"})) == [
         "1 of 3 meters are unknown to the fleet: m2",
         "1 of 3 meters have no valid reading: m3",
     ]
     with pytest.raises(SettingsError, match="knows no meter of the readings"):
-        list(mismatches(written, {"M1"}))
+        list(mismatches(found, {"M1"}))
 
 
 def test_meters_that_report_more_slowly_than_the_cadence_are_named() -> None:
@@ -145,4 +148,4 @@ def test_a_time_that_is_none_is_named_with_its_own_line(tmp_path: Path) -> None:
     lines = ["m,2026-03-02T12:00:00Z,230", "m,yesterday,230", "m,2026-03-02T12:02:00Z,230"]
     (tmp_path / "in.csv").write_text("meter_id,ts,voltage_v\n" + "\n".join(lines) + "\n")
     with pytest.raises(SettingsError, match="line 3, column ts: 'yesterday'"):
-        uniform(tmp_path / "in.csv", tmp_path / "out.parquet")
+        uniform(tmp_path / "in.csv")

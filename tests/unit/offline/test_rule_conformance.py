@@ -8,18 +8,21 @@ from dataclasses import replace
 from datetime import timedelta
 from typing import Any
 
+import polars as pl
 import pytest
-from pyspark.sql import DataFrame, Row, SparkSession
 
+from pipelines.anomalies.rows import event_rows
 from pipelines.anomalies.rules import RULE_VERSION, RULES
-from pipelines.jobs.detect import as_readings
-from pipelines.jobs.detection import Detected, build, incidents_of
-from pipelines.tables import PROFILES
-from tests.factories import frame, meters_frame, settings
+from pipelines.incidents.sessions import sessionise
+from pipelines.lake.frames import schema_of
+from pipelines.offline.detect import as_readings
+from pipelines.offline.detection import Detected, build
+from pipelines.tables import METERS, PROFILES
+from tests.factories import settings
 from tests.rule_scenarios import FAULTS, NEEDS_FIELDS, NOT_IN_VOLTS, START, Sample, feeder, fleet, quiet, rows, subject
 
 SETTINGS = settings(detection={"cadence_s": 60})
-ROWS = "meter_id string, ts timestamp, voltage_v double, current_a double, temperature_c double, status string"
+Row = dict[str, Any]
 Meters = dict[str, list[Sample]]
 
 
@@ -82,7 +85,7 @@ def zeros() -> Meters:
 
 
 @pytest.fixture(scope="module")
-def detected(spark: SparkSession) -> Detected:
+def detected() -> Detected:
     """Everything above in one file, its lines shuffled."""
     known, readings = [], list(rows(bad()))
     for rule in FAULTS:
@@ -97,21 +100,34 @@ def detected(spark: SparkSession) -> Detected:
         for m in known
         if "voltage_drift" in m["meter_id"]
     ]
-    profiles = frame(spark, PROFILES.schema, days, {})
-    return build(in_a_file(spark, readings), meters_frame(spark, known), profiles, settings=SETTINGS)
+    profiles = pl.DataFrame(days, schema=schema_of(PROFILES))
+    return build(in_a_file(readings), meters_of(known), profiles, settings=SETTINGS)
 
 
-def in_a_file(spark: SparkSession, readings: list[dict[str, Any]]) -> DataFrame:
-    """The readings as `detect` takes them from a file in this order."""
-    lines = [(*row.values(), number) for number, row in enumerate(readings)]
-    return as_readings(spark.createDataFrame(lines, f"{ROWS}, row_number bigint"))
+def meters_of(known: list[dict[str, Any]]) -> pl.DataFrame:
+    """Rows of the table meters."""
+    defaults = {"feeder_id": "f1", "nominal_voltage_v": 230.0, "rated_current_a": 40.0}
+    return pl.DataFrame([defaults | row for row in known], schema=schema_of(METERS))
+
+
+def in_a_file(readings: list[dict[str, Any]]) -> pl.DataFrame:
+    """The readings as `detect` takes them from a file in this order; NaN is no voltage."""
+    numbered = pl.DataFrame(readings, infer_schema_length=None).with_row_index("row_number")
+    return as_readings(numbered.cast({"ts": pl.Datetime("us", "UTC")}).filter(pl.col("voltage_v").is_finite()))
+
+
+def incidents_of(detected: Detected) -> list[Row]:
+    clock = detected.windows["window_end"].max()
+    rows = event_rows(detected.anomalies).to_pylist()
+    return sessionise(rows, clock=clock, settings=SETTINGS.session_rules, step_s=SETTINGS.detection.steps_s)
 
 
 @pytest.fixture(scope="module")
 def found(detected: Detected) -> dict[str, list[Row]]:
     """Anomalies by feeder (by meter where there is none)."""
     by_name: dict[str, list[Row]] = defaultdict(list)
-    for row in detected.anomalies.orderBy("event_ts", "anomaly_type").collect():
+    rows_found = event_rows(detected.anomalies).to_pylist()
+    for row in sorted(rows_found, key=lambda row: (row["event_ts"], row["anomaly_type"])):
         by_name[row["feeder_id"] or row["meter_id"]].append(row)
     return by_name
 
@@ -201,7 +217,7 @@ def test_a_meter_that_reports_more_rarely_from_now_on_is_silent_a_few_times(foun
 
 
 def test_dead_meters_do_not_hide_what_befalls_their_feeder(detected: Detected) -> None:
-    incidents = [r for r in incidents_of(detected, settings=SETTINGS) if r["feeder_id"] == "zeros"]
+    incidents = [r for r in incidents_of(detected) if r["feeder_id"] == "zeros"]
     of_feeder = sorted((r for r in incidents if r["scope"] == "feeder"), key=lambda r: r["opened_at"])
     assert [(r["anomaly_type"], r["status"], r["alerts"]) for r in of_feeder] == [
         ("feeder_outage", "closed", 1),
@@ -211,21 +227,21 @@ def test_dead_meters_do_not_hide_what_befalls_their_feeder(detected: Detected) -
     assert not [r for r in incidents if r["scope"] == "meter" and r["alerts"]]
 
 
-def test_without_a_fleet_meters_are_judged_and_feeders_are_not(spark: SparkSession) -> None:
-    usable = in_a_file(spark, list(rows(feeder("feeder_undervoltage", "nowhere"))))
-    said = build(usable, meters_frame(spark, []), None, settings=SETTINGS).anomalies.collect()
-    assert {row["anomaly_type"] for row in said if row["severity"] != "INFO"} == {"undervoltage"}
-    assert len({row["meter_id"] for row in said}) == 6
+def test_without_a_fleet_meters_are_judged_and_feeders_are_not() -> None:
+    usable = in_a_file(list(rows(feeder("feeder_undervoltage", "nowhere"))))
+    said = build(usable, meters_of([]), None, settings=SETTINGS).anomalies
+    assert {event["anomalyType"] for event in said if event["severity"] != "INFO"} == {"undervoltage"}
+    assert len({event["meterId"] for event in said}) == 6
 
 
 def test_a_meter_at_zero_is_one_incident(found: dict[str, list[Row]], detected: Detected) -> None:
     assert {row["anomaly_type"] for row in found["zero"]} == {"interruption", "sustained_undervoltage"}
-    incidents = [r for r in incidents_of(detected, settings=SETTINGS) if r["feeder_id"] == "zero"]
+    incidents = [r for r in incidents_of(detected) if r["feeder_id"] == "zero"]
     assert [(r["family"], r["severity"], r["alerts"]) for r in incidents] == [("voltage-low", "CRITICAL", 1)]
 
 
 def test_absurd_values_are_implausible_and_enter_no_baseline(found: dict[str, list[Row]], detected: Detected) -> None:
     for name in ("absurd", "huge"):
         assert {row["anomaly_type"] for row in found[name]} == {"implausible_value"}
-    incidents = [r for r in incidents_of(detected, settings=SETTINGS) if r["feeder_id"] == "absurd"]
+    incidents = [r for r in incidents_of(detected) if r["feeder_id"] == "absurd"]
     assert [(r["family"], r["severity"], r["alerts"]) for r in incidents] == [("health", "ERROR", 2)]

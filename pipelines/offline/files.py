@@ -1,20 +1,18 @@
-"""Files of readings as Spark can take them: any parquet or CSV of the documented columns, made uniform on disk."""
+"""Files of readings: any parquet or CSV of the documented columns, block by block in one schema."""
 
 from __future__ import annotations
 
 import csv
 import gzip
-import math
 import re
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
 from pathlib import Path
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.csv as pacsv
 import pyarrow.dataset as ds
-import pyarrow.parquet as pq
 
 from pipelines.csv_files import look_alikes, require_commas
 from pipelines.errors import SettingsError
@@ -34,23 +32,10 @@ SCHEMA = pa.schema(
 )
 RUN_FILE = "readings.parquet"
 """What `gridwatch generate` calls its readings, beside other files."""
-METERS_MEASURED = 50
-CADENCES_S = (1, 5, 10, 15, 30, 60, 300, 600, 900, 1800, 3600)
-"""What meters are set to; one within a hundredth of the measured figure is meant."""
-LONGEST_CADENCE_S = 3600.0
 _ENDINGS = {".csv": "csv", ".csv.gz": "csv", ".parquet": "parquet", ".pq": "parquet"}
 _HINT = "name a parquet or csv file, or a folder of such"
 _CSV_VALUE = re.compile(r"CSV column #(\d+).*?invalid value '(.*)'", re.DOTALL)
 _CELL = re.compile(r"Failed to parse string: '(.*?)' as")
-
-
-@dataclass
-class Written:
-    """What was written: readings, and the meters that have one, and a usable one (time and finite voltage)."""
-
-    count: int = 0
-    meters: set[str] = field(default_factory=set)
-    usable: set[str] = field(default_factory=set)
 
 
 def open_readings(path: Path) -> ds.Dataset:
@@ -78,7 +63,7 @@ def open_readings(path: Path) -> ds.Dataset:
 def blocks(readings: ds.Dataset, names: Sequence[str] = SCHEMA.names) -> Iterator[pa.Table]:
     """The readings in these columns of SCHEMA, block by block, in the order of the files.
 
-    A time without a zone is UTC; nanoseconds, which Spark cannot read, are cut to microseconds. `row_number` counts
+    A time without a zone is UTC; nanoseconds are cut to microseconds. `row_number` counts
     over all files. Raises SettingsError, with file and column, for a value that its column's type cannot hold.
     """
     count = 0
@@ -90,66 +75,6 @@ def blocks(readings: ds.Dataset, names: Sequence[str] = SCHEMA.names) -> Iterato
                 count += batch.num_rows
         except (pa.ArrowException, OSError, _NoValue) as error:
             raise SettingsError(_refused(Path(fragment.path), error)) from None
-
-
-def write_uniform(readings: ds.Dataset, target: Path) -> Written:
-    """Write the readings as one parquet file in SCHEMA. Raises SettingsError as `blocks` does, and for none."""
-    written = Written()
-    with pq.ParquetWriter(target, SCHEMA, compression="zstd") as writer:
-        for block in blocks(readings):
-            writer.write_table(block)
-            written.count += block.num_rows
-            is_usable = pc.and_(pc.is_finite(block["voltage_v"]), pc.is_valid(block["ts"]))
-            written.meters |= _names(block["meter_id"])
-            written.usable |= _names(block["meter_id"].filter(is_usable))
-    if not written.count:
-        raise SettingsError(f"--readings {readings.files[0]} holds no reading; name one that does")
-    if not written.usable:
-        raise SettingsError(
-            f"--readings {readings.files[0]}: no reading of {written.count:,} has a meter, time and finite voltage"
-        )
-    return written
-
-
-def cadence_of(readings: ds.Dataset, path: Path) -> float:
-    """Seconds between two readings of a meter: the median over some meters, a whole number from 1 to 3600.
-
-    Raises SettingsError when none of them has two readings, or they lie further apart.
-    """
-    chosen = pa.array([], pa.string())
-    parts = []
-    for block in blocks(readings, ("meter_id", "ts")):
-        if not block.num_rows:
-            continue
-        if len(chosen) < METERS_MEASURED:
-            both = pa.chunked_array([chosen, *block["meter_id"].chunks], pa.string())
-            chosen = pc.unique(both.drop_null())[:METERS_MEASURED]
-        parts.append(block.filter(pc.is_in(block["meter_id"], chosen)))
-    if not parts:
-        raise SettingsError(f"--readings {path} holds no reading; name one that does")
-    empty = SCHEMA.empty_table().select(["meter_id", "ts"])
-    ordered = pa.concat_tables([empty, *parts]).sort_by([("meter_id", "ascending"), ("ts", "ascending")])
-    gaps = ordered.to_pandas().groupby("meter_id")["ts"].diff().dt.total_seconds()
-    median = float(gaps[gaps > 0].median())
-    if math.isnan(median):
-        raise SettingsError(f"--readings {path}: no meter has two readings; set detection.cadence_s")
-    cadence_s = _snapped(median)
-    if cadence_s > LONGEST_CADENCE_S:
-        raise SettingsError(
-            f"--readings {path}: a meter's readings lie {cadence_s:,.0f} s apart; the detection takes readings at"
-            f" most {LONGEST_CADENCE_S:,.0f} s apart"
-        )
-    return cadence_s
-
-
-def _snapped(seconds: float) -> float:
-    """A whole number of seconds, and a usual one where it is near.
-
-    >>> _snapped(901.2), _snapped(60.4), _snapped(62.0), _snapped(0.2)
-    (900.0, 60.0, 62.0, 1.0)
-    """
-    whole = max(1.0, float(round(seconds)))
-    return next((float(usual) for usual in CADENCES_S if abs(seconds - usual) <= usual / 100), whole)
 
 
 def _files(path: Path) -> list[Path]:
@@ -216,7 +141,7 @@ def _uniform(batch: pa.RecordBatch, names: Sequence[str], first_number: int) -> 
     for name in names:
         kind = SCHEMA.field(name).type
         if name == "row_number":
-            columns.append(pa.array(range(first_number, first_number + batch.num_rows), pa.int64()))
+            columns.append(pa.array(np.arange(first_number, first_number + batch.num_rows)))
         elif name in batch.schema.names:
             columns.append(_cast(batch[name], name, kind))
         else:
@@ -256,10 +181,6 @@ def _times(values: pa.Array) -> pa.Array:
     if pa.types.is_timestamp(values.type) and values.type.tz is not None:
         return values.cast(pa.timestamp("us", tz="UTC"), safe=False)
     return pc.assume_timezone(values.cast(pa.timestamp("us"), safe=False), "UTC")
-
-
-def _names(ids: pa.ChunkedArray) -> set[str]:
-    return {str(name) for name in pc.unique(ids).to_pylist() if name}
 
 
 def _refused(file: Path, error: Exception) -> str:
