@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
@@ -13,6 +13,7 @@ from pyspark.sql import functions as F
 
 from pipelines.identity.files import CheckpointFiles
 from pipelines.identity.record import RunRecord, Start, new_record, read_record, write_record
+from pipelines.identity.tables import audited_ends
 from pipelines.jobs.ending import BatchNotBegun
 from pipelines.jobs.pace import interval_s
 from pipelines.jobs.upkeep_figures import show_upkeep
@@ -41,16 +42,28 @@ class Run:
     metrics: PipelineMetrics = field(default_factory=PipelineMetrics)
     """Filled always, served only by the job; they outlive the run: a restart of the queries is another run."""
     _ends: list[Callable[[], bool]] = field(default_factory=list)
+    _archived: dict[int, int] = field(default_factory=dict)
     kept_up: dict[str, float] = field(default_factory=dict)
     """When (monotonic seconds) each table was looked after; handed on when the queries start again."""
 
     @classmethod
     def of(
         cls, spark: SparkSession, settings: Settings, record: RunRecord, say: Say, metrics: PipelineMetrics,
-        kept_up: dict[str, float],
+        _archived: dict[int, int] = field(default_factory=dict)
+    kept_up: dict[str, float],
     ) -> Run:  # fmt: skip
         """The run that a record describes."""
         return cls(spark, settings, record.generation, say, record.start, record.folder, metrics, kept_up=kept_up)
+
+    def archived_offsets(self) -> dict[int, int]:
+        """Next offset of each partition after what the archive has stored; read once, then told by the archive."""
+        if not self._archived:
+            self._archived.update(audited_ends(self.settings))
+        return dict(self._archived)
+
+    def archive_has(self, ends: Mapping[int, int]) -> None:
+        """A batch of the archive is stored up to these offsets."""
+        self._archived.update(ends)
 
     def end_when(self, is_asked: Callable[[], bool]) -> None:
         """No batch begins once this says so."""

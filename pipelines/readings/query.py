@@ -101,6 +101,7 @@ class ArchiveBatch:
         if commit_tables(plan, self._run.settings):
             appended = None if facts is None else facts.appended()
             count_archive(self._run.metrics, plan.audit, appended, time.time())
+        self._run.archive_has({partition: end for partition, (_, end) in plan.ranges.items()})
         self._run.metrics.held_panes.set(sum(file.rows for file in plan.held))
         send_letters(plan, self._run.settings)
 

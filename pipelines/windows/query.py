@@ -6,7 +6,7 @@ Spark counts (watermark, panes, sliding windows), Polars judges: the whole fleet
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 
@@ -122,7 +122,8 @@ class WindowsBatch:
             send_records(kafka, topics.anomalies, _records(self._events(judged, profiles)))
             parts.add(judged, profiles)
         parts.commit(batch)
-        send_records(kafka, topics.ticks, _ticks(end for end, _ in ends))
+        archived = run.archived_offsets()
+        send_records(kafka, topics.ticks, _ticks((end for end, _ in ends), archived))
         self._history = number, history
         run.keep_up(METER_WINDOWS, BASELINES)
         run.say(f"windows batch {number}: {len(ends)} window ends up to {last:%H:%M:%S}")
@@ -194,6 +195,8 @@ def _records(events: Sequence[Event]) -> Iterator[Record]:
         yield anomaly_record(event, detected_ms=time.time_ns() // 1_000_000)
 
 
-def _ticks(ends: Iterator[datetime]) -> Iterator[Record]:
+def _ticks(ends: Iterator[datetime], archived: Mapping[int, int]) -> Iterator[Record]:
+    """Ticks with up to where the archive had read: what closed these windows lies before."""
+    offsets = {"archived": {str(partition): offset for partition, offset in archived.items()}} if archived else {}
     for end in ends:
-        yield None, msgspec.json.encode({"windowEnd": round(end.timestamp() * 1000)}), []
+        yield None, msgspec.json.encode({"windowEnd": round(end.timestamp() * 1000)} | offsets), []
