@@ -49,8 +49,7 @@ class Run:
     @classmethod
     def of(
         cls, spark: SparkSession, settings: Settings, record: RunRecord, say: Say, metrics: PipelineMetrics,
-        _archived: dict[int, int] = field(default_factory=dict)
-    kept_up: dict[str, float],
+        kept_up: dict[str, float],
     ) -> Run:  # fmt: skip
         """The run that a record describes."""
         return cls(spark, settings, record.generation, say, record.start, record.folder, metrics, kept_up=kept_up)
