@@ -10,64 +10,61 @@ import tempfile
 import time
 from pathlib import Path
 
-from pyspark.sql import DataFrame, SparkSession
-from pyspark.sql import functions as F
+import numpy as np
+import polars as pl
 
-from pipelines.session import build_session
+from pipelines.lake.frames import as_declared
+from pipelines.readings.flags import flag_readings
+from pipelines.readings.meters import attach_meters, placed_meters
 from pipelines.settings import Settings
-from pipelines.small_tables import create_tables
-from pipelines.sources import table
-from pipelines.tables import READINGS, table_path
-from pipelines.transforms.readings import attach_meters, flag_readings
-from pipelines.transforms.topology import compare_with_feeder
-from pipelines.transforms.windows import complete_fleet, countable, summarise_windows
+from pipelines.small_tables import append_rows, create_tables, read_rows
+from pipelines.tables import METER_WINDOWS, METERS, READINGS
+from pipelines.windows.features import features, sums_of_windows
+from pipelines.windows.judge import WindowsJudge, no_history
+from pipelines.windows.panes import partial_panes
 
 DAY, MINUTES, AFFECTED = "2026-03-02", 1440, 100
 """Every so many-th meter was late from 06:00 to 07:00 (or in one minute of each hour), and corrected from 08:00 on for
 an hour."""
 
 
-def readings(spark: SparkSession, meters: int, *, all_day: bool) -> DataFrame:
-    """A day of readings about 230 V."""
-    minute, meter = F.col("id") % MINUTES, (F.col("id") / MINUTES).cast("long")
-    is_affected = meter % AFFECTED == 0
-    noise = (F.pmod(F.xxhash64("id"), F.lit(2001)) - 1000) / 1000
-    known = {
-        "meter_id": F.format_string("m%06d", meter),
-        "event_ts": F.timestamp_seconds(F.unix_timestamp(F.lit(f"{DAY} 00:00:00").cast("timestamp")) + minute * 60),
-        "voltage_v": F.lit(230.0) + noise, "current_a": F.lit(5.0), "temperature_c": F.lit(20.0), "status": F.lit("OK"),
-        "is_late": is_affected & (minute % 60 == 30 if all_day else minute.between(360, 419)),
-        "is_resent": F.lit(False),
-        "kafka_topic": F.lit("sensor-readings"), "kafka_partition": F.lit(0), "kafka_offset": F.col("id"),
-    }  # fmt: skip
-    first = spark.range(meters * MINUTES).select(*(value.alias(name) for name, value in known.items()))
-    wrong = F.col("meter_id").isin([f"m{m:06d}" for m in range(0, meters, AFFECTED)]) & (F.hour("event_ts") == F.lit(8))
-    again = first.where(wrong).withColumns(
-        {"voltage_v": F.lit(190.0), "is_resent": F.lit(True), "kafka_offset": F.col("kafka_offset") + 10**9}
+def readings(meters: int, *, all_day: bool) -> pl.DataFrame:
+    """A day of readings about 230 V; those of hour 8 of the affected meters come twice."""
+    rng = np.random.default_rng(7)
+    meter, minute = np.divmod(np.arange(meters * MINUTES), MINUTES)
+    start = pl.datetime(2026, 3, 2, time_zone="UTC")
+    rows = pl.DataFrame({"meter": meter, "minute": minute, "noise": rng.uniform(-1, 1, len(meter))})
+    is_affected = pl.col("meter") % AFFECTED == 0
+    is_missed = pl.col("minute") % 60 == 30 if all_day else pl.col("minute").is_between(360, 419)
+    first = rows.with_row_index("kafka_offset").select(
+        meter_id=pl.format("m{}", pl.col("meter").cast(pl.String).str.zfill(6)),
+        event_ts=start + pl.duration(minutes="minute"), voltage_v=230.0 + pl.col("noise"), current_a=5.0,
+        temperature_c=20.0, status=pl.lit("OK"), is_late=is_affected & is_missed, is_resent=False,
+        kafka_topic=pl.lit("sensor-readings"), kafka_partition=0, kafka_offset=pl.col("kafka_offset").cast(pl.Int64),
+    )  # fmt: skip
+    is_wrong = (rows["meter"] % AFFECTED == 0) & (rows["minute"] // 60 == 8)
+    again = first.filter(is_wrong).with_columns(
+        voltage_v=190.0, is_resent=True, kafka_offset=pl.col("kafka_offset") + 10**9
     )
-    return first.unionByName(again).withColumns(
-        {"kafka_ts": F.col("event_ts"), "event_date": F.col("event_ts").cast("date")}
-    )
+    return pl.concat([first, again]).with_columns(kafka_ts="event_ts", event_date=pl.col("event_ts").dt.date())
 
 
 def build_lake(settings: Settings, meters: int, *, all_day: bool) -> None:
     """The tables as the stream would have left them, but for anomalies of its own."""
     create_tables(settings)
-    spark = build_session(settings, app_name="benchmark")
-    try:
-        detection, known = settings.detection, table(spark, settings, "meters")
-        placed = attach_meters(readings(spark, meters, all_day=all_day), known, detection=detection)
-        flagged = flag_readings(placed, detection=detection)
-        names = [F.col(n) if n in flagged.columns else F.lit(None).alias(n) for n in READINGS.column_names]
-        flagged.select(*names).write.format("delta").mode("append").save(table_path(settings.lake.root, READINGS.name))
-        stored = countable(table(spark, settings, "readings"))
-        made = summarise_windows(stored, window_s=detection.window_s, slide_s=detection.slide_s)
-        windows = complete_fleet(made.where(F.col("window_date") == DAY).localCheckpoint(), made.limit(0), known)
-        placed_windows = attach_meters(windows, known, detection=detection)
-        rows = compare_with_feeder(placed_windows, detection=detection)
-        rows.write.format("delta").mode("append").save(table_path(settings.lake.root, "meter_windows"))
-    finally:
-        spark.stop()
+    d, known = settings.detection, pl.DataFrame(read_rows(settings, METERS))
+    placed = attach_meters(readings(meters, all_day=all_day), placed_meters(known, detection=d), detection=d)
+    flagged = flag_readings(placed, detection=d)
+    append_rows(as_declared(flagged, READINGS).to_arrow(), settings, READINGS)
+    counted = flagged.filter(~pl.col("is_late") & ~pl.col("is_resent"))
+    panes = partial_panes(counted.with_columns(event_ms=pl.col("event_ts").dt.epoch("ms")), slide_s=d.slide_s)
+    made = features(sums_of_windows(panes, window_s=d.window_s, slide_s=d.slide_s), window_s=d.window_s)
+    judge, history = WindowsJudge(d, settings.incidents, known), no_history()
+    of_day = made.filter(pl.col("window_date") == pl.lit(DAY).str.to_date()).sort("window_end")
+    for _, of_end in of_day.group_by("window_end", maintain_order=True):
+        judged = judge.measure(of_end, history)
+        history = judged.history
+        append_rows(judged.windows.to_arrow(), settings, METER_WINDOWS)
 
 
 def main() -> int:

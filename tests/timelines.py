@@ -1,14 +1,13 @@
-"""Rows of Spark as the plain-Python model writes them, and readings of the model as rows for Spark."""
+"""Rows of meter_windows as the plain-Python model writes them, and readings of the model as rows."""
 
 from __future__ import annotations
 
 import random
-from collections.abc import Iterable
 from datetime import UTC, date, datetime
 from typing import Any
 
+import polars as pl
 import pytest
-from pyspark.sql import Row
 
 from tests.factories import NOON_MS, at
 from tests.window_model import Reading
@@ -23,11 +22,11 @@ def epoch_ms(moment: datetime) -> int:
     return round(moment.replace(tzinfo=UTC).timestamp() * 1000)
 
 
-def as_model(rows: Iterable[Row]) -> Timed:
-    """Rows of meter_windows by (meter, window end); a row that stands twice is an error."""
+def as_model(rows: pl.DataFrame) -> Timed:
+    """Rows of meter_windows by (meter, window end); a row that is there twice is an error."""
     found: Timed = {}
-    for row in rows:
-        values = {name: _plain(value) for name, value in row.asDict().items()}
+    for row in rows.to_dicts():
+        values = {name: _plain(value) for name, value in row.items()}
         key = (values["meter_id"], values["window_end"])
         assert key not in found, f"{key} stands twice"
         found[key] = values

@@ -11,14 +11,13 @@ import signal
 import sys
 from pathlib import Path
 
-from pyspark.sql import DataFrame, SparkSession
+from pyspark.sql import Column, DataFrame, SparkSession
 from pyspark.sql import functions as F
 
 from benchmarks.load import SLIDE_S, WATERMARK_S, WINDOW_S
 from benchmarks.measure import READY
 from pipelines.session import build_session
 from pipelines.settings import Settings
-from pipelines.transforms.windows import summarise_windows
 
 _SCHEMA = "meterId string, timestamp bigint, voltage double, current double, temperature double, status string"
 _BATCH = 1_000_000
@@ -30,7 +29,7 @@ def main(job_file: str) -> None:
     spark = build_session(Settings())
     sys.stdout.write(READY + "\n")
     sys.stdout.flush()
-    flagged = flag(summarise_windows(read(spark, job), window_s=WINDOW_S, slide_s=SLIDE_S))
+    flagged = flag(summarise(read(spark, job)))
     columns = F.struct("*", F.unix_millis("window_end").alias("window_end_ms"))
     writer = flagged.select(F.to_json(columns).alias("value")).writeStream.format("kafka").outputMode("append")
     writer = writer.option("kafka.bootstrap.servers", job["bootstrap"]).option("topic", job["out"])
@@ -57,6 +56,37 @@ def read(spark: SparkSession, job: dict[str, str]) -> DataFrame:
         "is_in_band": F.expr("voltage_v BETWEEN 207 AND 253"),
     }
     return readings.withColumns(flags).withWatermark("event_ts", f"{WATERMARK_S} seconds")
+
+
+def summarise(readings: DataFrame) -> DataFrame:
+    """The product's features of every (meter, window), each reading counted in all of its windows."""
+    bounds = F.window("event_ts", f"{WINDOW_S} seconds", f"{SLIDE_S} seconds")
+    is_tested = F.unix_seconds("event_ts") >= F.unix_seconds(F.col("bounds")["end"]) - SLIDE_S
+    placed = readings.withColumn("bounds", bounds).withColumn("is_tested", is_tested)
+    base, tested = F.expr("is_in_band AND NOT is_tested"), F.expr("is_in_band AND is_tested")
+    whole = F.expr("is_plausible")
+    last = F.expr("is_plausible AND is_tested")
+
+    def of(part: Column, quantity: str) -> Column:
+        return F.when(part, F.col(quantity))
+
+    volts, amperes, degrees = "voltage_v", "current_a", "temperature_c"
+    features = {
+        "n": F.count(F.lit(1)),
+        **{f"{name}_n": F.count(of(part, volts)) for name, part in (("base", base), ("tested", tested))},
+        **{f"{name}_mean_v": F.avg(of(part, volts)) for name, part in (("base", base), ("tested", tested))},
+        **{f"{name}_std_v": F.stddev_samp(of(part, volts)) for name, part in (("base", base), ("tested", tested))},
+        "tested_min_v": F.min(of(last, volts)), "tested_max_v": F.max(of(last, volts)),
+        "tested_min_current_a": F.min(of(last, amperes)), "tested_max_current_a": F.max(of(last, amperes)),
+        "tested_max_temperature_c": F.max(of(last, degrees)),
+        "base_mean_current_a": F.avg(of(base, amperes)),
+        "plausible_n": F.count(of(whole, volts)), "mean_v": F.avg(of(whole, volts)),
+        "std_v": F.stddev_samp(of(whole, volts)), "min_v": F.min(of(whole, volts)), "max_v": F.max(of(whole, volts)),
+        "max_current_a": F.max(of(whole, amperes)), "min_temperature_c": F.min(of(whole, degrees)),
+        "max_temperature_c": F.max(of(whole, degrees)), "last_event_ts": F.max("event_ts"),
+    }  # fmt: skip
+    summed = placed.groupBy("bounds", "meter_id").agg(*(value.alias(name) for name, value in features.items()))
+    return summed.withColumn("window_end", F.col("bounds")["end"]).drop("bounds")
 
 
 def flag(windows: DataFrame) -> DataFrame:

@@ -85,7 +85,10 @@ class WindowsJudge:
 
     def window_findings(self, measured: pl.DataFrame, profiles: pl.DataFrame) -> list[Found]:
         """Findings of rows as `measure` makes them; `profiles`: rows of the table of the days before."""
-        known = attach_profiles(measured, profiles)
+        return self.findings_of(attach_profiles(measured, profiles))
+
+    def findings_of(self, known: pl.DataFrame) -> list[Found]:
+        """The same of rows with the columns of `attach_profiles`."""
         rows = with_silence(known, detection=self._detection, incidents=self._incidents)
         findings = self._rules.findings(rows)
         if not findings:

@@ -6,17 +6,19 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 import polars as pl
-from pyspark.sql import DataFrame
 
 from pipelines.jobs.context import Run
 from pipelines.lake.delta import commit_files
+from pipelines.lake.frames import as_declared
 from pipelines.lake.parquet import write_data_file
 from pipelines.lake.store import object_store
 from pipelines.readings.alignment import Alignment, BatchProgress
+from pipelines.readings.flags import flag_readings
 from pipelines.readings.held import HeldFile, split_panes, still_held
+from pipelines.readings.meters import attach_meters, placed_meters
 from pipelines.sinks import BatchId
-from pipelines.tables import PANES
-from pipelines.transforms.windows import countable
+from pipelines.small_tables import append_rows, read_rows
+from pipelines.tables import METERS, PANES, READINGS
 from pipelines.windows.fill import held_panes
 from pipelines.windows.panes import merge_panes, partial_panes
 from pipelines.windows.query import QUERY, WindowsBatch, closed_windows
@@ -44,9 +46,19 @@ def commit_panes(run: Run, panes: pl.DataFrame, number: int) -> None:
     commit_files(run.settings, PANES, files, BatchId(run.generation, "archive", number))
 
 
-def archive_panes(run: Run, readings: DataFrame, number: int) -> None:
+def archive_readings(run: Run, readings: pl.DataFrame, number: int) -> None:
+    """A batch as the archive stores it: rows of the table readings, flagged here, and their panes, all released."""
+    detection, meters = run.settings.detection, pl.DataFrame(read_rows(run.settings, METERS))
+    placed = attach_meters(readings, placed_meters(meters, detection=detection), detection=detection)
+    flagged = flag_readings(placed, detection=detection)
+    append_rows(as_declared(flagged, READINGS).to_arrow(), run.settings, READINGS)
+    archive_panes(run, flagged, number)
+
+
+def archive_panes(run: Run, readings: pl.DataFrame, number: int) -> None:
     """The panes of flagged rows of the table readings, all of them released."""
-    rows = pl.DataFrame(countable(readings).toArrow()).with_columns(event_ms=pl.col("event_ts").dt.epoch("ms"))
+    counted = readings.filter(~pl.col("is_late") & ~pl.col("is_resent"))
+    rows = counted.with_columns(event_ms=pl.col("event_ts").dt.epoch("ms"))
     commit_panes(run, partial_panes(rows, slide_s=run.settings.detection.slide_s), number)
 
 

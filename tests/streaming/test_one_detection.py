@@ -8,7 +8,7 @@ from typing import Any
 
 import polars as pl
 import pytest
-from pyspark.sql import DataFrame, SparkSession
+from pyspark.sql import SparkSession
 
 from generator.faults import STATUSES
 from generator.plan import make_plan
@@ -22,11 +22,10 @@ from pipelines.offline.profiles import update_profiles
 from pipelines.settings import Settings
 from pipelines.small_tables import as_arrow, create_tables, read_rows, replace_rows
 from pipelines.tables import METERS, PROFILES, READINGS
-from pipelines.transforms.readings import attach_meters, flag_readings
 from pipelines.windows import query as windows
-from tests.factories import readings_frame
+from tests import frames
 from tests.streaming.conftest import Outbox
-from tests.streaming.panes_archive import archive_panes, follow_panes
+from tests.streaming.panes_archive import archive_readings, follow_panes
 
 DAY_MS = 86_400_000
 START = datetime(2026, 3, 2, tzinfo=UTC)
@@ -42,8 +41,8 @@ def scenario() -> Scenario:
     return build_scenario(make_plan(0, paced=False, start_ms=start_ms, end_ms=start_ms + DAY_MS, **options))
 
 
-def part(spark: SparkSession, made: Scenario, number: int, settings: Settings) -> DataFrame:
-    """One part of the day, as the archive would have stored it."""
+def part(made: Scenario, number: int) -> pl.DataFrame:
+    """Readings of one part of the day."""
     step = DAY_MS // PARTS
     since = made.plan.start_ms + number * step
     block = readings_between(made, since, since + step)
@@ -56,10 +55,7 @@ def part(spark: SparkSession, made: Scenario, number: int, settings: Settings) -
         }
         for i in range(len(block))
     ]  # fmt: skip
-    plain = readings_frame(spark, rows)
-    meters = spark.createDataFrame(as_arrow(fleet(made), METERS))
-    flagged = flag_readings(attach_meters(plain, meters, detection=settings.detection), detection=settings.detection)
-    return flagged.select(*plain.columns)
+    return frames.readings(rows)
 
 
 def fleet(made: Scenario) -> list[tuple[object, ...]]:
@@ -98,10 +94,7 @@ def day(spark: SparkSession, tmp_path_factory: pytest.TempPathFactory) -> Day:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(windows, "send_records", box.send_records)
         for number in range(PARTS):
-            target = f"{settings.lake.root}/readings"
-            readings = part(spark, made, number, settings)
-            readings.coalesce(1).write.format("delta").mode("append").save(target)
-            archive_panes(run, readings, number)
+            archive_readings(run, part(made, number), number)
             assert follow_panes(run) == 0, "Spark dropped rows"
     topics = settings.kafka.topics
     ticks = max(value["windowEnd"] for _, value in box.take(topics.ticks))

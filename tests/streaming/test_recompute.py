@@ -9,10 +9,13 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
+import polars as pl
 import pyarrow as pa
 import pytest
 from pyspark.sql import SparkSession
 
+from pipelines.alerts.judging import as_readings
+from pipelines.anomalies.events import anomaly_record
 from pipelines.incidents import writer
 from pipelines.incidents.messages import anomaly_row as row_of_record
 from pipelines.incidents.messages import tick_of
@@ -23,16 +26,15 @@ from pipelines.offline.recompute import write
 from pipelines.offline.recompute.changes import Change, changes_between, count
 from pipelines.offline.recompute.plan import Plan, make_plan
 from pipelines.offline.recompute.run import carry_out
-from pipelines.readings.batch import reading_anomalies
+from pipelines.readings.judge import ReadingJudge
 from pipelines.settings import Settings
 from pipelines.small_tables import append_rows, arrow_schema, create_tables, read_rows, replace_rows, table_version
-from pipelines.tables import ANOMALIES, INCIDENTS, METER_WINDOWS, METERS, RECOMPUTATIONS, TABLES, Table
-from pipelines.transforms.anomalies import encode_anomalies
-from pipelines.transforms.readings import attach_meters, flag_readings
+from pipelines.tables import ANOMALIES, INCIDENTS, METER_WINDOWS, METERS, READINGS, RECOMPUTATIONS, TABLES, Table
 from pipelines.windows import query as windows
-from tests.factories import NOON, NOON_MS, anomaly_row, at, meters_frame, readings_frame, utc
+from tests import frames
+from tests.factories import NOON, NOON_MS, anomaly_row, at, utc
 from tests.streaming.conftest import Outbox
-from tests.streaming.panes_archive import archive_panes, follow_panes
+from tests.streaming.panes_archive import archive_readings, follow_panes
 
 METERS_SEEN, MINUTES = ("m1", "m2", "m3", "m4", "m5", "m6", "far"), 180
 LATE_FROM_MIN, LATE_TO_MIN = 60, 80
@@ -104,21 +106,24 @@ class Lake:
 
 def stream(run: Run, box: Outbox, rows: Rows) -> None:
     """The three queries over all rows: archived, windows closed, anomalies to incidents."""
-    spark, settings = run.spark, run.settings
+    settings = run.settings
     coordinates = [
         {"kafka_offset": i, "kafka_item": 0, "kafka_ts": NOON + timedelta(seconds=i)} for i in range(len(rows))
     ]
-    numbered = [row | place for row, place in zip(rows, coordinates, strict=True)]
-    plain = readings_frame(spark, numbered)
-    placed = attach_meters(plain, run.table(METERS.name), detection=settings.detection)
-    flagged = flag_readings(placed, detection=settings.detection)
-    archived = flagged.select(*plain.columns).coalesce(1)
-    archived.write.format("delta").mode("append").save(f"{settings.lake.root}/readings")
-    archive_panes(run, archived, 0)
+    readings = frames.readings([row | place for row, place in zip(rows, coordinates, strict=True)])
+    archive_readings(run, readings, 0)
     assert follow_panes(run) == 0, "Spark dropped rows"
-    topics = settings.kafka.topics
-    box.send(encode_anomalies(reading_anomalies(flagged, detection=settings.detection)), settings, topics.anomalies)
+    send_reading_anomalies(settings, box)
     update_incidents(run, box)
+
+
+def send_reading_anomalies(settings: Settings, box: Outbox) -> None:
+    """What the alerts find in the archived readings, but the early flags."""
+    stored = pl.DataFrame(read_rows(settings, READINGS))
+    judge = ReadingJudge(settings.detection, pl.DataFrame(read_rows(settings, METERS)))
+    topic = settings.kafka.topics
+    events = judge.events(as_readings(stored, topic.readings).drop("feeder_id", strict=False))
+    box.send_records(settings.kafka, topic.anomalies, (anomaly_record(event, detected_ms=NOON_MS) for event in events))
 
 
 def update_incidents(run: Run, box: Outbox) -> None:
@@ -144,7 +149,7 @@ def lake_of(spark: SparkSession, folder: Path, box: Outbox, rows: Rows) -> Lake:
     )
     create_tables(settings)
     meters = [{"meter_id": name, "feeder_id": "f2" if name == "far" else "f1"} for name in METERS_SEEN]
-    replace_rows(meters_frame(spark, meters).toArrow(), settings, METERS)
+    replace_rows(frames.meters(meters).to_arrow(), settings, METERS)
     run = Run(spark, settings, "generation", lambda line: None)
     stream(run, box, rows)
     # Found by settings of then: no late reading has to do with it, so it is not judged again.

@@ -9,6 +9,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
+import polars as pl
 import pytest
 
 from pipelines.identity.record import Start
@@ -17,8 +18,8 @@ from pipelines.jobs.context import Run
 from pipelines.readings.alignment import AUDIT_COLUMNS, Alignment
 from pipelines.settings import Settings
 from pipelines.sinks import BatchId
-from pipelines.small_tables import append_rows_once, as_arrow, table_version
-from pipelines.tables import AUDIT, PANES, READINGS, Table
+from pipelines.small_tables import append_rows_once, as_arrow, read_rows, table_version
+from pipelines.tables import AUDIT, METER_WINDOWS, PANES, READINGS, Table
 from pipelines.upkeep import look_after
 from pipelines.windows import query as windows
 from pipelines.windows.fill import ensure_filled
@@ -89,7 +90,7 @@ class Topic:
 
     def table(self) -> Timed:
         """The table meter_windows."""
-        return as_model(self.run.table("meter_windows").collect())
+        return as_model(pl.DataFrame(read_rows(self.run.settings, METER_WINDOWS)))
 
     def model(self) -> Timed:
         """What it must hold when every reading counted."""

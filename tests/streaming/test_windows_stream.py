@@ -8,10 +8,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import polars as pl
 import pytest
 from pyspark.errors import StreamingQueryException
 
 from pipelines.jobs.context import Run
+from pipelines.small_tables import read_rows
+from pipelines.tables import METER_WINDOWS
 from pipelines.windows import query as windows
 from tests.factories import at, ms, readings_frame
 from tests.streaming.conftest import MakeRun, Outbox
@@ -54,7 +57,7 @@ class Lake:
 
     def table(self) -> Timed:
         """The table meter_windows."""
-        return as_model(self.run.table("meter_windows").collect())
+        return as_model(pl.DataFrame(read_rows(self.run.settings, METER_WINDOWS)))
 
     def model(self) -> Timed:
         """What it must hold: the windows that the watermark has passed."""

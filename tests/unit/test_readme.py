@@ -178,10 +178,9 @@ def test_every_function_of_the_api_page_exists_with_its_arguments(title: str) ->
 
 
 def modules_named(section: str) -> list[str]:
-    """`pipelines.x` as it stands; `.x` is a module of the transforms."""
-    names = re.findall(r"`(pipelines(?:\.\w+)+|\.[a-z_]{3,})`", section)
-    full = [f"pipelines.transforms{name}" if name.startswith(".") else name for name in names]
-    return [name for name in full if not name.endswith("TABLES") and find_spec(name)]
+    """Every `pipelines.x` that is a module."""
+    names = re.findall(r"`(pipelines(?:\.\w+)+)`", section)
+    return [name for name in names if not name.endswith("TABLES") and find_spec(name)]
 
 
 def signatures(section: str) -> Iterator[tuple[str, list[str]]]:

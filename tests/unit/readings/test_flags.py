@@ -1,15 +1,17 @@
-"""Readings in Spark: where their meters belong, plausible, in band."""
+"""What is said of every reading: where its meter belongs, plausible, in band."""
 
 from __future__ import annotations
 
 from typing import Any
 
+import polars as pl
 import pytest
-from pyspark.sql import SparkSession
 
+from pipelines.readings.flags import flag_readings
+from pipelines.readings.meters import attach_meters, placed_meters
 from pipelines.settings import Settings
-from pipelines.transforms.readings import attach_meters, flag_readings, is_plausible
-from tests.factories import at, by, meters_frame, placed_frame, readings_frame
+from tests import frames
+from tests.factories import at
 
 DETECTION = Settings().detection
 
@@ -39,37 +41,36 @@ FLAGS: dict[str, tuple[dict[str, Any], bool, bool]] = {
 
 
 @pytest.fixture(scope="module")
-def flagged(spark: SparkSession) -> dict[Any, Any]:
+def flagged() -> dict[str, dict[str, Any]]:
     """The flags of every case."""
-    rows = [{**values, "meter_id": name} for name, (values, _, _) in FLAGS.items()]
-    readings = placed_frame(spark, rows).drop("is_plausible", "is_in_band")
-    both = flag_readings(readings, detection=DETECTION).withColumn("alone", is_plausible(DETECTION))
-    return by(both.collect(), "meter_id")
+    rows = [
+        {**{k: v for k, v in values.items() if k != "nominal_voltage_v"}, "meter_id": name, "event_ts": at(0)}
+        for name, (values, _, _) in FLAGS.items()
+    ]
+    nominal = [values.get("nominal_voltage_v", 230.0) for values, _, _ in FLAGS.values()]
+    readings = frames.readings(rows).with_columns(nominal_voltage_v=pl.Series(nominal))
+    return {row["meter_id"]: row for row in flag_readings(readings, detection=DETECTION).to_dicts()}
 
 
 @pytest.mark.parametrize("name", list(FLAGS))
-def test_flags(flagged: dict[Any, Any], name: str) -> None:
+def test_flags(flagged: dict[str, dict[str, Any]], name: str) -> None:
     row = flagged[name]
     assert (row["is_plausible"], row["is_in_band"]) == FLAGS[name][1:]
-    assert row["alone"] == row["is_plausible"]
 
 
-def test_meter_gets_its_topology_and_an_unknown_one_the_defaults(spark: SparkSession) -> None:
+def test_meter_gets_its_topology_and_an_unknown_one_the_defaults() -> None:
     """A meter known without a nominal voltage has the default one too; every reading stays, once."""
-    meters = meters_frame(
-        spark,
+    meters = frames.meters(
         [
             {"meter_id": "known", "feeder_id": "f9", "nominal_voltage_v": 120.0, "rated_current_a": 63.0},
             {"meter_id": "bare", "feeder_id": None, "nominal_voltage_v": None, "rated_current_a": None},
-        ],
+        ]
     )
-    readings = readings_frame(
-        spark, [{"meter_id": m, "event_ts": at(0)} for m in ("known", "known", "bare", "unknown")]
-    )
-    rows = attach_meters(readings, meters, detection=DETECTION).collect()
-    assert sorted((x["meter_id"], x["feeder_id"], x["nominal_voltage_v"], x["rated_current_a"]) for x in rows) == [
+    readings = frames.readings([{"meter_id": m, "event_ts": at(0)} for m in ("known", "known", "bare", "unknown")])
+    rows = attach_meters(readings, placed_meters(meters, detection=DETECTION), detection=DETECTION)
+    assert rows.select("meter_id", "feeder_id", "nominal_voltage_v", "rated_current_a").rows() == [
+        ("known", "f9", 120.0, 63.0),
+        ("known", "f9", 120.0, 63.0),
         ("bare", None, 230.0, None),
-        ("known", "f9", 120.0, 63.0),
-        ("known", "f9", 120.0, 63.0),
         ("unknown", None, 230.0, None),
     ]

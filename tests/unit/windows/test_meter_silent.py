@@ -5,11 +5,12 @@ from __future__ import annotations
 import itertools
 
 import pytest
-from pyspark.sql import SparkSession
 
 from pipelines.settings import Settings
-from pipelines.transforms.window_rules import window_findings
-from tests.factories import SILENT_WINDOW, at, windows_frame
+from pipelines.windows.judge import Found
+from tests import frames
+from tests.factories import SILENT_WINDOW, ms
+from tests.unit.windows.judged import findings_in
 
 Ends = list[tuple[int, float]]
 BACK_AT_430: Ends = [*((end, 0) for end in range(60, 480, 60)), (480, 430), (540, 530)]
@@ -60,43 +61,34 @@ SILENCES: dict[str, tuple[Ends, list[tuple[float, str, float]]]] = {
 }
 
 
-def silence(
-    spark: SparkSession, meters: dict[str, Ends], history: dict[str, Ends]
-) -> dict[str, list[tuple[float, str, float]]]:
-    """What meter_silent says of each meter."""
-    rows, before = (
-        [{**SILENT_WINDOW, "meter_id": m, "end": e, "last": t} for m, ends in some.items() for e, t in ends]
-        for some in (meters, history)
+Said = list[tuple[float, str, float]]
+
+
+def silence(now: Ends, before: Ends) -> Said:
+    """What meter_silent says of a meter."""
+    rows, history = (
+        [{**SILENT_WINDOW, "meter_id": "m", "end": e, "last": t} for e, t in ends] for ends in (now, before)
     )
     # The rest of the fleet reports: silence of all would say nothing of one.
-    rows += [{"meter_id": f"awake{i}", "end": e, "last": e - 10} for e in {r["end"] for r in rows} for i in range(3)]
-    said = window_findings(
-        windows_frame(spark, rows),
-        windows_frame(spark, before, placed=False),
-        detection=Settings().detection,
-        incidents=Settings().incidents,
-    )
-    found: dict[str, list[tuple[float, str, float]]] = {meter: [] for meter in meters}
-    for r in said.orderBy("event_ts").collect():
-        assert r["finding"]["anomaly_type"] == "meter_silent"
-        found[r["meter_id"]].append(
-            ((r["event_ts"] - at(0)).total_seconds(), r["finding"]["severity"], r["finding"]["observed"])
-        )
-    return found
+    rows += [{"meter_id": f"awake{i}", "end": e, "last": e - 10} for e, _ in now for i in range(3)]
+    found = findings_in(frames.windows(rows), history, Settings())
+    assert {one.finding.anomaly_type for one in found} <= {"meter_silent"}
+    return sorted(map(said, found))
 
 
-@pytest.fixture(scope="module")
-def silences(spark: SparkSession) -> dict[str, list[tuple[float, str, float]]]:
-    """Every scenario as a meter of its own, all window ends in one call."""
-    return silence(spark, {name: ends for name, (ends, _) in SILENCES.items()}, {})
+def said(found: Found) -> tuple[float, str, float]:
+    """Event second, severity and stated silence."""
+    assert found.finding.observed is not None
+    return (found.event_ms - ms(0)) / 1000, found.finding.severity, found.finding.observed
 
 
 @pytest.mark.parametrize("name", list(SILENCES))
-def test_meter_silent(silences: dict[str, list[tuple[float, str, float]]], name: str) -> None:
-    assert silences[name] == SILENCES[name][1]
+def test_meter_silent(name: str) -> None:
+    ends, expected = SILENCES[name]
+    assert silence(ends, []) == expected
 
 
-def test_a_slow_meters_profile_says_how_long_it_may_be_silent(spark: SparkSession) -> None:
+def test_a_slow_meters_profile_says_how_long_it_may_be_silent() -> None:
     """Of 600 s, so silent after 3000; 12 s at a fleet's 10 are no other cadence."""
     rows = [
         {**SILENT_WINDOW, "meter_id": meter, "end": 2400, "last": 0, "cadence_s": cadence_s}
@@ -104,25 +96,17 @@ def test_a_slow_meters_profile_says_how_long_it_may_be_silent(spark: SparkSessio
     ]
     rows += [{**row, "meter_id": "slower", "end": 3000} for row in rows[:1]]
     rows += [{"meter_id": f"awake{i}", "end": end, "last": end - 10} for end in (2400, 3000) for i in range(3)]
-    said = window_findings(
-        windows_frame(spark, rows),
-        windows_frame(spark, [], placed=False),
-        detection=Settings().detection,
-        incidents=Settings().incidents,
-    ).collect()
-    found = {r["meter_id"]: (r["finding"]["severity"], r["finding"]["threshold_used"]) for r in said}
-    assert found == {"ordinary": ("ERROR", 300.0), "new": ("ERROR", 300.0), "slower": ("WARNING", 3000.0)}
+    found = findings_in(frames.windows(rows), [], Settings())
+    assert {one.meter_id: (one.finding.severity, one.finding.threshold_used) for one in found} == {
+        "ordinary": ("ERROR", 300.0), "new": ("ERROR", 300.0), "slower": ("WARNING", 3000.0),
+    }  # fmt: skip
 
 
-def test_window_ends_in_several_calls_say_the_same_as_in_one(
-    spark: SparkSession, silences: dict[str, list[tuple[float, str, float]]]
-) -> None:
+@pytest.mark.parametrize("name", list(SILENCES))
+def test_window_ends_in_several_calls_say_the_same_as_in_one(name: str) -> None:
     """Cut before, between and after the ends at which something is said: what the table held is history."""
-    names, cuts = list(SILENCES), (0, 300, 470, 10_000)
-    parts: dict[str, list[tuple[float, str, float]]] = {name: [] for name in names}
-    for since, until in itertools.pairwise(cuts):
-        now = {n: [e for e in SILENCES[n][0] if since <= e[0] < until] for n in names}
-        before = {n: [e for e in SILENCES[n][0] if e[0] < since] for n in names}
-        for name, said in silence(spark, now, before).items():
-            parts[name] += said
-    assert parts == silences
+    ends, expected = SILENCES[name]
+    parts: Said = []
+    for since, until in itertools.pairwise((0, 300, 470, 10_000)):
+        parts += silence([e for e in ends if since <= e[0] < until], [e for e in ends if e[0] < since])
+    assert parts == expected

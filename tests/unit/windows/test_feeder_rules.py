@@ -5,14 +5,13 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from pyspark.sql import Row, SparkSession
 
 from pipelines.settings import Settings
-from pipelines.tables import ANOMALIES
-from pipelines.transforms.feeder_rules import feeder_anomalies, feeder_findings
-from tests.factories import SILENT_WINDOW, at, windows_frame
+from pipelines.windows.judge import WindowsJudge
+from tests import frames
+from tests.factories import SILENT_WINDOW, at, ms
 
-DETECTION = Settings().detection
+JUDGE = WindowsJudge(Settings().detection, Settings().incidents, frames.meters([]))
 Windows = list[dict[str, Any]]
 
 
@@ -90,7 +89,7 @@ CASES: list[tuple[str, Windows, list[tuple[str, str | None, float]]]] = [
 
 
 @pytest.fixture(scope="module")
-def findings(spark: SparkSession) -> dict[str, list[Row]]:
+def events() -> dict[str, list[dict[str, Any]]]:
     """What is said of each case's feeder."""
     rows = [
         {**w, "meter_id": f"{i}/{w['meter_id']}", "feeder_id": f"f{i}"}
@@ -98,38 +97,34 @@ def findings(spark: SparkSession) -> dict[str, list[Row]]:
         for w in windows
     ]
     nobody = [{**w, "feeder_id": None, "meter_id": f"no/{w['meter_id']}"} for w in low(6)]
-    said = feeder_findings(windows_frame(spark, [*rows, *nobody]), detection=DETECTION).collect()
-    assert all(row["feeder_id"] for row in said)
-    return {name: [r for r in said if r["feeder_id"] == f"f{i}"] for i, (name, *_) in enumerate(CASES)}
+    said = JUDGE.feeder_events(frames.windows([*rows, *nobody]))
+    assert all(event["feederId"] for event in said)
+    return {name: [e for e in said if e["feederId"] == f"f{i}"] for i, (name, *_) in enumerate(CASES)}
+
+
+def told(event: dict[str, Any]) -> tuple[str, float]:
+    """Type (or INFO) and second."""
+    kind = "INFO" if event["severity"] == "INFO" else event["anomalyType"]
+    return kind, (event["eventTime"] - ms(0)) / 1000
 
 
 @pytest.mark.parametrize("name", [name for name, *_ in CASES])
-def test_feeder_rule(findings: dict[str, list[Row]], name: str) -> None:
+def test_feeder_rule(events: dict[str, list[dict[str, Any]]], name: str) -> None:
     expected = next(said for case, _, said in CASES if case == name)
-    found = [
-        (
-            "INFO" if r["finding"]["severity"] == "INFO" else r["finding"]["anomaly_type"],
-            r["phase"],
-            (r["event_ts"] - at(0)).total_seconds(),
-        )
-        for r in sorted(findings[name], key=lambda r: r["phase"] or "")
-    ]
-    assert found == expected
+    found = events[name]
+    assert sorted(map(told, found)) == sorted((kind, second) for kind, _, second in expected)
+    phases = [phase for _, phase, _ in expected if phase]
+    assert [event["message"].partition(":")[0][-1] for event in found if "phase" in event["message"]] == phases
 
 
-def test_feeder_finding_counts_in_words(findings: dict[str, list[Row]]) -> None:
-    (row,) = findings["3 of 10 are the feeder's"]
-    said = row["finding"]
-    assert (said["severity"], said["observed"], said["threshold_used"]) == ("CRITICAL", 3.0, 3.0)
+def test_feeder_finding_counts_in_words(events: dict[str, list[dict[str, Any]]]) -> None:
+    (said,) = events["3 of 10 are the feeder's"]
+    assert (said["severity"], said["observed"], said["thresholdUsed"]) == ("CRITICAL", 3.0, 3.0)
     assert "3 of 10 reporting meters are below 0.90 Un at once" in said["message"]
 
 
-def test_feeder_anomaly_has_the_contracts_columns_and_an_id_with_its_phase(spark: SparkSession) -> None:
+def test_phases_of_one_feeder_have_ids_of_their_own() -> None:
     others = [{**w, "meter_id": f"x{w['meter_id']}"} for w in low(4, phase="C")]
-    windows = [*fine(40, phase="A"), *low(4, phase="B"), *others]
-    rows = feeder_anomalies(feeder_findings(windows_frame(spark, windows), detection=DETECTION))
-    contract = [name for name in ANOMALIES.column_names if not name.startswith("kafka_") and name != "event_date"]
-    assert rows.columns == contract
-    found = rows.collect()
-    assert [(r["stage"], r["meter_id"], r["feeder_id"]) for r in found] == [("feeder", None, "f1")] * len(found)
-    assert len({r["anomaly_id"] for r in found}) == len(found) == 2
+    found = JUDGE.feeder_events(frames.windows([*fine(40, phase="A"), *low(4, phase="B"), *others]))
+    assert [(e["stage"], e["meterId"], e["feederId"], e["source"]) for e in found] == [("feeder", None, "f1", None)] * 2
+    assert len({event["anomalyId"] for event in found}) == 2

@@ -5,13 +5,14 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from pyspark.sql import Row, SparkSession
 
 from pipelines.settings import Settings
-from pipelines.transforms.profiles import KNOWN
-from pipelines.transforms.window_rules import span_needed_s, window_anomalies, window_findings
-from tests.factories import SILENT_WINDOW, at, ms, readings_frame, windows_frame
+from pipelines.windows.judge import Found, window_events
+from pipelines.windows.look_back import span_needed_s
+from tests import frames
+from tests.factories import SILENT_WINDOW, at, ms
 from tests.factories import settings as configured
+from tests.unit.windows.judged import findings_in
 
 SETTINGS = Settings()
 SLOW = configured(detection={"cadence_s": 60})
@@ -311,61 +312,60 @@ def own(case: int, windows: Windows) -> Windows:
 
 
 @pytest.fixture(scope="module")
-def findings(spark: SparkSession) -> dict[int, list[Row]]:
+def findings() -> dict[int, list[Found]]:
     """What the rules say, by number of the case."""
     judged = [
         w
         for i, (name, windows, _, _) in enumerate(CASES)
         for w in own(i, [*windows, *([] if name.startswith(FEW) else COMPANY)])
     ]
-    before = [w for i, (_, _, windows, _) in enumerate(CASES) for w in own(i, windows)]
-    history = windows_frame(spark, before).drop("feeder_id", "phase", "nominal_voltage_v", "rated_current_a", *KNOWN)
-    said = window_findings(
-        windows_frame(spark, judged), history, detection=SETTINGS.detection, incidents=SETTINGS.incidents
-    )
-    found: dict[int, list[Row]] = {i: [] for i in range(len(CASES))}
-    for row in said.collect():
-        found[int(row["meter_id"].split("/")[0])].append(row)
+    before = [without_topology(w) for i, (_, _, windows, _) in enumerate(CASES) for w in own(i, windows)]
+    found: dict[int, list[Found]] = {i: [] for i in range(len(CASES))}
+    for one in findings_in(frames.windows(judged), before, SETTINGS):
+        found[int(one.meter_id.split("/")[0])].append(one)
     return found
 
 
-def spoken(rows: list[Row]) -> list[str]:
+def without_topology(window: dict[str, Any]) -> dict[str, Any]:
+    """A window as the table has it."""
+    return {name: value for name, value in window.items() if name not in ("feeder_id", "nominal_voltage_v")}
+
+
+def spoken(found: list[Found]) -> list[str]:
     """["m stuck_sensor WARNING", ...]."""
-    return sorted(
-        f"{r['meter_id'].split('/')[1]} {r['finding']['anomaly_type']} {r['finding']['severity']}" for r in rows
-    )
+    return sorted(f"{f.meter_id.split('/')[1]} {f.finding.anomaly_type} {f.finding.severity}" for f in found)
 
 
 @pytest.mark.parametrize("number", range(len(CASES)), ids=[name for name, *_ in CASES])
-def test_window_rule(findings: dict[int, list[Row]], number: int) -> None:
+def test_window_rule(findings: dict[int, list[Found]], number: int) -> None:
     assert spoken(findings[number]) == sorted(CASES[number][3])
 
 
-def finding_of(findings: dict[int, list[Row]], name: str) -> Row:
+def finding_of(findings: dict[int, list[Found]], name: str) -> Found:
     """The only finding of a case."""
-    (row,) = findings[next(i for i, (case, *_) in enumerate(CASES) if case == name)]
-    return row
+    (found,) = findings[next(i for i, (case, *_) in enumerate(CASES) if case == name)]
+    return found
 
 
-def test_voltage_deviation_states_the_baseline_part(findings: dict[int, list[Row]]) -> None:
-    row = finding_of(findings, "a sag of one reading")
-    assert row["event_ts"] == at(0)
-    assert row["baseline"].asDict() == {
+def test_voltage_deviation_states_the_baseline_part(findings: dict[int, list[Found]]) -> None:
+    found = finding_of(findings, "a sag of one reading")
+    assert found.event_ms == ms(0)
+    assert found.baseline == {
         "mean": 230.0,
         "std": 0.5,
         "n": 24,
         "windowStart": ms(-300),
         "windowEnd": ms(-60),
     }
-    said = row["finding"]
-    assert (said["observed"], said["deviation"], said["threshold_used"]) == pytest.approx((223.0, -7.0, 6.9))
+    said = found.finding
+    assert (said.observed, said.deviation, said.threshold_used) == pytest.approx((223.0, -7.0, 6.9))
 
 
-def test_sustained_voltage_states_mean_and_limit(findings: dict[int, list[Row]]) -> None:
-    said = finding_of(findings, "and so is this one")["finding"]
-    assert said["observed"] == pytest.approx((200 * 20 + 210 * 10) / 30)
-    assert said["threshold_used"] == pytest.approx(207.0)
-    assert "10-minute mean" in said["message"]
+def test_sustained_voltage_states_mean_and_limit(findings: dict[int, list[Found]]) -> None:
+    said = finding_of(findings, "and so is this one").finding
+    assert said.observed == pytest.approx((200 * 20 + 210 * 10) / 30)
+    assert said.threshold_used == pytest.approx(207.0)
+    assert "10-minute mean" in said.message
 
 
 def test_history_reaches_back_as_far_as_the_slowest_rule_looks() -> None:
@@ -373,60 +373,47 @@ def test_history_reaches_back_as_far_as_the_slowest_rule_looks() -> None:
     assert span_needed_s(SLOW.detection) == 1800
 
 
-def test_a_window_of_15_minutes_needs_no_other(spark: SparkSession) -> None:
+def test_a_window_of_15_minutes_needs_no_other() -> None:
     """At a cadence of 60 s one window covers the spans of both rules."""
     rows = [
         *steady(231.0, 0, meter_id="stuck"),
         *varying(200.0, 0, meter_id="low"),
         *varying(230.0, 0, meter_id="fine"),
     ]
-    frame = windows_frame(spark, rows, window_s=900, n=15, plausible_n=15, base_n=12)
-    history = windows_frame(spark, [], placed=False)
-    said = window_findings(frame, history, detection=SLOW.detection, incidents=SLOW.incidents).collect()
-    assert sorted((r["meter_id"], r["finding"]["anomaly_type"]) for r in said) == [
+    found = findings_in(frames.windows(rows, window_s=900, n=15, plausible_n=15, base_n=12), [], SLOW)
+    assert sorted((one.meter_id, one.finding.anomaly_type) for one in found) == [
         ("low", "sustained_undervoltage"),
         ("stuck", "stuck_sensor"),
     ]
 
 
-def test_a_drift_is_found_where_one_slide_is_longer_than_its_span(spark: SparkSession) -> None:
+def test_a_drift_is_found_where_one_slide_is_longer_than_its_span() -> None:
     """At a cadence of 15 min a slide is 45 min, the span of voltage_drift 30."""
     rows = [*apart(6.0, residual_offset_v=0.0), *apart(5.0, residual_offset_v=0.0, meter_id="allowed")]
-    frame = windows_frame(spark, rows, window_s=13_500)
-    history = windows_frame(spark, apart(0.0, -2700, -5400), placed=False)
-    said = window_findings(frame, history, detection=QUARTERLY.detection, incidents=QUARTERLY.incidents).collect()
-    assert [(r["meter_id"], r["finding"]["anomaly_type"]) for r in said] == [("m1", "voltage_drift")]
-    assert "over 45 minutes" in said[0]["finding"]["message"]
+    (found,) = findings_in(frames.windows(rows, window_s=13_500), apart(0.0, -2700, -5400), QUARTERLY)
+    assert (found.meter_id, found.finding.anomaly_type) == ("m1", "voltage_drift")
+    assert "over 45 minutes" in found.finding.message
 
 
-def test_later_windows_never_change_an_earlier_verdict(spark: SparkSession) -> None:
+def test_later_windows_never_change_an_earlier_verdict() -> None:
     """Three constant windows in one call: the first two have no 15 minutes behind them, the third has."""
-    frame = windows_frame(spark, [w for end in (0, 300, 600, 900) for w in steady(231.0, end)])
-    history = windows_frame(spark, [], placed=False)
-    said = window_findings(frame, history, detection=SETTINGS.detection, incidents=SETTINGS.incidents).collect()
-    assert sorted((r["event_ts"], r["finding"]["anomaly_type"]) for r in said) == [
-        (at(600), "stuck_sensor"),
-        (at(900), "stuck_sensor"),
+    rows = frames.windows([w for end in (0, 300, 600, 900) for w in steady(231.0, end)])
+    found = findings_in(rows, [], SETTINGS)
+    assert sorted((one.event_ms, one.finding.anomaly_type) for one in found) == [
+        (ms(600), "stuck_sensor"),
+        (ms(900), "stuck_sensor"),
     ]
 
 
-def test_window_anomaly_carries_the_latest_countable_reading(spark: SparkSession) -> None:
-    """A re-sent copy of the latest reading neither doubles the anomaly nor takes its place."""
-    findings = window_findings(
-        windows_frame(spark, [*varying(230.0, 0, last=-10, meter_id="fine"), {**blip(12.0), "last": -10}]),
-        windows_frame(spark, [], placed=False),
-        detection=SETTINGS.detection,
-        incidents=SETTINGS.incidents,
-    )
-    readings = readings_frame(
-        spark,
-        [
-            {"event_ts": at(-10), "voltage_v": 237.0, "kafka_offset": 5},
-            {"event_ts": at(-10), "voltage_v": 237.0, "kafka_offset": 6, "is_resent": True},
-            {"event_ts": at(-10), "voltage_v": 230.0, "kafka_offset": 7, "meter_id": "fine"},
-        ],
-    )
-    (anomaly,) = window_anomalies(findings, readings).collect()
-    assert (anomaly["stage"], anomaly["meter_id"], anomaly["event_ts"]) == ("window", "m1", at(0))
+def test_a_window_anomaly_carries_the_latest_reading_of_its_meter() -> None:
+    windows = [*varying(230.0, 0, last=-10, meter_id="fine"), {**blip(12.0), "last": -10}]
+    readings = [
+        {"event_ts": at(-20), "voltage_v": 231.0, "kafka_offset": 4},
+        {"event_ts": at(-10), "voltage_v": 237.0, "kafka_offset": 5},
+        {"event_ts": at(-10), "voltage_v": 230.0, "kafka_offset": 7, "meter_id": "fine"},
+    ]
+    found = findings_in(frames.windows(windows), [], SETTINGS)
+    (anomaly,) = window_events(found, frames.readings(readings))
+    assert (anomaly["stage"], anomaly["meterId"], anomaly["eventTime"]) == ("window", "m1", ms(0))
     assert anomaly["source"]["offset"] == 5
-    assert anomaly["original_event"]["voltage"] == 237.0
+    assert anomaly["originalEvent"]["voltage"] == 237.0

@@ -4,17 +4,17 @@ from __future__ import annotations
 
 from typing import Any
 
+import polars as pl
 import pytest
-from pyspark.sql import DataFrame, Row, SparkSession
-from pyspark.sql import functions as F
 
+from pipelines.anomalies.limits import RowLimits, limits_of
+from pipelines.readings.meters import attach_meters, placed_meters
 from pipelines.settings import Detection, Limits, MeterClass
-from pipelines.transforms.feeder_rules import feeder_findings
-from pipelines.transforms.limits import RowLimits, class_limits, limits_of
-from pipelines.transforms.readings import attach_meters
-from pipelines.transforms.topology import compare_with_feeder
-from pipelines.transforms.window_rules import window_findings
-from tests.factories import at, by, meters_frame, placed_frame, settings, windows_frame
+from pipelines.windows.judge import WindowsJudge
+from pipelines.windows.neighbours import compare_with_feeder
+from tests import frames
+from tests.factories import at, ms, settings
+from tests.unit.windows.judged import findings_in
 
 OWN: dict[str, Any] = {
     "undervoltage_pu": [0.95, 0.85, 0.70], "overvoltage_pu": [1.05, 1.15, 1.20], "interruption_pu": 0.2,
@@ -29,19 +29,19 @@ COMMON = Detection()
 NAMES = ("own", "same", "unheard-of", None)
 
 
-def of_class(rows: DataFrame) -> DataFrame:
+def of_class(rows: pl.DataFrame) -> pl.DataFrame:
     """Rows with the limits of the class that their meter's id begins with, as `attach_meters` adds them."""
-    own = {name: value for name, (value, _) in class_limits(DETECTION).items()}
-    return rows.withColumn("meter_class", F.split_part("meter_id", F.lit("|"), F.lit(1))).withColumns(own)
+    ids = rows["meter_id"].unique().to_list()
+    meters = frames.meters([{"meter_id": name, "meter_class": name.partition("|")[0]} for name in ids])
+    limits = placed_meters(meters, detection=DETECTION).select("meter_id", pl.col("^limit_.*$"))
+    return rows.join(limits, on="meter_id", how="left", maintain_order="left")
 
 
-def test_the_class_comes_from_the_table_of_meters(spark: SparkSession) -> None:
-    meters = meters_frame(spark, [{"meter_id": "m1", "meter_class": "own"}, {"meter_id": "m2"}])
-    readings = placed_frame(spark, [{"meter_id": name} for name in ("m1", "m2", "m3")]).drop(
-        "feeder_id", "phase", "nominal_voltage_v", "rated_current_a"
-    )
-    rows = attach_meters(readings, meters, detection=DETECTION).collect()
-    assert {row["meter_id"]: row["limit_rise_c"] for row in rows} == {"m1": 40.0, "m2": 20.0, "m3": 20.0}
+def test_the_class_comes_from_the_table_of_meters() -> None:
+    meters = frames.meters([{"meter_id": "m1", "meter_class": "own"}, {"meter_id": "m2"}])
+    readings = frames.readings([{"meter_id": name, "event_ts": at(0)} for name in ("m1", "m2", "m3")])
+    rows = attach_meters(readings, placed_meters(meters, detection=DETECTION), detection=DETECTION)
+    assert dict(rows.select("meter_id", "limit_rise_c").rows()) == {"m1": 40.0, "m2": 20.0, "m3": 20.0}
 
 
 WINDOWS: list[tuple[str, dict[str, Any], set[str], set[str]]] = [
@@ -53,44 +53,46 @@ WINDOWS: list[tuple[str, dict[str, Any], set[str], set[str]]] = [
 ]  # fmt: skip
 
 
-def test_a_window_is_judged_by_the_limits_of_its_class(spark: SparkSession) -> None:
+def test_a_window_is_judged_by_the_limits_of_its_class() -> None:
     slides = [
         {**values, "meter_id": f"{name}|{case}", "feeder_id": None, "end": end}
         for case, values, *_ in WINDOWS
         for name in NAMES
         for end in (0, 300)
     ]
-    rows = of_class(windows_frame(spark, slides))
-    found = window_findings(rows, rows.limit(0), detection=DETECTION, incidents=SETTINGS.incidents)
     said: dict[str, set[str]] = {f"{name}|{case}": set() for case, *_ in WINDOWS for name in NAMES}
-    for row in found.where(F.col("event_ts") == F.lit(at(300))).collect():
-        if row["finding"]["severity"] != "INFO":
-            said[row["meter_id"]].add(f"{row['finding']['anomaly_type']} {row['finding']['severity']}")
+    for found in findings_in(of_class(frames.windows(slides)), [], SETTINGS):
+        if found.event_ms == ms(300) and found.finding.severity != "INFO":
+            said[found.meter_id].add(f"{found.finding.anomaly_type} {found.finding.severity}")
     for case, _, own, common in WINDOWS:
         assert said[f"own|{case}"] == own, case
         assert [said[f"{name}|{case}"] for name in NAMES[1:]] == [common] * 3, case
 
 
-def test_a_feeder_counts_each_meter_by_the_limits_of_its_class(spark: SparkSession) -> None:
+def test_a_feeder_counts_each_meter_by_the_limits_of_its_class() -> None:
     low = {"tested_min_v": 215.0, "tested_out_ts": at(-30), "end": 0}
     rows = [{**low, "meter_id": f"{name}|{i}", "feeder_id": f"f-{name}"} for name in ("own", "same") for i in range(4)]
-    found = feeder_findings(of_class(windows_frame(spark, rows)), detection=DETECTION).collect()
-    assert [(row["feeder_id"], row["finding"]["anomaly_type"]) for row in found] == [("f-own", "feeder_undervoltage")]
-    assert "4 of 4 reporting meters are below the band of their class at once" in found[0]["finding"]["message"]
+    judge = WindowsJudge(DETECTION, SETTINGS.incidents, frames.meters([]))
+    (found,) = judge.feeder_events(of_class(frames.windows(rows)))
+    assert (found["feederId"], found["anomalyType"]) == ("f-own", "feeder_undervoltage")
+    assert "4 of 4 reporting meters are below the band of their class at once" in found["message"]
 
 
-def residuals(spark: SparkSession, rows: list[dict[str, Any]]) -> dict[Any, Row]:
-    windows = windows_frame(spark, [{"end": 0, **row} for row in rows])
-    return by(compare_with_feeder(of_class(windows), detection=DETECTION).collect(), "meter_id")
-
-
-def test_a_transformer_is_compared_with_the_residential_meters_behind_it(spark: SparkSession) -> None:
-    homes = [{"meter_id": f"m{i}", "tested_mean_v": 230.0, "tested_std_v": 0.46} for i in range(3)]
-    large = {"meter_id": "own|t", "nominal_voltage_v": 400.0, "tested_mean_v": 420.0}
-    found = residuals(spark, [*homes, {**large, "tested_std_v": 0.8}])
+def test_a_transformer_is_compared_with_the_residential_meters_behind_it() -> None:
+    homes = [{"meter_id": f"m{i}", "end": 0, "tested_mean_v": 230.0, "tested_std_v": 0.46} for i in range(3)]
+    large = {"meter_id": "own|t", "end": 0, "nominal_voltage_v": 400.0, "tested_mean_v": 420.0, "tested_std_v": 0.8}
+    rows = compare_with_feeder(of_class(frames.windows([*homes, large])), detection=DETECTION).to_dicts()
+    found = {row["meter_id"]: row for row in rows}
     assert found["own|t"]["residual_v"] == pytest.approx(20.0)
     assert found["own|t"]["feeder_std_v"] == pytest.approx(0.8)
     assert found["m0"]["residual_v"] == pytest.approx(0.0)
+
+
+def test_a_meter_without_two_others_to_compare_with_has_no_residual() -> None:
+    rows = compare_with_feeder(
+        of_class(frames.windows([{"end": 0}, {"end": 0, "meter_id": "m2"}])), detection=DETECTION
+    )
+    assert rows["residual_v"].null_count() == 2
 
 
 def test_without_classes_every_limit_is_a_number() -> None:
