@@ -33,7 +33,7 @@ def register(commands: Commands) -> None:
         "A run that died is simply run again.\n\n"
         "exit codes: 0 done, also when nothing changes, 2 settings or usage, 3 another process holds the checkpoint,\n"
         "checkpoint, tables and settings do not belong together, or retention has removed what is needed, 4 Kafka,\n"
-        "the store or Spark does not answer, 130 interrupted"
+        "Kafka or the store does not answer, 130 interrupted"
     )
 
 
