@@ -42,6 +42,26 @@ class Subject(NamedTuple):
     """Narrows the scope of a feeder: its phase; None for all."""
 
 
+def original_event(
+    meter_id: str, event_ms: int, voltage_v: float, current_a: float | None, temperature_c: float | None,
+    status: str | None,
+) -> dict[str, Any]:  # fmt: skip
+    """The SensorReading of a row, as on the wire."""
+    return {
+        "meterId": meter_id,
+        "timestamp": event_ms,
+        "voltage": voltage_v,
+        "current": current_a,
+        "temperature": temperature_c,
+        "status": status,
+    }
+
+
+def source_of(topic: str | None, partition: int | None, offset: int | None, kafka_ms: int | None) -> dict[str, Any]:
+    """Kafka coordinates of a row, as on the wire."""
+    return {"topic": topic, "partition": partition, "offset": offset, "timestamp": kafka_ms}
+
+
 def anomaly_event(stage: str, finding: Finding, subject: Subject) -> Event:
     """The event of one finding; `detectedAt` is null until `anomaly_record` sends it."""
     _, anomaly_type, severity, score, observed, deviation, threshold_used, message = finding

@@ -25,7 +25,7 @@ from pipelines.readings.rules import ReadingRules
 from pipelines.settings import Settings
 from pipelines.tables import METER_WINDOWS, PROFILES
 from pipelines.windows.features import features, sums_of_windows
-from pipelines.windows.judge import WindowsJudge, no_history, window_events
+from pipelines.windows.judge import WindowsJudge, named_by, no_history, window_events
 from pipelines.windows.panes import empty_panes, partial_panes
 from pipelines.windows.profiles import DAYS, profile_rows, profiles_of
 
@@ -131,12 +131,8 @@ class Detector:
             judged = self._judge.measure(windows, self._history)
             self._history = judged.history
             found = self._judge.window_findings(judged.measured, self._known)
-            wanted = pl.DataFrame(
-                {"meter_id": [one.meter_id for one in found], "event_ms": [one.last_event_ms for one in found]},
-                schema={"meter_id": pl.String(), "event_ms": pl.Int64()},
-            )
             timed = seen.with_columns(event_ms=pl.col("event_ts").dt.epoch("ms")) if found else seen
-            of_found = timed.join(wanted, on=["meter_id", "event_ms"], how="semi") if found else seen.clear()
+            of_found = timed.join(named_by(found), on=["meter_id", "event_ms"], how="semi") if found else seen.clear()
             events = window_events(found, of_found) + self._judge.feeder_events(judged.measured)
             if self._days:
                 self._days.add(judged.measured)

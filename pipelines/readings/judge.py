@@ -6,7 +6,7 @@ from typing import Any
 
 import polars as pl
 
-from pipelines.anomalies.events import Event, Subject, anomaly_event
+from pipelines.anomalies.events import Event, Subject, anomaly_event, original_event, source_of
 from pipelines.readings.bounds import Bounds
 from pipelines.readings.meters import known_meters, placed_meters
 from pipelines.readings.rules import ReadingRules
@@ -67,13 +67,6 @@ def _subject(
     kafka_item: int | None,
 ) -> Subject:
     """One row of the columns _NEEDED."""
-    original_event = {
-        "meterId": meter_id,
-        "timestamp": event_ms,
-        "voltage": voltage_v,
-        "current": current_a,
-        "temperature": temperature_c,
-        "status": status,
-    }
-    source = {"topic": kafka_topic, "partition": kafka_partition, "offset": kafka_offset, "timestamp": kafka_ms}
-    return Subject(meter_id, feeder_id, event_ms, baseline, original_event, source, kafka_item)
+    original = original_event(meter_id, event_ms, voltage_v, current_a, temperature_c, status)
+    source = source_of(kafka_topic, kafka_partition, kafka_offset, kafka_ms)
+    return Subject(meter_id, feeder_id, event_ms, baseline, original, source, kafka_item)

@@ -6,11 +6,13 @@ history, fleet) over any whole set of feeders, but for what concerns the fleet a
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import polars as pl
 
-from pipelines.anomalies.events import Event, Finding, Subject, anomaly_event
+from pipelines.anomalies.events import Event, Finding, Subject, anomaly_event, original_event, source_of
 from pipelines.anomalies.row_rules import RowRule, RuleSet
 from pipelines.lake.frames import as_declared, empty
 from pipelines.readings.meters import attach_meters, placed_meters
@@ -42,7 +44,7 @@ class Found:
     feeder_id: str | None
     event_ms: int
     last_event_ms: int
-    baseline: dict[str, object] | None
+    baseline: dict[str, Any] | None
 
 
 @dataclass(frozen=True)
@@ -134,7 +136,7 @@ def window_rules(detection: Detection) -> list[RowRule]:
     ]
 
 
-def window_events(found: list[Found], readings: pl.DataFrame) -> list[Event]:
+def window_events(found: Sequence[Found], readings: pl.DataFrame) -> list[Event]:
     """AnomalyEvents of stage window.
 
     `readings`: countable rows of the table, those of (meter_id, last_event_ms) of the findings at least: the latest
@@ -152,6 +154,14 @@ def window_events(found: list[Found], readings: pl.DataFrame) -> list[Event]:
     ]
 
 
+def named_by(found: Sequence[Found]) -> pl.DataFrame:
+    """meter_id and event_ms of the latest reading that each finding names: long ago for a silent meter."""
+    return pl.DataFrame(
+        {"meter_id": [one.meter_id for one in found], "event_ms": [one.last_event_ms for one in found]},
+        schema={"meter_id": pl.String(), "event_ms": pl.Int64()},
+    ).unique()
+
+
 def no_history() -> pl.DataFrame:
     """The history before the first window end."""
     return empty(METER_WINDOWS).select(REMEMBERED)
@@ -163,31 +173,23 @@ def remembered(rows: pl.DataFrame, *, detection: Detection) -> pl.DataFrame:
     return rows.filter(pl.col("window_end") >= pl.col("window_end").max() - reach)
 
 
-def _found(finding: Finding, row: dict[str, object]) -> Found:
+def _found(finding: Finding, row: dict[str, Any]) -> Found:
     is_compared = finding.anomaly_type == "voltage_deviation"
     event_ms = row[EVENT_TIMES.get(finding.anomaly_type, "end_ms")]
     return Found(
-        finding, row["meter_id"], row["feeder_id"], event_ms, row["last_event_ms"],  # type: ignore[arg-type]
-        row["baseline"] if is_compared else None,  # type: ignore[arg-type]
+        finding, row["meter_id"], row["feeder_id"], event_ms, row["last_event_ms"],
+        row["baseline"] if is_compared else None,
     )  # fmt: skip
 
 
-def _subject(one: Found, reading: dict[str, object] | None) -> Subject:
+def _subject(found: Found, reading: dict[str, Any] | None) -> Subject:
     original, source, item = None, None, None
     if reading is not None:
-        original = {
-            "meterId": reading["meter_id"],
-            "timestamp": reading["event_ms"],
-            "voltage": reading["voltage_v"],
-            "current": reading["current_a"],
-            "temperature": reading["temperature_c"],
-            "status": reading["status"],
-        }
-        source = {
-            "topic": reading["kafka_topic"],
-            "partition": reading["kafka_partition"],
-            "offset": reading["kafka_offset"],
-            "timestamp": reading["kafka_ms"],
-        }
+        original = original_event(*(reading[name] for name in _READING))
+        source = source_of(*(reading[name] for name in _COORDINATES))
         item = reading.get("kafka_item")
-    return Subject(one.meter_id, one.feeder_id, one.event_ms, one.baseline, original, source, item)  # type: ignore[arg-type]
+    return Subject(found.meter_id, found.feeder_id, found.event_ms, found.baseline, original, source, item)
+
+
+_READING = ("meter_id", "event_ms", "voltage_v", "current_a", "temperature_c", "status")
+_COORDINATES = ("kafka_topic", "kafka_partition", "kafka_offset", "kafka_ms")

@@ -13,7 +13,7 @@ from pipelines.offline.recompute.archive import Archive, moment_of
 from pipelines.offline.recompute.spans import Span, neighbours
 from pipelines.windows.features import features, sums_of_windows
 from pipelines.windows.fill import Span as Stretch
-from pipelines.windows.judge import Found, WindowsJudge, no_history, remembered, window_events
+from pipelines.windows.judge import WindowsJudge, named_by, no_history, remembered, window_events
 from pipelines.windows.look_back import REMEMBERED, span_needed_s
 from pipelines.windows.panes import empty_panes, partial_panes
 from pipelines.windows.profiles import DAYS
@@ -97,13 +97,5 @@ class Answer:
 
     def _events(self, measured: pl.DataFrame, profiles: pl.DataFrame) -> list[Event]:
         found = self.judge.window_findings(measured, profiles)
-        of_windows = window_events(found, self.archive.settled_at(_named(found)))
+        of_windows = window_events(found, self.archive.settled_at(named_by(found)))
         return [*of_windows, *self.judge.feeder_events(measured)]
-
-
-def _named(found: Sequence[Found]) -> pl.DataFrame:
-    """The readings that findings name as the latest of their meter: long before the span for a silent one."""
-    return pl.DataFrame(
-        {"meter_id": [one.meter_id for one in found], "event_ms": [one.last_event_ms for one in found]},
-        schema={"meter_id": pl.String(), "event_ms": pl.Int64()},
-    ).unique()

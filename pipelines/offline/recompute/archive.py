@@ -15,11 +15,10 @@ from pipelines.small_tables import moment, read_rows, scan_rows
 from pipelines.tables import ANOMALIES, METER_WINDOWS, METERS, PROFILES, READINGS, Table
 from pipelines.windows.fill import Span as Stretch
 from pipelines.windows.fill import spans_of
+from pipelines.windows.latest import readings_at
 
 PIECE_READINGS = 2_000_000
 """Readings in memory at once, about 500 MB; a single slide may have more."""
-_TIMES = 100
-"""Event times of one predicate."""
 
 
 @dataclass(frozen=True)
@@ -51,16 +50,7 @@ class Archive:
 
     def settled_at(self, wanted: pl.DataFrame) -> pl.DataFrame:
         """The settled readings of `wanted`: meter_id and event_ms."""
-        times = wanted["event_ms"].unique().sort().to_list()
-        pieces = [self.read(READINGS, "event_ts", *_NOWHERE)]
-        for place in range(0, len(times), _TIMES):
-            at = [moment_of(ms) for ms in times[place : place + _TIMES]]
-            days = ", ".join(sorted({f"'{one.date()}'" for one in at}))
-            where = f"event_date IN ({days}) AND event_ts IN ({', '.join(map(moment, at))})"
-            for rows in scan_rows(self.settings, READINGS, where=where):
-                timed = pl.DataFrame(rows).with_columns(event_ms=pl.col("event_ts").dt.epoch("ms"))
-                pieces.append(timed.join(wanted, on=["meter_id", "event_ms"], how="semi").drop("event_ms"))
-        return settle_readings(pl.concat(pieces))
+        return settle_readings(readings_at(wanted, self.settings))
 
     def windows(self, since: datetime, until: datetime, columns: Sequence[str] | None = None) -> pl.DataFrame:
         """Rows of meter_windows with window ends in [since, until)."""
