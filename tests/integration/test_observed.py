@@ -137,6 +137,8 @@ def tell_the_story(
         wait_for(pipeline, "all windows judged", lambda: has_judged_all(here, prometheus), 300)
         wait_for(pipeline, "no lag", lambda: prometheus.now("sum(gridwatch_kafka_lag_records)") == 0, 240)
         wait_for_rest(here, pipeline)
+        # A sample every 2 s commits to the groups; the last tick may come between two of them.
+        wait_for(pipeline, "the groups' commits", lambda: committed(here) == ends_of(here), 60)
         groups, ends = committed(here), ends_of(here)
         scrape = urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics", timeout=10).read().decode()
         end_s = time.time()
