@@ -240,9 +240,11 @@ def _is_early_flag(event: dict[str, Any]) -> bool:
 
 
 def lasting(event: dict[str, Any]) -> dict[str, Any]:
-    """What of an anomaly is the same when it is sent again: not the clock, nor the baseline of a reading's."""
+    """What of an anomaly is the same when it is sent again: not the clock, nor the baseline of a reading's. An item
+    that is null, or that an earlier version did not send, is 0."""
     passing = {"detectedAt", "baseline"} if event["stage"] == "reading" else {"detectedAt"}
-    return {name: value for name, value in event.items() if name not in passing}
+    item = {"sourceItem": event.get("sourceItem") or 0}
+    return {name: value for name, value in event.items() if name not in passing} | item
 
 
 def check_anomalies(sent: dict[Place, ConsumerRecord], rows: list[str], spikes: Iterable[Sent], topic: str) -> Findings:
