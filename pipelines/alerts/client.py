@@ -7,7 +7,6 @@ import hashlib
 import os
 import socket
 import tempfile
-import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -22,7 +21,6 @@ from pipelines.settings import Settings
 
 SESSION_S = 11.0
 """A member that is not heard of for so long has left the group."""
-_PROCESS = uuid.uuid4().hex[:8]
 _REFUSED = (KafkaError.GROUP_AUTHORIZATION_FAILED, KafkaError.TOPIC_AUTHORIZATION_FAILED)
 _FENCED = (KafkaError.FENCED_INSTANCE_ID, KafkaError._FENCED)
 NEVER_PASSES = (
@@ -30,11 +28,6 @@ NEVER_PASSES = (
     KafkaError._MAX_POLL_EXCEEDED,
 )  # fmt: skip
 """Errors that a consumer does not get over by itself."""
-
-
-def client_id(name: str) -> str:
-    """client.id of a member: no other process that takes its name has the same."""
-    return f"gridwatch-alerts-{name}-{_PROCESS}"
 
 
 def member_options(settings: Settings, group: str, name: str) -> dict[str, Any]:
@@ -46,7 +39,7 @@ def member_options(settings: Settings, group: str, name: str) -> dict[str, Any]:
     return librdkafka_options(settings.kafka) | {
         "group.id": group,
         "group.instance.id": name,
-        "client.id": client_id(name),
+        "client.id": f"gridwatch-alerts-{name}",
         "partition.assignment.strategy": "cooperative-sticky",
         "session.timeout.ms": int(SESSION_S * 1000),
         "heartbeat.interval.ms": 2_500,

@@ -79,11 +79,6 @@ class Group:
         """How many consumers the group has now; 0 for a group that Kafka does not know."""
         return len(self._members())
 
-    def holder(self, name: str) -> str | None:
-        """client.id of the member that has a static member's name; None when no member has it."""
-        holders = [member.client_id for member in self._members() if member.group_instance_id == name]
-        return holders[0] if holders else None
-
     def unassigned(self) -> frozenset[int]:
         """Partitions of the readings that no member has; all of them for a group that Kafka does not know."""
         with self._asked() as consumer:

@@ -7,14 +7,14 @@ import signal
 import sys
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import ExitStack, contextmanager
 
-from pipelines.alerts.client import SESSION_S, client_id, host_member
+from pipelines.alerts.client import SESSION_S, host_member
 from pipelines.alerts.group import Group
 from pipelines.alerts.member import Member, NobodyHas
 from pipelines.alerts.reference import Reference
 from pipelines.client_errors import as_ours
-from pipelines.errors import DataRefused, GridwatchError, InfrastructureUnavailable, MemberFenced, SettingsError
+from pipelines.errors import DataRefused, GridwatchError, MemberFenced, SettingsError
 from pipelines.observe.metrics import AlertsMetrics
 from pipelines.observe.serve import served
 from pipelines.restarts import Restarts
@@ -63,12 +63,8 @@ def run_alerts(
             try:
                 with as_ours(settings):
                     Member(settings, group, mine, reference, metrics, say, ending).run()
-            except (SettingsError, DataRefused):
+            except (MemberFenced, SettingsError, DataRefused):
                 raise
-            except MemberFenced as problem:
-                if _is_taken_over(group, mine, ending):
-                    raise
-                say(f"alerts: the brokers had lost track of member {mine}; it joins again ({problem})")
             except NobodyHas as problem:
                 say(f"alerts: {problem}")
                 # After that the brokers have forgotten the member, and share out all partitions again.
@@ -81,22 +77,6 @@ def run_alerts(
                 metrics.restarts.labels("alerts").inc()
                 say(f"alerts: {problem}; restart {restarts.in_a_row} of {restarts.most} in {pause_s:g} s")
                 ending.wait(pause_s)
-
-
-def _is_taken_over(group: Group, name: str, ending: threading.Event) -> bool:
-    """Whether another process has the name of a member that was fenced.
-
-    When a broker dies amid a join, its successor may know an earlier membership only and fence the one that lives. That
-    one is not heard of any more, and is gone after the session's time.
-    """
-    with suppress(InfrastructureUnavailable):
-        if group.holder(name) == client_id(name):
-            return False
-    ending.wait(SESSION_S + 1)
-    try:
-        return group.holder(name) not in (None, client_id(name))
-    except InfrastructureUnavailable:  # nobody can say: the next join will
-        return False
 
 
 def _end_in_order(ending: threading.Event) -> None:
