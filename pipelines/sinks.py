@@ -6,7 +6,6 @@ from dataclasses import dataclass
 
 from pyspark.sql import DataFrame
 
-from pipelines.kafka_options import kafka_client_options
 from pipelines.settings import Settings
 from pipelines.tables import Table, table_path
 from pipelines.write_times import timed
@@ -34,12 +33,3 @@ def append_once(rows: DataFrame, settings: Settings, table: Table, batch: BatchI
     writer = writer.option("txnAppId", batch.app_id(table)).option("txnVersion", batch.number)
     with timed("delta", table.name):
         writer.save(table_path(settings.lake.root, table.name))
-
-
-def send(records: DataFrame, settings: Settings, topic: str) -> None:
-    """Send records (key, value and, if there, headers) to a topic, at least once."""
-    writer = records.write.format("kafka").options(**kafka_client_options(settings.kafka)).option("topic", topic)
-    if "headers" in records.columns:
-        writer = writer.option("includeHeaders", "true")
-    with timed("kafka", topic):
-        writer.save()

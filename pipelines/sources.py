@@ -10,7 +10,7 @@ from pyspark.sql import DataFrame, SparkSession
 
 from pipelines.kafka_options import kafka_client_options
 from pipelines.settings import Settings
-from pipelines.tables import TABLES, table_path
+from pipelines.tables import table_path
 
 _STREAM_BYTES = "64m"
 """About a million rows of numbers: what a micro-batch over a backlog may hold in the driver."""
@@ -63,8 +63,3 @@ def table_stream(
     reader = spark.readStream.format("delta").option("startingVersion", since_version).option("ignoreDeletes", "true")
     reader = reader.option("maxFilesPerTrigger", max_files).option("maxBytesPerTrigger", _STREAM_BYTES)
     return reader.load(table_path(settings.lake.root, name))
-
-
-def empty_table(spark: SparkSession, name: str) -> DataFrame:
-    """No rows, with the schema of a table."""
-    return spark.createDataFrame([], TABLES[name].schema)

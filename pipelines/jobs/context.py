@@ -6,13 +6,11 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from typing import Any
 
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 
-from pipelines.identity.files import CheckpointFiles
-from pipelines.identity.record import RunRecord, Start, new_record, read_record, write_record
+from pipelines.identity.record import RunRecord, Start
 from pipelines.identity.tables import audited_ends
 from pipelines.jobs.ending import BatchNotBegun
 from pipelines.jobs.pace import interval_s
@@ -126,40 +124,6 @@ class Run:
         return checkpoint_path(self.settings, self.folder(query))
 
 
-def identify_run(spark: SparkSession, settings: Settings) -> str:
-    """Generation of a checkpoint that is used without Kafka (benchmarks): read beside it, or made."""
-    files = CheckpointFiles(settings)
-    record = read_record(files)
-    if record is None:
-        record = new_record()
-        write_record(files, record)
-    return record.generation
-
-
 def checkpoint_path(settings: Settings, name: str) -> str:
     """A file or folder below `pipeline.checkpoint`."""
     return f"{settings.pipeline.checkpoint.rstrip('/')}/{name}"
-
-
-def hadoop_file(spark: SparkSession, path: str) -> tuple[Any, Any]:
-    """Hadoop's file system of a path, and the path: a checkpoint may lie in an object store."""
-    jvm: Any = spark.sparkContext._jvm
-    hadoop_path = jvm.org.apache.hadoop.fs.Path(path)
-    return hadoop_path.getFileSystem(spark.sparkContext._jsc.hadoopConfiguration()), hadoop_path
-
-
-def read_text(spark: SparkSession, file_system: Any, path: Any) -> str:
-    """The text of a file of `hadoop_file`."""
-    jvm: Any = spark.sparkContext._jvm
-    stream = file_system.open(path)
-    try:
-        return str(jvm.org.apache.commons.io.IOUtils.toString(stream, "UTF-8"))
-    finally:
-        stream.close()
-
-
-def write_text(file_system: Any, path: Any, text: str) -> None:
-    """Write a new file of `hadoop_file`; an existing one is an error."""
-    stream = file_system.create(path, False)
-    stream.write(bytearray(text.encode()))
-    stream.close()

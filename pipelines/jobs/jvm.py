@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import subprocess
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import Any
 
 from pyspark.sql import SparkSession
 
 from pipelines.errors import InfrastructureUnavailable
 from pipelines.jobs.ending import JVM_ENDS
-from pipelines.jobs.failures import OutOfMemory, explain_failure
+from pipelines.jobs.failures import OutOfMemory
 
 _OUT_OF_MEMORY = 3
 """Exit code of a JVM with -XX:+ExitOnOutOfMemoryError (pipelines/session.py)."""
@@ -41,22 +39,6 @@ def why_gone(spark: SparkSession, error: Exception) -> InfrastructureUnavailable
     if code == _OUT_OF_MEMORY:
         return OutOfMemory("Java ran out of memory and was ended")
     return InfrastructureUnavailable(f"Spark does not answer any more: {type(error).__name__}")
-
-
-@contextmanager
-def spark_errors(spark: SparkSession, what: str) -> Iterator[None]:
-    """What fails inside Spark leaves the block as the error of ours that fits; `what` is at work there.
-
-    An OSError while Spark answers is somebody else's and passes.
-    """
-    try:
-        yield
-    except JVM_ENDS as error:
-        if not answers(spark):
-            raise why_gone(spark, error) from None
-        if isinstance(error, OSError):
-            raise
-        raise explain_failure(str(error), what) from None
 
 
 def kill_jvm(spark: SparkSession) -> None:

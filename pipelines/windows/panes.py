@@ -95,12 +95,7 @@ def merged_in_spark() -> dict[str, Column]:
     return {f.name: _IN_SPARK[f.merge](F.col(f.name)) for f in FIGURES}
 
 
-def panes_in_spark() -> dict[str, Column]:
-    """The same figures as aggregates over countable readings with event_ts, by name of the figure."""
-    return {f.name: _IN_SPARK[f.aggregate](F.when(F.expr(f.condition), F.expr(f.quantity))) for f in FIGURES}
-
-
-_IN_SPARK = {"count": F.count, "sum": F.sum, "min": F.min, "max": F.max}
+_IN_SPARK = {"sum": F.sum, "min": F.min, "max": F.max}
 
 
 def _in_polars(aggregate: str, column: str) -> pl.Expr:

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from pyspark.sql import DataFrame, SparkSession
+from pyspark.sql import SparkSession
 
 from pipelines.broker.records import Record
 from pipelines.jobs.context import Run
@@ -19,7 +19,7 @@ from pipelines.small_tables import create_tables
 
 @dataclass
 class Outbox:
-    """Stands in for Kafka: takes what `send` would send; can fail like a broker that is gone."""
+    """Stands in for Kafka: takes what `send_records` would send; can fail like a broker that is gone."""
 
     records: list[tuple[str, str | None, Any]] = field(default_factory=list)
     fail_on: str | None = None
@@ -28,15 +28,8 @@ class Outbox:
     headers: dict[str, set[str]] = field(default_factory=dict)
     """Names of the headers of the last send, by topic."""
 
-    def send(self, frame: DataFrame, settings: Settings, topic: str) -> None:
-        """Collect a frame, or fail once at the topic named in `fail_on`, after `let_through` sends to it."""
-        self._fail_on_purpose(topic)
-        rows = frame.collect()
-        self.headers[topic] = {header["key"] for row in rows for header in row.asDict().get("headers") or ()}
-        self.records += [(topic, row.asDict().get("key"), row["value"] and json.loads(row["value"])) for row in rows]
-
     def send_records(self, kafka: Kafka, topic: str, records: Iterable[Record]) -> None:
-        """The same of records."""
+        """Collect records, or fail once at the topic named in `fail_on`, after `let_through` sends to it."""
         self._fail_on_purpose(topic)
         for key, value, headers in records:
             self.headers[topic] = {name for name, _ in headers}
