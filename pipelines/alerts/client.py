@@ -69,7 +69,7 @@ def explained(error: KafkaException, settings: Settings, group: str, name: str) 
         return InfrastructureUnavailable(
             f"group {group}: {text}; `gridwatch check` looks at the rights (conf/security/kafka-acls.toml)"
         )
-    return unreachable(settings.kafka.bootstrap_servers, error, f"group {group}")
+    return unreachable(settings.kafka.bootstrap_servers, text, f"group {group}")
 
 
 def pipeline_member(lake: str) -> str:

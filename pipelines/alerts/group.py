@@ -4,17 +4,20 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from types import TracebackType
 from typing import Any, Self
 
-from confluent_kafka import Consumer, KafkaError, KafkaException, TopicPartition
-from confluent_kafka.admin import AdminClient
+from confluent_kafka import Consumer, KafkaException, TopicPartition
+from kafka import KafkaAdminClient
+from kafka.errors import GroupIdNotFoundError
+from kafka.errors import KafkaError as AdminError
 
 from pipelines.broker.records import librdkafka_options
 from pipelines.errors import InfrastructureUnavailable
 from pipelines.identity.tables import lake_id
 from pipelines.settings import AUTO, Settings
+from pipelines.topics import client_options
 
 PREFIX = "gridwatch-alerts-"
 """Begins the name of a group that `alerts.group = auto` makes; rights may be given by it."""
@@ -59,7 +62,6 @@ class Group:
         self.topic = settings.kafka.topics.readings
         self.name = group_id(settings)
         self._consumer: Any = None
-        self._admin: Any = None
 
     def committed(self) -> dict[int, int]:
         """Next offset of each partition that has a committed one."""
@@ -79,23 +81,39 @@ class Group:
         """How many consumers the group has now; 0 for a group that Kafka does not know."""
         return len(self._members())
 
+    def has_member(self, name: str) -> bool:
+        """Whether the group has a static member of that name."""
+        return any(member["group_instance_id"] == name for member in self._members())
+
     def unassigned(self) -> frozenset[int]:
         """Partitions of the readings that no member has; all of them for a group that Kafka does not know."""
         with self._asked() as consumer:
             there = partitions_of(consumer, self.topic, self._patience_s)
-        held = (place.partition for member in self._members() for place in member.assignment.topic_partitions)
-        return frozenset(there) - frozenset(held)
+        held = {
+            partition
+            for member in self._members()
+            if member["member_assignment"]
+            for assigned in member["member_assignment"]["assigned_partitions"]
+            if assigned["topic"] == self.topic
+            for partition in assigned["partitions"]
+        }
+        return frozenset(there) - held
 
-    def _members(self) -> list[Any]:
-        with self._lock:
-            admin = self._admin = self._admin or AdminClient(librdkafka_options(self._kafka) | _QUIET)
+    def _members(self) -> list[dict[str, Any]]:
+        """Asked by kafka-python: librdkafka's question ends the process when a broker dies meanwhile."""
+        limit_ms = int(self._patience_s * 1000)
+        limits = {"bootstrap_timeout_ms": limit_ms, "request_timeout_ms": limit_ms}
         try:
-            answers = admin.describe_consumer_groups([self.name], request_timeout=self._patience_s)
-            return list(answers[self.name].result().members)
-        except KafkaException as error:
-            if error.args[0].code() == KafkaError.GROUP_ID_NOT_FOUND:
-                return []
-            raise unreachable(self._kafka.bootstrap_servers, error, f"group {self.name}") from None
+            with closing(KafkaAdminClient(**client_options(self._kafka), **limits)) as admin:
+                found = admin.describe_groups([self.name])[self.name]
+        except (AdminError, OSError, ValueError) as error:
+            raise self._unreachable(str(error)) from None
+        if found["error"] and GroupIdNotFoundError.__name__ not in found["error"]:
+            raise self._unreachable(found["error"])
+        return list(found["members"])
+
+    def _unreachable(self, problem: str) -> InfrastructureUnavailable:
+        return unreachable(self._kafka.bootstrap_servers, problem, f"group {self.name}")
 
     @contextmanager
     def _asked(self) -> Iterator[Any]:
@@ -107,7 +125,7 @@ class Group:
                 yield self._consumer
             except KafkaException as error:
                 self._drop()
-                raise unreachable(self._kafka.bootstrap_servers, error, f"group {self.name}") from None
+                raise self._unreachable(error.args[0].str()) from None
 
     def close(self) -> None:
         """Leave the brokers."""
@@ -115,7 +133,7 @@ class Group:
             self._drop()
 
     def _drop(self) -> None:
-        consumer, self._consumer, self._admin = self._consumer, None, None
+        consumer, self._consumer = self._consumer, None
         if consumer is not None:
             consumer.close()
 
@@ -148,6 +166,6 @@ def committed_of(answer: list[TopicPartition]) -> dict[int, int]:
     return {one.partition: one.offset for one in answer if one.offset > _NOTHING and one.offset >= 0}
 
 
-def unreachable(servers: str, error: KafkaException, what: str) -> InfrastructureUnavailable:
-    """A client's error as ours."""
-    return InfrastructureUnavailable(f"kafka.bootstrap_servers = {servers}: {what}: {error.args[0].str()}")
+def unreachable(servers: str, problem: str, what: str) -> InfrastructureUnavailable:
+    """What a client says of the brokers as our error."""
+    return InfrastructureUnavailable(f"kafka.bootstrap_servers = {servers}: {what}: {problem}")

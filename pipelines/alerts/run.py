@@ -14,7 +14,7 @@ from pipelines.alerts.group import Group
 from pipelines.alerts.member import Member, NobodyHas
 from pipelines.alerts.reference import Reference
 from pipelines.client_errors import as_ours
-from pipelines.errors import DataRefused, GridwatchError, MemberFenced, SettingsError
+from pipelines.errors import DataRefused, GridwatchError, InfrastructureUnavailable, MemberFenced, SettingsError
 from pipelines.observe.metrics import AlertsMetrics
 from pipelines.observe.serve import served
 from pipelines.restarts import Restarts
@@ -38,8 +38,8 @@ def run_alerts(
     """Judge readings as a member of the group until `ending` is set.
 
     After a failure it begins again at what is committed, with pauses, `alerts.max_restarts` times in a row. Raises
-    the last failure then; at once MemberFenced, SettingsError, and DataRefused. `name`: that of the member, else one
-    of this host.
+    the last failure then; at once SettingsError and DataRefused; MemberFenced when another process has taken the
+    name over, which shows after the session's time. `name`: that of the member, else one of this host.
     """
     sys.setswitchinterval(_SWITCH_S)
     gc.set_threshold(*_COLLECT)
@@ -63,8 +63,12 @@ def run_alerts(
             try:
                 with as_ours(settings):
                     Member(settings, group, mine, reference, metrics, say, ending).run()
-            except (MemberFenced, SettingsError, DataRefused):
+            except (SettingsError, DataRefused):
                 raise
+            except MemberFenced as problem:
+                if _is_taken_over(group, mine, ending):
+                    raise
+                say(f"alerts: the brokers had lost track of member {mine}; it joins again ({problem})")
             except NobodyHas as problem:
                 say(f"alerts: {problem}")
                 # After that the brokers have forgotten the member, and share out all partitions again.
@@ -77,6 +81,20 @@ def run_alerts(
                 metrics.restarts.labels("alerts").inc()
                 say(f"alerts: {problem}; restart {restarts.in_a_row} of {restarts.most} in {pause_s:g} s")
                 ending.wait(pause_s)
+
+
+def _is_taken_over(group: Group, name: str, ending: threading.Event) -> bool:
+    """Whether another process has the name of a member that was fenced.
+
+    When a broker dies amid a join, its successor may know an earlier membership only and fence the one that lives.
+    Nobody speaks for the earlier one any more: it is gone after the session's time, another process is not. (Kafka
+    keeps the client.id of a name's first holder, so it tells nothing about the newest.)
+    """
+    ending.wait(SESSION_S + 1)
+    try:
+        return group.has_member(name)
+    except InfrastructureUnavailable:  # nobody can say: the next join will
+        return False
 
 
 def _end_in_order(ending: threading.Event) -> None:
