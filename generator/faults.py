@@ -2,7 +2,7 @@
 
 Magnitudes by kind: sag, swell, spike, feeder_sag, feeder_swell: voltage per unit of nominal; step, drift,
 noisy: size (for noisy: standard deviation) per unit of nominal; over_temperature: °C;
-temperature_rise: °C risen; overcurrent: part of the rated current; unit_x10: the factor; glitch:
+temperature_rise: °C risen; overcurrent: part of the rated current; unit_x10, unit_days: the factor; glitch:
 the absurd value in V; others 0.
 """
 
@@ -20,6 +20,7 @@ from generator.schedule import Fault
 
 STATUSES: tuple[str | None, ...] = (None, "OK", "FAILURE", "RELAY_FAILURE", "Metering failure 0x2F")
 FAILURES = 3
+SILENT = ("silent", "gap")
 GLITCHES_PU = (10.0, -1.0, 28.5, -4.35, 4.0)
 
 
@@ -88,7 +89,7 @@ def apply_faults(plan: RunPlan, network: Network, faults: tuple[Fault, ...], blo
         if len(rows):
             block.faulty[rows] = True
             _apply(plan, network, fault, block, rows)
-            if fault.kind == "silent":
+            if fault.kind in SILENT:
                 keep[rows] = False
     return block if keep.all() else block.where(keep)
 
@@ -202,8 +203,8 @@ def _no_current(case: _Case) -> Floats:
 Effect = Callable[[_Case], Floats]
 VOLTAGE: dict[str, Effect] = {
     "sag": _to_level, "swell": _to_level, "feeder_sag": _to_level, "feeder_swell": _to_level,
-    "interruption": _dead, "feeder_outage": _dead, "spike": _spiked, "glitch": _exactly, "unit_x10": _times,
-    "step": _shifted, "drift": _drifting, "stuck": _stuck, "noisy": _noisy,
+    "interruption": _dead, "feeder_outage": _dead, "spike": _spiked, "glitch": _exactly,
+    "unit_x10": _times, "unit_days": _times, "step": _shifted, "drift": _drifting, "stuck": _stuck, "noisy": _noisy,
 }  # fmt: skip
 CURRENT: dict[str, Effect] = {
     "overcurrent": _overloaded, "interruption": _no_current, "feeder_outage": _no_current,

@@ -2,27 +2,38 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from functools import lru_cache
 
 import numpy as np
 
 from generator.draws import Floats, Ints, normal, stream_key, uniform, words
 
-MIDDLE_V = 231.0
-SWING_V = 5.0
-"""Daily swing at Un = 230 V: 226 V in the evening to 236 V at night."""
 TAP_STEP = 0.0125
 """One tap of the transformer, as a part of Un; a change of tap is normal behaviour."""
 TAP_SLOT_MS = 2 * 3_600_000
-WALK_STD_V = 0.7
 WALK_MEMORY_S = 600.0
 KNOT_MS = 10_000
 SEGMENT = 360
 DAY_MS = 86_400_000
+
+
+@dataclass(frozen=True)
+class Line:
+    """How a feeder moves, in V at Un = 230 V: around which middle, half its daily swing (less in the evening than at
+    night), and the spread of its random walk, which a restless one has more of in the evening."""
+
+    middle_v: float = 231.0
+    swing_v: float = 5.0
+    walk_std_v: float = 0.7
+    restless: bool = False
+
+
+SHORT, LONG = Line(), Line(middle_v=233.0, swing_v=5.0, walk_std_v=2.4, restless=True)
 _PHI = float(np.exp(-KNOT_MS / 1000 / WALK_MEMORY_S))
 
 
-def feeder_voltage(seed: int, feeder: Ints, ts: Ints, start_ms: int, feeders: int) -> Floats:
+def feeder_voltage(seed: int, feeder: Ints, ts: Ints, start_ms: int, feeders: int, line: Line = SHORT) -> Floats:
     """Return the feeder voltage (V, at Un = 230 V) at every event time `ts` (epoch ms, ascending or not).
 
     `feeder` is the feeder's index below `feeders`; the draws are addressed by the time since `start_ms`,
@@ -30,10 +41,11 @@ def feeder_voltage(seed: int, feeder: Ints, ts: Ints, start_ms: int, feeders: in
     """
     rank = np.arange(feeders)
     offset = uniform(stream_key(seed, "feeder-offset"), rank) - 0.5
-    swing = SWING_V * np.cos(2 * np.pi * ((ts % DAY_MS) / DAY_MS - 0.15))
+    daily = np.cos(2 * np.pi * ((ts % DAY_MS) / DAY_MS - 0.15))
     since = ts - start_ms
-    moving = _taps(seed, feeder, since) + _walk(seed, feeder, since, feeders)
-    return MIDDLE_V + offset[feeder] + swing + moving
+    spread = line.walk_std_v * (1.0 - 0.5 * daily if line.restless else 1.0)
+    moving = _taps(seed, feeder, since) + spread * _walk(seed, feeder, since, feeders)
+    return line.middle_v + offset[feeder] + line.swing_v * daily + moving
 
 
 def _taps(seed: int, feeder: Ints, since_ms: Ints) -> Floats:
@@ -45,7 +57,7 @@ def _taps(seed: int, feeder: Ints, since_ms: Ints) -> Floats:
 
 
 def _walk(seed: int, feeder: Ints, since_ms: Ints, feeders: int) -> Floats:
-    """AR(1) on knots of 10 s, straight lines between them."""
+    """AR(1) of spread 1 on knots of 10 s, straight lines between them."""
     if not len(since_ms):
         return np.empty(0)
     knot, rest = np.divmod(since_ms, KNOT_MS)
@@ -54,7 +66,7 @@ def _walk(seed: int, feeder: Ints, since_ms: Ints, feeders: int) -> Floats:
     table = np.hstack([_walk_segment(seed, feeders, segment) for segment in range(first, last + 1)])
     left = knot - first * SEGMENT
     part = rest / KNOT_MS
-    walk: Floats = WALK_STD_V * (table[feeder, left] * (1 - part) + table[feeder, left + 1] * part)
+    walk: Floats = table[feeder, left] * (1 - part) + table[feeder, left + 1] * part
     return walk
 
 

@@ -75,6 +75,12 @@ def mixed_fleet(meters: int, seed: int, *, meters_per_feeder: int = 50) -> pd.Da
     return fleet.assign(**{name: np.where(is_transformer, value, fleet[name]) for name, value in own.items()})
 
 
+def without_topology(fleet: pd.DataFrame) -> pd.DataFrame:
+    """Return the fleet as the head end of a pilot knows it: what stands on the meters, and not where they are."""
+    known = {"meter_id", "nominal_voltage_v", "rated_current_a"}
+    return fleet.assign(**{name: "" for name in fleet.columns if name not in known})
+
+
 def write_fleet(fleet: pd.DataFrame, path: str | Path) -> None:
     """Write the fleet as CSV with a header, replacing the file."""
     fleet.to_csv(path, index=False, lineterminator="\n")

@@ -28,6 +28,8 @@ class Kind:
     crowd: str = ""
     before: float = 7.0
     stretched: bool = True
+    in_all: bool = True
+    """Drawn by `--faults all`; the others by their name or by `pilot`."""
 
     @property
     def single(self) -> bool:
@@ -47,6 +49,8 @@ _KINDS = (
     Kind("noisy", "meter", (20, 60), (0.015, 0.018), ("noisy_sensor", DEVIATION), "shift"),
     Kind("silent", "meter", (7, 60), (0, 0), ("meter_silent",), "low", 1.5),
     Kind("unit_x10", "meter", (4, 30), (10, 10), ("implausible_value",)),
+    Kind("gap", "meter", (60, 360), (0, 0), ("meter_silent",), "low", 1.5, False, in_all=False),
+    Kind("unit_days", "meter", (1440, 3600), (10, 10), ("implausible_value",), "", 7.0, False, in_all=False),
     Kind("failure_status", "meter", (2, 10), (0, 0), ("equipment_failure",)),
     Kind("over_temperature", "meter", (4, 30), (80, 118), ("over_temperature", "temperature_rise")),
     Kind("overcurrent", "meter", (3, 20), (1.08, 1.65), ("overcurrent",)),
@@ -61,6 +65,9 @@ _KINDS = (
 )  # fmt: skip
 
 KINDS: dict[str, Kind] = {kind.name: kind for kind in _KINDS}
+ALL = tuple(kind.name for kind in _KINDS if kind.in_all)
+PILOT = tuple(kind.name for kind in _KINDS if kind.scope == "meter")
+"""What a meter shows that nobody compares with its neighbours."""
 
 
 @dataclass(frozen=True)

@@ -8,18 +8,18 @@ import numpy as np
 import pandas as pd
 
 from generator.draws import Bools, Floats, Ints, normal, quarters, stream_key, uniform, words
-from generator.feeder import DAY_MS, feeder_voltage
+from generator.feeder import DAY_MS, LONG, SHORT, feeder_voltage
 from generator.fleet import TRANSFORMER_CLASS
 from generator.plan import RunPlan
 
-IMPEDANCE_OHM = {"strong": (0.1, 0.4), "mixed": (0.1, 0.9), "weak": (0.4, 0.9)}
+IMPEDANCE_OHM = {"strong": (0.1, 0.4), "mixed": (0.1, 0.9), "weak": (0.4, 0.9), "rural": (0.8, 1.2)}
 TRANSFORMER_OHM = 0.004
 """Between a transformer and its own meter there is a bar."""
 TRANSFORMER_C = 20.0
 """So much warmer (°C) is a transformer's cabinet."""
 MOST_HEAT_A = 100.0
 """Beyond, the current goes through transducers and not through the meter."""
-DROP_SCALE = {"strong": 0.8, "mixed": 1.0, "weak": 1.5}
+DROP_SCALE = {"strong": 0.8, "mixed": 1.0, "weak": 1.5, "rural": 1.7}
 """How far one appliance may pull the voltage, against its limit in the table of appliances."""
 
 
@@ -114,7 +114,8 @@ def _through_transformer(plan: RunPlan, network: Network, meter: Ints, ts: Ints)
 
 def normal_voltage(plan: RunPlan, network: Network, meter: Ints, ts: Ints, amps: Floats) -> Floats:
     """Return the voltage (V) before noise and rounding: feeder voltage minus the drop of `amps` (A)."""
-    at_head = feeder_voltage(plan.seed, network.feeder[meter], ts, plan.start_ms, network.feeders)
+    line = LONG if plan.grid == "rural" else SHORT
+    at_head = feeder_voltage(plan.seed, network.feeder[meter], ts, plan.start_ms, network.feeders, line)
     return (at_head - amps * network.impedance_ohm[meter]) * (network.nominal_v[meter] / 230.0)
 
 

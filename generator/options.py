@@ -104,6 +104,10 @@ def _add_shape(group: argparse._ArgumentGroup) -> None:
     add("--nominal-voltage", float, "nominal voltage in V (230)", dest="nominal_voltage_v")
     add("--fleet", str, f"{' or '.join(FLEETS)}: 230 V, 120 V and transformers of 400 V (uniform)")
     add("--watermark", float, "watermark of the consumer in seconds of event time (10)", dest="watermark_s")
+    group.add_argument(
+        "--no-topology", action="store_false", dest="has_topology", default=argparse.SUPPRESS,
+        help="the fleet file knows no feeders and phases; only faults of meters are drawn",
+    )  # fmt: skip
     group.add_argument("--plan", metavar="FILE", help="run the plan.json that --plan-only wrote")
     group.add_argument("--plan-only", action="store_true", help="write fleet, labels, plan.json; no data")
 
@@ -112,7 +116,11 @@ def _add_faults(group: argparse._ArgumentGroup) -> None:
     def add(name: str, kind: Any, text: str, **more: Any) -> None:
         group.add_argument(name, type=kind, default=argparse.SUPPRESS, help=text, **more)
 
-    add("--faults", str, f"none, demo (default), all, or kinds joined by commas: {', '.join(KINDS)}")
+    add(
+        "--faults",
+        str,
+        f"none, demo (default), all, pilot (of single meters), or kinds joined by commas: {', '.join(KINDS)}",
+    )
     add("--faults-per-meter-day", float, "faults per meter and day, for long runs (2 of each kind)")
     add("--late-by", float, "seconds of event time a late record is held back (300)", dest="late_by_s")
     add("--late-share", float, "part of readings that are late (0.003)")

@@ -11,7 +11,7 @@ from typing import Any
 from generator.errors import UsageError
 
 MINUTE_MS = 60_000
-GRIDS = ("strong", "mixed", "weak")
+GRIDS = ("strong", "mixed", "weak", "rural")
 FLEETS = ("uniform", "mixed")
 EARLIEST_MS = 631_152_000_000
 HIDDEN_BEHIND_S = 120.0
@@ -45,6 +45,7 @@ class RunPlan:
     grid: str = "mixed"
     nominal_voltage_v: float = 230.0
     fleet: str = "uniform"
+    has_topology: bool = True
 
     @property
     def speed(self) -> float:

@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 
 from generator.faults import Block, apply_faults, settle
-from generator.fleet import build_fleet, mixed_fleet
+from generator.fleet import build_fleet, mixed_fleet, without_topology
 from generator.labels import label_frame
 from generator.load import (
     Network,
@@ -35,8 +35,9 @@ class Scenario:
     dropped: tuple[str, ...]
 
     def labels(self) -> pd.DataFrame:
-        """Return the labels, see `generator.labels.label_frame`."""
-        return label_frame(self.faults, self.network)
+        """Return the labels, see `generator.labels.label_frame`; without a topology they name no feeder."""
+        labels = label_frame(self.faults, self.network)
+        return labels if self.plan.has_topology else labels.assign(feeder_id="", phase="")
 
 
 def build_scenario(plan: RunPlan) -> Scenario:
@@ -45,7 +46,8 @@ def build_scenario(plan: RunPlan) -> Scenario:
     network = build_network(plan, fleet)
     schedule = schedule_faults(plan, network)
     faults = tuple(settle(plan, network, fault) for fault in schedule.faults)
-    return Scenario(plan, fleet, network, faults, schedule.dropped)
+    known = fleet if plan.has_topology else without_topology(fleet)
+    return Scenario(plan, known, network, faults, schedule.dropped)
 
 
 def fleet_of(plan: RunPlan) -> pd.DataFrame:

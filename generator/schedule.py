@@ -9,7 +9,7 @@ import numpy as np
 
 from generator.draws import generator
 from generator.errors import UsageError
-from generator.kinds import DEMO, KINDS, Kind, Request
+from generator.kinds import ALL, DEMO, KINDS, PILOT, Kind, Request
 from generator.load import Network
 from generator.plan import MINUTE_MS, RunPlan
 from generator.polls import reading_near
@@ -74,7 +74,7 @@ class _Board:
 def schedule_faults(plan: RunPlan, network: Network) -> Schedule:
     """Return the faults of a run, the same for the same plan.
 
-    `plan.faults` is none, demo, all or names of kinds joined by commas. Faults start after the history
+    `plan.faults` is none, demo, all, pilot or names of kinds joined by commas. Faults start after the history
     their rule needs (7 min for most) and end 2 min before the data's end; durations stretch with the
     cadence. What does not fit is left out and named. Raises UsageError for an unknown kind.
     """
@@ -102,11 +102,13 @@ def _requests(plan: RunPlan, network: Network) -> list[Request]:
             number, allowed = plan.faults_per_meter_day, "with --faults all or a list of kinds"
             raise UsageError("--faults-per-meter-day", number, allowed, "choose one of both")
         return list(DEMO)
-    names = list(KINDS) if plan.faults == "all" else plan.faults.split(",")
+    names = list({"all": ALL, "pilot": PILOT}.get(plan.faults, plan.faults.split(",")))
     unknown = [name for name in names if name not in KINDS]
     if unknown:
-        allowed = "none, demo, all or some of " + ", ".join(KINDS)
+        allowed = "none, demo, all, pilot or some of " + ", ".join(KINDS)
         raise UsageError("--faults", ",".join(unknown), allowed, "correct the name")
+    if not plan.has_topology:
+        names = [name for name in names if KINDS[name].scope == "meter"]
     end = plan.span_s / 60
     wishes = [(_count(plan, network, KINDS[name], names), KINDS[name]) for name in names]
     return [

@@ -167,6 +167,9 @@ class Detection(Limits):
     noise_factor: float = Field(
         2.0, ge=1, le=10, description="noisy_sensor needs this times the meter's own p99 noise of 7 days."
     )
+    own_factor: float = Field(
+        1.5, ge=1, le=10, description="Without two neighbours, both need this times the meter's own p99 at that hour."
+    )
     step_s: Seconds = Field(300, ge=60, description="voltage_step: it must last this long.")
     drift_s: Seconds = Field(1800, ge=300, description="voltage_drift: median over this long.")
     rise_s: Seconds = Field(900, ge=60, description="temperature_rise: within this long.")

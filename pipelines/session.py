@@ -73,6 +73,7 @@ def _local_conf(settings: Settings, kit: SparkKit | None, jvm_options: str) -> d
     os.environ.setdefault("PYSPARK_PYTHON", sys.executable)
     os.environ.setdefault("PYSPARK_DRIVER_PYTHON", sys.executable)
     os.environ.setdefault("SPARK_LOCAL_IP", LOOPBACK)
+    os.environ.setdefault("MALLOC_ARENA_MAX", "2")  # of the JVM's native memory, which RocksDB takes from many threads
     os.environ["SPARK_CONF_DIR"] = str(kit.empty if kit else folder)
     defaults = spark_defaults()
     collector = "Serial" if heap_bytes(settings.pipeline.driver_memory) <= _SMALL_HEAP else "Parallel"

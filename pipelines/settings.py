@@ -88,7 +88,7 @@ class Pipeline(Section):
         description="Longest time between two batches of the archive: when few readings come it waits for up to this"
         " long, which saves CPU. At or below pipeline.archive_trigger it never waits.",
     )
-    windows_trigger: Seconds = Field(4, ge=0, description="Least time between two batches of the windows.")
+    windows_trigger: Seconds = Field(2, ge=0, description="Least time between two batches of the windows.")
     max_offsets_per_trigger: int = Field(
         1_000_000, ge=100, description="Most records one archive batch takes; bounds memory after a downtime."
     )

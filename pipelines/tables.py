@@ -10,6 +10,7 @@ from pipelines.contract import Message, message
 
 _STRING, _LONG, _INT = T.StringType(), T.LongType(), T.IntegerType()
 _DOUBLE, _FLAG, _TIME, _DATE = T.DoubleType(), T.BooleanType(), T.TimestampType(), T.DateType()
+_BY_HOUR = T.ArrayType(_DOUBLE)
 
 
 @dataclass(frozen=True)
@@ -65,6 +66,8 @@ _ITEM = Column(
     "kafka_item", _INT, None, "Place of the reading among those of its record, counted from 0; null means 0."
 )
 
+_PHASE = Column("phase", _STRING, None, "Phase of the readings; null when they are of the whole meter.")
+
 READINGS = Table(
     "readings",
     "one accepted reading",
@@ -77,7 +80,12 @@ READINGS = Table(
             None,
             "All measurements are physically possible for the meter (rule implausible_value).",
         ),
-        Column("is_in_band", _FLAG, None, "Plausible, and the voltage within the under- and overvoltage limits."),
+        Column(
+            "is_in_band",
+            _FLAG,
+            None,
+            "The voltage is physically possible, and within the under- and overvoltage limits.",
+        ),
         Column(
             "is_late",
             _FLAG,
@@ -165,7 +173,7 @@ PANES = Table(
         Column("generation", _STRING, None, "Checkpoint generation whose windows are made of it."),
         Column("batch_id", _LONG, None, "Batch of the archive query that released it; -1 for the fill at a start."),
         Column("meter_id", _STRING, None, "Identifier of the meter."),
-        Column("phase", _STRING, None, "Phase of the reading; null when it is of the whole meter."),
+        _PHASE,
         Column("pane_start", _TIME, "UTC", "Inclusive start of the slide."),
         Column("n", _LONG, "count", "Readings that are neither late nor re-sent."),
         Column("in_band_n", _LONG, "count", "In-band voltages."),
@@ -239,6 +247,7 @@ METER_WINDOWS = Table(
         ),
         Column("feeder_std_v", _DOUBLE, "V", "Median of tested_std_v of the same meters."),
         Column("window_date", _DATE, "UTC", "Date of window_end."),
+        _PHASE,
     ),
     ("window_date",),
     ("window_end",),
@@ -266,6 +275,7 @@ BASELINES = Table(
             "V",
             "The meter's own p99 deviation from its profile; null before there is one.",
         ),
+        _PHASE,
     ),
 )
 
@@ -302,9 +312,10 @@ METERS = Table(
     ),
 )
 
+_ALONE = "by hour of the day (UTC), where too few neighbours were there; null for an hour hardly reported."
 PROFILES = Table(
     "profiles",
-    "one meter and full day",
+    "one meter and day",
     "profiles",
     (
         Column("meter_id", _STRING, None, "Identifier of the meter."),
@@ -314,6 +325,10 @@ PROFILES = Table(
         Column("p99_noise_v", _DOUBLE, "V", "p99 of the spread that noisy_sensor judges."),
         Column("residual_offset_v", _DOUBLE, "V", "Median of residual_v: where the meter lies against its feeder."),
         Column("cadence_s", _DOUBLE, "s", "Seconds between two readings: window length by median readings a window."),
+        Column("hour_low_v", _BY_HOUR, "V", f"p5 of the tested parts' means {_ALONE}"),
+        Column("hour_high_v", _BY_HOUR, "V", f"p95 of the tested parts' means {_ALONE}"),
+        Column("hour_deviation_v", _BY_HOUR, "V", f"p99 of the deviation of the tested part {_ALONE}"),
+        Column("hour_noise_v", _BY_HOUR, "V", f"p99 of the spread that noisy_sensor judges {_ALONE}"),
     ),
     ("profile_date",),
 )

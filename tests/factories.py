@@ -33,9 +33,9 @@ TOPOLOGY_FIELDS = [
     T.StructField("nominal_voltage_v", T.DoubleType()),
     T.StructField("rated_current_a", T.DoubleType()),
 ]
-PROFILE_FIELDS = [
-    T.StructField(name, T.DoubleType()) for name in ("p99_deviation_v", "p99_noise_v", "residual_offset_v", "cadence_s")
-]
+_DAY = ("p99_deviation_v", "p99_noise_v", "residual_offset_v", "cadence_s")
+_HOUR = ("own_low_v", "own_high_v", "own_deviation_v", "own_noise_v")
+PROFILE_FIELDS = [T.StructField(name, T.DoubleType()) for name in (*_DAY, *_HOUR)]
 READING = {
     "meterId": "m1",
     "timestamp": NOON_MS,
@@ -168,7 +168,8 @@ def window_rows(
     if placed:
         ordinary |= METER_DEFAULTS
     added = [*TOPOLOGY_FIELDS, *PROFILE_FIELDS] if placed else []
-    schema = T.StructType([*METER_WINDOWS.schema.fields, *added])
+    taken = {field.name for field in added}
+    schema = T.StructType([*(field for field in METER_WINDOWS.schema.fields if field.name not in taken), *added])
     return schema, [_window(row, window_s) for row in rows], {**ordinary, **defaults}
 
 

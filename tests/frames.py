@@ -9,6 +9,7 @@ import pyarrow as pa
 from pyspark.sql import types as T
 from pyspark.sql.pandas.types import to_arrow_schema
 
+from pipelines.readings.flags import MEASURED
 from pipelines.tables import ANOMALIES, METERS, READINGS
 from tests import factories
 from tests.factories import Values
@@ -17,6 +18,11 @@ from tests.factories import Values
 def readings(rows: Iterable[Values], **defaults: object) -> pl.DataFrame:
     """Rows of the table readings."""
     return _frame(READINGS.schema, *factories.reading_rows(rows, defaults))
+
+
+def possible(rows: pl.DataFrame) -> pl.DataFrame:
+    """Rows with is_plausible and the columns of `flags.MEASURED`: of an implausible one no measurement is possible."""
+    return rows.with_columns(pl.when("is_plausible").then(of).alias(name) for name, of in MEASURED.items())
 
 
 def meters(rows: Iterable[Values]) -> pl.DataFrame:

@@ -103,6 +103,7 @@ def _features(meter_id: str, end: int, rows: list[Reading], window_ms: int, slid
         "residual_v": None,
         "feeder_std_v": None,
         "window_date": end // 86_400_000,
+        "phase": None,
     }
 
 

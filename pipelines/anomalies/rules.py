@@ -7,7 +7,7 @@ from dataclasses import dataclass
 RANKS = {"WARNING": 1, "ERROR": 2, "CRITICAL": 3}
 """Severities that can open an incident, the worst highest."""
 
-RULE_VERSION = "3"
+RULE_VERSION = "4"
 """Sent with every anomaly; raise it when a rule's condition, not its limit, changes."""
 
 

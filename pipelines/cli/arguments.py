@@ -3,11 +3,17 @@
 from __future__ import annotations
 
 import argparse
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from datetime import UTC, datetime
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from pipelines.csv_files import time_in
 from pipelines.settings_load import Loaded, load_settings
+
+if TYPE_CHECKING:
+    from pipelines.offline.on_spark import Cluster
+    from pipelines.settings import Settings
 
 Commands = Any
 """argparse's own type of a group of subcommands is private."""
@@ -37,6 +43,27 @@ def add_time_range(parser: Any) -> None:
     """--from and --to, as times `from_ts` and `to_ts` in UTC: partitions are days of UTC."""
     for name, text in (("--from", "first event time, ISO, UTC"), ("--to", "end of the event times")):
         parser.add_argument(name, metavar="TIME", type=_moment, required=True, dest=name.strip("-") + "_ts", help=text)
+
+
+def add_engine(parser: Any) -> None:
+    """--engine: where the work is done."""
+    parser.add_argument(
+        "--engine", choices=("local", "spark"), default="local",
+        help="local (default): this process, no Java; spark: the cluster of pipeline.master, by groups of feeders, for"
+        " what outgrows one process",
+    )  # fmt: skip
+
+
+@contextmanager
+def engine_of(args: argparse.Namespace, settings: Settings, say: Callable[[str], None]) -> Iterator[Cluster | None]:
+    """The cluster of `--engine spark`, for the block; None for this process."""
+    if args.engine != "spark":
+        yield None
+        return
+    from pipelines.offline.on_spark import cluster
+
+    with cluster(settings, say) as found:
+        yield found
 
 
 def _moment(text: str) -> datetime:

@@ -9,7 +9,7 @@ from datetime import date
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from pipelines.cli.arguments import Commands, add_command, add_time_range, settings_of
+from pipelines.cli.arguments import Commands, add_command, add_engine, add_time_range, engine_of, settings_of
 from pipelines.cli.output import say, say_timed, show
 from pipelines.cli.render import as_table
 from pipelines.places import require_writable_file, require_writable_folder
@@ -69,6 +69,7 @@ def register(commands: Commands) -> None:
     profiles_parser.add_argument(
         "--day", metavar="DATE", type=date.fromisoformat, help="default: the day before the latest window"
     )
+    add_engine(profiles_parser)
     again = add_command(
         commands,
         "backtest",
@@ -76,6 +77,7 @@ def register(commands: Commands) -> None:
         backtest,
     )
     add_time_range(again)
+    add_engine(again)
 
 
 def profiles(args: argparse.Namespace) -> int:
@@ -86,8 +88,8 @@ def profiles(args: argparse.Namespace) -> int:
 
     settings = settings_of(args).settings
     _require_lake(settings, writes=[PROFILES])
-    with as_ours(settings):
-        update_profiles(settings, args.day, say_timed)
+    with as_ours(settings), engine_of(args, settings, say_timed) as cluster:
+        update_profiles(settings, args.day, say_timed, cluster)
     return 0
 
 
@@ -96,13 +98,15 @@ def backtest(args: argparse.Namespace) -> int:
     from pipelines.client_errors import as_ours
     from pipelines.errors import SettingsError
     from pipelines.offline.backtest import backtest as run
+    from pipelines.offline.backtest import backtest_on
 
     if args.from_ts >= args.to_ts:
         raise SettingsError(f"--from {args.from_ts} must lie before --to {args.to_ts}")
     settings = settings_of(args).settings
     _require_lake(settings)
-    with as_ours(settings):
-        found = run(settings, args.from_ts, args.to_ts, say_timed)
+    with as_ours(settings), engine_of(args, settings, say_timed) as cluster:
+        asked = (settings, args.from_ts, args.to_ts, say_timed)
+        found = backtest_on(cluster, *asked) if cluster else run(*asked)
     rows = [[one.anomaly_type, one.same, one.new, one.gone] for one in found]
     show(as_table(["anomaly type", "same", "new", "gone"], rows))
     return 0

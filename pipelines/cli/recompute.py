@@ -6,7 +6,7 @@ import argparse
 import json
 from typing import TYPE_CHECKING
 
-from pipelines.cli.arguments import Commands, add_command, add_time_range, settings_of
+from pipelines.cli.arguments import Commands, add_command, add_engine, add_time_range, engine_of, settings_of
 from pipelines.cli.output import say, say_timed, show
 from pipelines.cli.render import as_table
 from pipelines.errors import SettingsError
@@ -26,6 +26,7 @@ def register(commands: Commands) -> None:
         "--notify", action="store_true",
         help="also send to Kafka what this and earlier runs of the range have changed; else nothing is sent",
     )  # fmt: skip
+    add_engine(parser)
     parser.add_argument("--json", action="store_true", help="print the figures as JSON")
     parser.epilog = (
         "The pipeline must be stopped: its lock keeps a second writer out. Of several readings of one meter and time\n"
@@ -46,7 +47,9 @@ def recompute(args: argparse.Namespace) -> int:
     if args.dry_run and args.notify:
         raise SettingsError("--notify: nothing is sent in a --dry-run; leave one of them out")
     settings = settings_of(args).settings
-    outcome = run_recompute(settings, args.from_ts, args.to_ts, dry_run=args.dry_run, notify=args.notify, say=say_timed)
+    how = {"dry_run": args.dry_run, "notify": args.notify, "say": say_timed}
+    with engine_of(args, settings, say_timed) as cluster:
+        outcome = run_recompute(settings, args.from_ts, args.to_ts, **how, cluster=cluster)
     show(json.dumps(outcome.to_json(), indent=2) if args.json else change_table(outcome))
     for line in _remarks(outcome):
         say(line)

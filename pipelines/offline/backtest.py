@@ -1,4 +1,4 @@
-"""Detection again over the archive with other settings, against what was found live: same, new, gone. No JVM."""
+"""Detection again over the archive with other settings, against what was found live: same, new, gone."""
 
 from __future__ import annotations
 
@@ -7,14 +7,19 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import TYPE_CHECKING
 
 import polars as pl
 import pyarrow as pa
 
 from pipelines.offline.detection import READING, Detector
+from pipelines.offline.groups import COUNTS, Group, fleet_awake, window_ends
 from pipelines.settings import Settings
 from pipelines.small_tables import Say, moment, open_table, read_rows, scan_rows
 from pipelines.tables import ANOMALIES, METERS, PROFILES, READINGS
+
+if TYPE_CHECKING:
+    from pipelines.offline.on_spark import Cluster
 
 PART_ROWS = 1_000_000
 """Readings of the archive that are in memory at once, about; a single slide may have more."""
@@ -52,6 +57,37 @@ def backtest(settings: Settings, since: datetime, until: datetime, say: Say) -> 
                 say(f"judged {rows.height:,} readings up to {last.astimezone(UTC):%Y-%m-%d %H:%M}")
     live = pl.DataFrame(read_rows(settings, ANOMALIES, columns=_IDS, where=_between(since, until)))
     return differences(pl.concat(now), live)
+
+
+def backtest_on(cluster: Cluster, settings: Settings, since: datetime, until: datetime, say: Say) -> list[Difference]:
+    """The same by groups of feeders on a cluster: one pass for the window ends of the fleet, one for how much of it is
+    awake at each, one for the findings."""
+    d, begin = settings.detection, since - run_up(settings)
+    rows = cluster.rows(READINGS, _between(begin, until), list(READING))
+    ends = window_ends(cluster.slides(rows, d.slide_s), detection=d)
+    say(f"{ends.height:,} window ends")
+    group = Group(d, settings.incidents, cluster.meters, pl.DataFrame(read_rows(settings, PROFILES)))
+    counts = cluster.by_group(rows, _count, (group, ends), COUNTS)
+    say("counted who is awake")
+    fleet = fleet_awake(ends, counts)
+    now = cluster.by_group(rows, _find, (group, fleet, since, until), _no_ids().schema)
+    live = pl.DataFrame(read_rows(settings, ANOMALIES, columns=_IDS, where=_between(since, until)))
+    return differences(now, live)
+
+
+def _count(shared: tuple[Group, pl.DataFrame], rows: pl.DataFrame) -> pl.DataFrame:
+    group, ends = shared
+    return group.awake(_as_reading(rows), ends)
+
+
+def _find(shared: tuple[Group, pl.DataFrame, datetime, datetime], rows: pl.DataFrame) -> pl.DataFrame:
+    group, fleet, since, until = shared
+    found = group.detected(_as_reading(rows), fleet)
+    return _ids_of((event for part in found for event in part.anomalies), since, until)
+
+
+def _as_reading(rows: pl.DataFrame) -> pl.DataFrame:
+    return rows.select(pl.col(name).cast(kind) for name, kind in READING.items())
 
 
 def run_up(settings: Settings) -> timedelta:
@@ -93,8 +129,7 @@ def _no_ids() -> pl.DataFrame:
 def _readings(settings: Settings, first: datetime, last: datetime) -> pl.DataFrame:
     """READING of the archive's rows in [first, last), by time."""
     pieces = scan_rows(settings, READINGS, columns=tuple(READING), where=_between(first, last))
-    kinds = [pl.col(name).cast(kind) for name, kind in READING.items()]
-    rows = pl.concat([pl.DataFrame(schema=READING), *(pl.DataFrame(piece).select(kinds) for piece in pieces)])
+    rows = pl.concat([pl.DataFrame(schema=READING), *(_as_reading(pl.DataFrame(piece)) for piece in pieces)])
     return rows.sort("event_ts", "kafka_partition", "kafka_offset", "kafka_item")
 
 

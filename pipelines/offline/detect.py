@@ -1,14 +1,14 @@
 """Detection over files: readings and fleet in, windows, anomalies and incidents out. No JVM.
 
-The readings are put into parts by time, which are judged one after the other: their order in the file does not matter,
-and neither readings nor results need to fit in memory.
+The readings are put into parts by time, of a very large fleet by groups of feeders, which are judged one after the
+other: their order in the file does not matter, and neither readings nor results need to fit in memory.
 """
 
 from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -16,8 +16,9 @@ import polars as pl
 import pyarrow.dataset as ds
 
 from pipelines.fleet import read_fleet
-from pipelines.offline.detection import READING, Detector
+from pipelines.offline.detection import READING, Detected, Detector
 from pipelines.offline.files import blocks
+from pipelines.offline.groups import COUNTS, Group, fleet_awake, group_of, slides_of, window_ends
 from pipelines.offline.match import Pace, mismatches, slower
 from pipelines.offline.results import Results
 from pipelines.offline.spool import MOST_PARTS, Spool
@@ -27,7 +28,9 @@ from pipelines.small_tables import Say, as_arrow
 from pipelines.tables import METERS
 
 PART_ROWS = 1_000_000
-"""Readings that are in memory at once; a single slide may have more."""
+"""Readings that are in memory at once; a single slide, or a single feeder in all, may have more."""
+FLEET_METERS = 300_000
+"""A larger fleet does not fit in memory at once, a GB or so: it is judged by groups of feeders."""
 _SAID_EVERY_S = 10.0
 _FINITE = ("current_a", "temperature_c")
 
@@ -59,26 +62,12 @@ def detect(
     out.mkdir(parents=True, exist_ok=True)
     for line in mismatches(found, {row[0] for row in known} if fleet else None):
         say(f"warning: {line}")
-    edges = found.edges_ms(settings.detection.slide_s, max(PART_ROWS, found.count // MOST_PARTS))
     progress = _Progress(found.count, say)
-    paces: list[pl.DataFrame] = []
-    with (
-        Spool(out / "readings.tmp", len(edges) + 1) as spool,
-        Results(out) as results,
-        Detector(meters, None, settings=settings, scratch=out) as detector,
-    ):
-        for rows in usable_rows(readings, progress.read):
-            spool.add(rows, part_of(rows["ts"].dt.epoch("ms"), edges))
-        for part, before_ms in enumerate([*edges, None]):
-            of_part = spool.take(part)
-            if of_part is None:
-                continue
-            taken = as_readings(of_part)
-            paces = [_paces([*paces, _pace_figures(taken)])]
-            for detected in detector.take(taken, before_ms=before_ms):
-                results.add(detected)
-            progress.judged(taken)
-        every = [Pace(*row) for row in paces[0].select(Pace._fields).iter_rows()]
+    work = _Work(settings, readings, found, meters, out, progress)
+    with Results(out) as results:
+        for detected in work.by_groups() if len(found.meters) > FLEET_METERS else work.by_time():
+            results.add(detected)
+        every = [Pace(*row) for row in _paces(work.paces).select(Pace._fields).iter_rows()]
         kept, repeated = sum(pace.readings for pace in every), sum(pace.repeated for pace in every)
         say(f"{found.count:,} readings, {found.count - kept:,} refused, {repeated:,} repeated")
         for line in slower(every, settings.detection.cadence_s):
@@ -88,6 +77,57 @@ def detect(
     by_type = dict(sorted(results.anomalies.items()))
     alerts = sum(row["alerts"] for row in incidents)
     return Outcome(found.count, found.count - kept, repeated, results.windows, by_type, len(incidents), alerts)
+
+
+@dataclass
+class _Work:
+    settings: Settings
+    readings: ds.Dataset
+    found: Survey
+    meters: pl.DataFrame
+    out: Path
+    progress: _Progress
+    paces: list[pl.DataFrame] = field(default_factory=list)
+    """`_pace_figures` of all meters, of what was judged so far."""
+
+    def by_time(self) -> Iterator[Detected]:
+        """The whole fleet, part by part in order of time."""
+        edges = self.found.edges_ms(self.settings.detection.slide_s, max(PART_ROWS, self.found.count // MOST_PARTS))
+        with (
+            Spool(self.out / "readings.tmp", len(edges) + 1) as spool,
+            Detector(self.meters, None, settings=self.settings, scratch=self.out) as detector,
+        ):
+            for rows in usable_rows(self.readings, self.progress.read):
+                spool.add(rows, part_of(rows["ts"].dt.epoch("ms"), edges))
+            for part, before_ms in enumerate([*edges, None]):
+                of_part = spool.take(part)
+                if of_part is None:
+                    continue
+                taken = as_readings(of_part)
+                self.paces = [_paces([*self.paces, _pace_figures(taken)])]
+                yield from detector.take(taken, before_ms=before_ms)
+                self.progress.judged(taken)
+
+    def by_groups(self) -> Iterator[Detected]:
+        """Groups of whole feeders one after the other: the fleet as a whole is only counted."""
+        d, slides = self.settings.detection, set[int]()
+        groups = min(MOST_PARTS, self.found.count // PART_ROWS + 1)
+        group, counts = Group(d, self.settings.incidents, self.meters, None), [pl.DataFrame(schema=COUNTS)]
+        with Spool(self.out / "readings.tmp", groups) as spool:
+            for rows in usable_rows(self.readings, self.progress.read):
+                spool.add(rows, group_of(rows["meter_id"], self.meters, groups))
+                slides.update(slides_of(as_readings(rows), detection=d))
+            ends = window_ends(slides, detection=d)
+            for number in range(groups):
+                if (of_group := spool.take(number, again=True)) is not None:
+                    counts.append(group.awake(as_readings(of_group), ends))
+            fleet = fleet_awake(ends, pl.concat(counts))
+            for number in range(groups):
+                if (of_group := spool.take(number)) is not None:
+                    taken = as_readings(of_group)
+                    self.paces.append(_pace_figures(taken))
+                    yield from group.detected(taken, fleet)
+                    self.progress.judged(taken)
 
 
 def usable_rows(readings: ds.Dataset, read: Callable[[int], None]) -> Iterator[pl.DataFrame]:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from datetime import date
+from datetime import UTC, date, datetime
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -22,7 +22,7 @@ from pipelines.readings.flags import flag_readings
 from pipelines.readings.judge import reading_events
 from pipelines.readings.meters import attach_meters, placed_meters
 from pipelines.readings.rules import ReadingRules
-from pipelines.settings import Settings
+from pipelines.settings import Detection, Settings
 from pipelines.tables import METER_WINDOWS, PROFILES
 from pipelines.windows.features import features, sums_of_windows
 from pipelines.windows.judge import WindowsJudge, named_by, no_history, window_events
@@ -59,10 +59,17 @@ class Detector:
     """
 
     def __init__(
-        self, meters: pl.DataFrame, profiles: pl.DataFrame | None, *, settings: Settings, scratch: Path | None = None
+        self,
+        meters: pl.DataFrame,
+        profiles: pl.DataFrame | None,
+        *,
+        settings: Settings,
+        scratch: Path | None = None,
+        fleet: pl.DataFrame | None = None,
     ) -> None:
         """In: the tables meters and profiles; None: profiles are taken from the days of the readings themselves, each
-        day from the days before it. `scratch`: folder for what a large fleet's day is put aside in."""
+        day from the days before it. `scratch`: folder for what a large fleet's day is put aside in. `fleet`: the window
+        ends of the whole fleet and its fleet_awake, where the readings are those of some of its feeders."""
         d = settings.detection
         self._detection, self._placed = d, placed_meters(meters, detection=d)
         self._rules, self._judge = ReadingRules(d), WindowsJudge(d, settings.incidents, meters)
@@ -71,6 +78,7 @@ class Detector:
         self._latest_ms = self._judged_ms = -(2**62)
         self._known = empty(PROFILES) if profiles is None else profiles
         self._days = DayProfiles(settings, scratch) if profiles is None else None
+        self._fleet = fleet
 
     def __enter__(self) -> Self:
         return self
@@ -92,6 +100,8 @@ class Detector:
         counted = self._count(placed)
         del placed
         until_ms = self._latest_ms + self._slide_ms
+        if self._fleet is not None:
+            until_ms = self._fleet["window_end"].dt.epoch("ms").max() or until_ms  # type: ignore[assignment]
         if before_ms is not None:
             until_ms = min(before_ms, until_ms)
         seen = counted if self._latest is None else pl.concat([self._latest, counted])
@@ -125,34 +135,37 @@ class Detector:
         """The windows that end later than those before and no later than `until_ms`; `seen` holds the latest reading
         of every meter before each of their ends."""
         for first_ms, last_ms in self._spans(until_ms):
-            windows = self._windows(first_ms, last_ms)
+            windows, fleet = self._windows(first_ms, last_ms), self._ends_of_fleet(first_ms, last_ms)
             if self._days:
-                self._known = self._days.before(windows["window_date"][0], self._known)
-            judged = self._judge.measure(windows, self._history)
+                self._known = self._days.before(_day_of(first_ms), self._known)
+            judged = self._judge.measure(windows, self._history, fleet)
             self._history = judged.history
             found = self._judge.window_findings(judged.measured, self._known)
             timed = seen.with_columns(event_ms=pl.col("event_ts").dt.epoch("ms")) if found else seen
             of_found = timed.join(named_by(found), on=["meter_id", "event_ms"], how="semi") if found else seen.clear()
             events = window_events(found, of_found) + self._judge.feeder_events(judged.measured)
-            if self._days:
+            if self._days and judged.measured.height:
                 self._days.add(judged.measured)
             yield Detected(judged.windows, events)
         self._judged_ms = max(self._judged_ms, until_ms)
 
     def _spans(self, until_ms: int) -> list[tuple[int, int]]:
         """First and last window end (epoch ms) of spans of one date each that hold about SPAN_ROWS windows."""
-        d = self._detection
-        counts = self._panes.lazy().group_by(pl.col("pane_start").dt.epoch("ms")).len()
-        ends = pl.concat(
-            counts.select(end_ms=pl.col("pane_start") + self._slide_ms * (back + 1), len="len")
-            for back in range(round(d.window_s / d.slide_s))
-        )
+        ends = _window_ends(self._panes.lazy(), self._detection)
+        if self._fleet is not None:
+            meters = self._history["meter_id"].n_unique() + self._panes["meter_id"].n_unique()
+            ends = self._fleet.lazy().select(end_ms=pl.col("window_end").dt.epoch("ms"), len=pl.lit(meters))
         fresh = pl.col("end_ms").is_between(self._judged_ms + 1, until_ms)
         rows = ends.filter(fresh).group_by("end_ms").agg(pl.col("len").max()).sort("end_ms")
         day = pl.col("end_ms") // 86_400_000
         spans = rows.with_columns(day=day, span=pl.col("len").cum_sum().over(day) // SPAN_ROWS)
         bounds = spans.group_by("day", "span").agg(first=pl.col("end_ms").min(), last=pl.col("end_ms").max())
         return bounds.sort("first").select("first", "last").collect().rows()
+
+    def _ends_of_fleet(self, first_ms: int, last_ms: int) -> pl.DataFrame | None:
+        if self._fleet is None:
+            return None
+        return self._fleet.filter(pl.col("window_end").dt.epoch("ms").is_between(first_ms, last_ms))
 
     def _windows(self, first_ms: int, last_ms: int) -> pl.DataFrame:
         """The windows with an end from `first_ms` to `last_ms`."""
@@ -162,6 +175,20 @@ class Detector:
         among = pl.col("window_end").dt.epoch("ms").is_between(first_ms, last_ms)
         sums = sums_of_windows(panes, window_s=d.window_s, slide_s=d.slide_s, among=among)
         return features(sums, window_s=d.window_s)
+
+
+def _window_ends(panes: pl.LazyFrame, detection: Detection) -> pl.LazyFrame:
+    """end_ms of every window that a pane belongs to, several times, with `len`, about how many meters it has."""
+    slide_ms = round(detection.slide_s * 1000)
+    counts = panes.group_by(pl.col("pane_start").dt.epoch("ms")).len()
+    return pl.concat(
+        counts.select(end_ms=pl.col("pane_start") + slide_ms * (back + 1), len="len")
+        for back in range(round(detection.window_s / detection.slide_s))
+    )
+
+
+def _day_of(epoch_ms: int) -> date:
+    return datetime.fromtimestamp(epoch_ms / 1000, UTC).date()
 
 
 class DayProfiles:
@@ -179,7 +206,7 @@ class DayProfiles:
             meters = measured["meter_id"].n_unique() if self._scratch else 0
             folder = (self._scratch or Path()) / "profiles.tmp"
             self._spool = Spool(folder, 1 + meters // PROFILE_METERS)
-            self._day = measured["window_date"][0]
+            self._day = measured["window_date"][-1]
         rows = profile_rows(measured, detection=self._detection)
         self._spool.add(rows, rows["meter_id"].hash(1) % self._spool.parts)
 

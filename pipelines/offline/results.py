@@ -56,7 +56,8 @@ class Results:
         if part.windows.height:
             self._windows.write_table(part.windows.drop("window_date").to_arrow().cast(WINDOW_SCHEMA))
             self.windows += part.windows.height
-            self.clock = part.windows["window_end"].max()  # type: ignore[assignment]
+            newest: datetime = part.windows["window_end"].max()  # type: ignore[assignment]
+            self.clock = max(self.clock or newest, newest)
         self.anomalies.update(event["anomalyType"] for event in part.anomalies)
         for first in range(0, len(part.anomalies), _EVENTS_AT_ONCE):
             self._anomalies.write_table(event_rows(part.anomalies[first : first + _EVENTS_AT_ONCE]))

@@ -44,10 +44,12 @@ class Spool:
         for (number,), some in rows.with_columns(part.alias("part")).group_by("part", maintain_order=True):
             self._write(int(number), some.drop("part").to_arrow())
 
-    def take(self, number: int) -> pl.DataFrame | None:
-        """The rows of a part in the order in which they came; None without any. No row may be added afterwards."""
+    def take(self, number: int, *, again: bool = False) -> pl.DataFrame | None:
+        """The rows of a part in the order in which they came; None without any. No row may be added afterwards.
+        `again`: they are wanted once more."""
         if self.parts == 1:
-            kept, self._kept = self._kept, []
+            kept = self._kept
+            self._kept = kept if again else []
             return pl.concat(kept) if kept else None
         self._close()
         path = self._path(number)
@@ -55,7 +57,8 @@ class Spool:
             return None
         with pa.OSFile(str(path)) as source, pa.ipc.open_stream(source) as reader:
             rows = pl.DataFrame(reader.read_all())
-        path.unlink()
+        if not again:
+            path.unlink()
         return rows
 
     def _write(self, number: int, rows: pa.Table) -> None:

@@ -79,7 +79,7 @@ def _meter_hours(settings: Settings, span: Span) -> str:
         count(DISTINCT event_ts) FILTER (NOT is_resent) AS own_times, {nulls}, {illegal},
         count(*) FILTER (event_date <> event_ts::DATE) AS wrong_date,
         count(*) FILTER (event_ts > kafka_ts + INTERVAL '{settings.input.max_skew:.3f} seconds') AS from_future,
-        count(*) FILTER (is_in_band AND NOT is_plausible) AS flags_disagree,
+        count(*) FILTER (is_in_band AND voltage_v <= 0) AS flags_disagree,
         count(*) FILTER (NOT is_plausible) AS implausible,
         min(voltage_v) AS min_v, max(voltage_v) AS max_v, median(voltage_v) AS median_v,
         median(current_a) AS median_a, median(temperature_c) AS median_c,

@@ -36,7 +36,7 @@ def _by_meter(settings: Settings) -> Suite:
         none_of("event_date_agrees", "wrong_date", "fail", "event_date is the UTC date of event_ts."),
         none_of("event_not_from_the_future", "from_future", "fail",
                 "No event time is later than the broker's time plus input.max_skew."),
-        none_of("flags_agree", "flags_disagree", "fail", "A reading in band is plausible."),
+        none_of("flags_agree", "flags_disagree", "fail", "A reading in band has a voltage."),
         none_of("reading_stored_once", "repeated", "fail",
                 "A meter has one reading an event time, but for those flagged is_resent."),
         within("meter_in_fleet", "is_unknown", "warn", "Every meter stands in the table meters, when that has rows.",

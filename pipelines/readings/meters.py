@@ -45,10 +45,10 @@ def attach_meters(readings: pl.DataFrame, placed: pl.DataFrame, *, detection: De
     """Adds feeder_id, phase, nominal_voltage_v (V) and rated_current_a (A) of the meter, and the limits in which
     classes differ; without classes none. The order of the readings stays.
 
-    `placed` comes from `placed_meters`. A meter that it does not know gets the default nominal voltage, no feeder,
-    no phase, no rated current, and the common limits.
+    `placed` comes from `placed_meters`: its phase is the meter's place, and replaces that of a row. A meter that it
+    does not know gets the default nominal voltage, no feeder, no phase, no rated current, and the common limits.
     """
-    joined = readings.join(placed, on="meter_id", how="left", maintain_order="left")
+    joined = readings.drop(TOPOLOGY, strict=False).join(placed, on="meter_id", how="left", maintain_order="left")
     return joined.with_columns(pl.col(name).fill_null(value) for name, value in defaults(detection).items())
 
 

@@ -14,12 +14,12 @@ from pipelines.anomalies.events import Finding
 from pipelines.anomalies.limits import limits_of
 from pipelines.anomalies.row_rules import RowRule, RuleSet, first_of, number, ratio
 from pipelines.readings import messages
-from pipelines.readings.flags import is_plausible, lowest_plausible_v
+from pipelines.readings.flags import is_possible, lowest_plausible_v
 from pipelines.readings.meters import BASELINE
 from pipelines.settings import Detection
 
-_IS_PLAUSIBLE = "is_possible"
-"""Not the flag of the table: there may be one already."""
+_JUDGED = {"over_temperature": "possible_c", "overcurrent": "possible_a"}
+"""What a limit rule judges, by the names of `is_possible`; the others judge the voltage."""
 _meter = pl.col("meter_id")
 _v, _a, _c = pl.col("voltage_v"), pl.col("current_a"), pl.col("temperature_c")
 _un, _rated = pl.col("nominal_voltage_v"), pl.col("rated_current_a")
@@ -35,10 +35,10 @@ class ReadingRules:
 
     def __init__(self, detection: Detection) -> None:
         self._rules = RuleSet(reading_rules(detection))
-        self._marks = [is_plausible(detection).alias(_IS_PLAUSIBLE), _baseline(detection).alias("baseline")]
+        self._marks = [_baseline(detection).alias("baseline")]
 
     def mark(self, readings: pl.DataFrame) -> pl.DataFrame:
-        """Adds missing columns of BASELINE, what the rules share, and `baseline` (see `judge_readings`)."""
+        """Adds missing columns of BASELINE, and `baseline` (see `judge_readings`)."""
         missing = [pl.lit(None, kind).alias(name) for name, kind in BASELINE.items() if name not in readings.columns]
         return (readings.with_columns(missing) if missing else readings).with_columns(self._marks)
 
@@ -62,7 +62,7 @@ def judge_readings(readings: pl.DataFrame, *, detection: Detection) -> pl.DataFr
 
 
 def reading_rules(detection: Detection) -> list[RowRule]:
-    """All rules of single readings. The limit rules are silent about what is not plausible."""
+    """All rules of single readings. The limit rules are silent about a measurement that is not possible."""
     limits = [
         voltage_spike(detection),
         interruption(detection),
@@ -72,8 +72,12 @@ def reading_rules(detection: Detection) -> list[RowRule]:
         overcurrent(detection),
         voltage_deviation(detection),
     ]
-    of_plausible = [replace(rule, severity=pl.when(_IS_PLAUSIBLE).then(rule.severity)) for rule in limits]
-    return [implausible_value(detection), equipment_failure(), *of_plausible]
+    possible = is_possible(detection)
+    of_possible = [
+        replace(rule, severity=pl.when(possible[_JUDGED.get(rule.anomaly_type, "possible_v")]).then(rule.severity))
+        for rule in limits
+    ]
+    return [implausible_value(detection), equipment_failure(), *of_possible]
 
 
 def voltage_spike(d: Detection) -> RowRule:
@@ -159,7 +163,7 @@ def equipment_failure() -> RowRule:
 def implausible_value(d: Detection) -> RowRule:
     """v < 0 (beyond the noise of a dead line) or > 1.5 Un, i < 0, or temperature outside its range: WARNING.
 
-    No limit rule says anything of such a reading.
+    No limit rule says anything of such a measurement.
     """
     limits = limits_of(d)
     highest_v = _un * limits.implausible_pu

@@ -24,10 +24,12 @@ from pipelines.lake.delta import commit_files
 from pipelines.lake.parquet import write_data_file
 from pipelines.lake.store import object_store
 from pipelines.readings.alignment import AUDIT_COLUMNS, Alignment
+from pipelines.readings.flags import add_possible
 from pipelines.readings.held import HeldFile, HeldPanes, split_panes
+from pipelines.readings.meters import attach_meters, placed_meters
 from pipelines.settings import Settings
 from pipelines.small_tables import moment, read_rows, scan_rows
-from pipelines.tables import PANES, READINGS
+from pipelines.tables import METERS, PANES, READINGS
 from pipelines.windows.panes import partial_panes
 
 QUERY = "fill"
@@ -38,7 +40,7 @@ FILL_BATCH = -1
 SPAN_READINGS = 3_000_000
 """Readings of a span, about 300 MB in the driver; a single slide may have more."""
 
-_COUNTED = ["meter_id", "event_ts", "voltage_v", "current_a", "temperature_c", "is_plausible", "is_in_band"]
+_COUNTED = ["meter_id", "event_ts", "voltage_v", "current_a", "temperature_c", "is_in_band"]
 
 
 @dataclass(frozen=True)
@@ -109,12 +111,13 @@ def _fill(run: Run, spans: Sequence[Span]) -> list[HeldFile]:
     held: list[HeldFile] = []
     keeper = held_panes(run.settings, run.folder("held"))
     objects = object_store(run.settings.lake.root, run.settings.store)
+    placed = placed_meters(pl.DataFrame(read_rows(run.settings, METERS)), detection=run.settings.detection)
     stored = newest_batch(run.settings, PANES, run.generation, QUERY)
     for number, span in enumerate(spans):
         batch = run.batch(QUERY, number)
         if stored is not None and number <= stored and aligned_ms is not None and span.until_ms <= aligned_ms:
             continue  # done by an earlier attempt, and nothing of it is held back
-        panes = partial_panes(_readings_of(run.settings, span), slide_s=run.settings.detection.slide_s)
+        panes = partial_panes(_readings_of(run.settings, placed, span), slide_s=run.settings.detection.slide_s)
         released, later = split_panes(panes, aligned_ms)
         held += keeper.hold(later, FILL_BATCH)
         rows = released.with_columns(
@@ -126,12 +129,13 @@ def _fill(run: Run, spans: Sequence[Span]) -> list[HeldFile]:
     return held
 
 
-def _readings_of(settings: Settings, span: Span) -> pl.DataFrame:
+def _readings_of(settings: Settings, placed: pl.DataFrame, span: Span) -> pl.DataFrame:
     since, until = _moment(span.since_ms), _moment(span.until_ms)
     days = f"event_date >= '{since.date()}' AND event_date <= '{until.date()}'"
     where = f"{_countable()} AND {days} AND {_from(since)} AND event_ts < {moment(until)}"
     rows = pl.DataFrame(read_rows(settings, READINGS, columns=_COUNTED, where=where))
-    return rows.with_columns(event_ms=pl.col("event_ts").dt.epoch("ms"))
+    timed = rows.with_columns(event_ms=pl.col("event_ts").dt.epoch("ms"))
+    return add_possible(attach_meters(timed, placed, detection=settings.detection), detection=settings.detection)
 
 
 def _countable() -> str:

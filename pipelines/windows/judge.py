@@ -1,7 +1,7 @@
 """Closed windows of the whole fleet become complete windows, findings, baselines and the history of the next ones.
 
 The one judge: the stream, `detect`, `recompute`, `backtest` and `profiles` call it. It is a pure function of (windows,
-history, fleet) over any whole set of feeders, but for what concerns the fleet as a whole (`fleet_awake`).
+history, fleet) over any whole set of feeders.
 """
 
 from __future__ import annotations
@@ -25,6 +25,7 @@ from pipelines.windows.neighbours import compare_with_feeder
 from pipelines.windows.profiles import attach_profiles
 from pipelines.windows.rules.deviation import baseline_part, voltage_deviation
 from pipelines.windows.rules.feeder import count_feeders, feeder_rules, judge_feeders
+from pipelines.windows.rules.own_past import own_drift, own_step
 from pipelines.windows.rules.sensor import noisy_sensor, stuck_sensor
 from pipelines.windows.rules.shift import voltage_drift, voltage_step
 from pipelines.windows.rules.silence import meter_silent, with_silence
@@ -59,7 +60,7 @@ class Judged:
     @property
     def windows(self) -> pl.DataFrame:
         """In the columns of meter_windows."""
-        return as_declared(self.measured, METER_WINDOWS)
+        return as_declared(self.measured.drop("phase"), METER_WINDOWS)
 
 
 class WindowsJudge:
@@ -71,23 +72,25 @@ class WindowsJudge:
         self._placed = placed_meters(meters, detection=detection)
         self._rules, self._feeder_rules = RuleSet(window_rules(detection)), RuleSet(feeder_rules(detection))
 
-    def measure(self, windows: pl.DataFrame, history: pl.DataFrame) -> Judged:
+    def measure(self, windows: pl.DataFrame, history: pl.DataFrame, fleet: pl.DataFrame | None = None) -> Judged:
         """Complete the fleet of one or more window ends and put every row beside its neighbours and its past.
 
         In: rows of meter_windows without residual_v and feeder_std_v; `history` of the `Judged` before, or
-        `no_history`. A row never sees a later one.
+        `no_history`. A row never sees a later one. `fleet`: the window ends of the whole fleet and its fleet_awake,
+        where the rows are those of some of its feeders.
         """
         d = self._detection
         latest = history.filter(pl.col("window_end") == pl.col("window_end").max())
-        complete = complete_fleet(windows, latest, self._placed["meter_id"])
+        known, span = self._placed["meter_id"], {"window_s": d.window_s, "slide_s": d.slide_s}
+        complete = complete_fleet(windows, latest, known, **span, ends=fleet)
         placed = attach_meters(complete, self._placed, detection=d)
         compared = compare_with_feeder(placed, detection=d)
-        measured = look_around(look_back(compared, history, detection=d), detection=d)
+        measured = look_around(look_back(compared, history, detection=d, fleet=fleet), detection=d)
         return Judged(measured, remembered(pl.concat([history, compared.select(REMEMBERED)]), detection=d))
 
     def window_findings(self, measured: pl.DataFrame, profiles: pl.DataFrame) -> list[Found]:
         """Findings of rows as `measure` makes them; `profiles`: rows of the table of the days before."""
-        return self.findings_of(attach_profiles(measured, profiles))
+        return self.findings_of(attach_profiles(measured, profiles, detection=self._detection))
 
     def findings_of(self, known: pl.DataFrame) -> list[Found]:
         """The same of rows with the columns of `attach_profiles`."""
@@ -131,6 +134,8 @@ def window_rules(detection: Detection) -> list[RowRule]:
         noisy_sensor(d),
         voltage_step(d),
         voltage_drift(d),
+        own_step(d),
+        own_drift(d),
         temperature_rise(d),
         meter_silent(d),
     ]

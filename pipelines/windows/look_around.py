@@ -15,9 +15,9 @@ def look_around(rows: pl.DataFrame, *, detection: Detection) -> pl.DataFrame:
     """Adds the deviation of the tested part and what the meter's feeder did in the same window.
 
     raw_deviation_v (largest distance of a tested reading from the baseline mean), deviation_v (less what the meter's
-    own current explains), allowed_v, deviates; peers_alike (other meters of the feeder that deviate the same way by
-    `peer_share` of it), feeder_moved_v (median of tested mean minus baseline mean), feeder_meters; is_feeders (the
-    deviation is the feeder's); noise_v.
+    own current explains), allowed_v, deviates; is_alone (fewer than two neighbours); peers_alike (other meters of the
+    feeder that deviate the same way by `peer_share` of it), feeder_moved_v (median of tested mean minus baseline mean),
+    feeder_meters; is_feeders (the deviation is the feeder's); noise_v.
     """
     d, limits = detection, limits_of(detection)
     mean, un = pl.col("base_mean_v"), pl.col("nominal_voltage_v")
@@ -42,7 +42,8 @@ def look_around(rows: pl.DataFrame, *, detection: Detection) -> pl.DataFrame:
         feeder_moved_v=in_volts(moved, detection=d),
         feeder_meters=pl.col("moved_v").count().over(feeder).cast(pl.Int64),
     )
-    is_alone = pl.col("feeder_meters") < LEAST_METERS
+    around = around.with_columns(is_alone=pl.col("feeder_meters") < LEAST_METERS)
+    is_alone = pl.col("is_alone")
     least = un * pl.when(is_alone).then(number(limits.alone_deviation_pu)).otherwise(number(limits.min_deviation_pu))
     spread = pl.max_horizontal("base_std_v", un * d.std_floor_pu)
     around = around.with_columns(allowed_v=pl.max_horizontal(spread * d.sigma, least))

@@ -11,7 +11,7 @@ from pipelines.settings import Detection
 
 BY_WINDOW = ("plausible_n", "mean_v", "min_v", "max_v", "min_temperature_c")
 """Remembered of the disjoint windows before: `<name>_<k>` is k windows back, k = 0 the window itself."""
-BY_SLIDE = ("tested_n", "tested_std_v", "feeder_std_v", "residual_v")
+BY_SLIDE = ("tested_n", "tested_mean_v", "tested_std_v", "feeder_std_v", "residual_v")
 """Remembered of the tested parts before: `<name>_s<k>` is k slides back."""
 NOISE_SLIDES = 5
 EVEN_GAPS = 3
@@ -40,15 +40,18 @@ def span_needed_s(detection: Detection) -> float:
     )
 
 
-def look_back(rows: pl.DataFrame, history: pl.DataFrame, *, detection: Detection) -> pl.DataFrame:
+def look_back(
+    rows: pl.DataFrame, history: pl.DataFrame, *, detection: Detection, fleet: pl.DataFrame | None = None
+) -> pl.DataFrame:
     """Adds what the meter's earlier rows say.
 
     In: complete rows of one or more window ends, in the columns of REMEMBERED at least; `history`: REMEMBERED of all
-    rows of the window ends before them within `span_needed_s`, and of the latest one before them however old it is.
+    rows of the window ends before them within `span_needed_s`, and of the latest one before them however old it is;
+    `fleet`: window_end and fleet_awake of the whole fleet, where the rows are those of some of its feeders.
     Out: previous_end and previous_last_ts (the row at the window end before), `BY_WINDOW` and `BY_SLIDE` of the windows
-    and tested parts before, residual_median_v and residual_n over `drift_s`, least_gap_s (shortest step of the latest
-    reading from one row to the next, in the rows before; null where the steps differ much, and for what was a silence
-    of ERROR), and fleet_awake, the part of the fleet that is not silent at the window end.
+    and tested parts before, residual_median_v and residual_n, tested_median_v and tested_parts over `drift_s`,
+    least_gap_s (shortest step of the latest reading from one row to the next, in the rows before; null where the steps
+    differ much, and for what was a silence of ERROR), and fleet_awake (`awake_part`).
     """
     d = detection
     past = pl.concat([history.select(REMEMBERED), rows.select(REMEMBERED)])
@@ -68,19 +71,34 @@ def look_back(rows: pl.DataFrame, history: pl.DataFrame, *, detection: Detection
     # Where a slide is longer than the span, that slide is the span.
     drift_s = max(0.0, d.drift_s - d.slide_s)
     spans = _pairs(ends, judged, back_s=drift_s).join(
-        past.select(*_KEYS, "residual_v"), left_on="earlier", right_on="window_end"
+        past.select(*_KEYS, "residual_v", "tested_mean_v"), left_on="earlier", right_on="window_end"
     )
-    residuals = spans.group_by(_KEYS).agg(
-        pl.col("residual_v").median().alias("residual_median_v"), pl.col("residual_v").count().alias("residual_n")
+    medians = spans.group_by(_KEYS).agg(
+        pl.col("residual_v").median().alias("residual_median_v"),
+        pl.col("residual_v").count().alias("residual_n"),
+        pl.col("tested_mean_v").median().alias("tested_median_v"),
+        pl.col("tested_mean_v").count().alias("tested_parts"),
     )
-    beside = _beside(_beside(beside, residuals), _least_gaps(past, ends, judged, d))
+    beside = _beside(_beside(beside, medians), _least_gaps(past, ends, judged, d))
+    if fleet is not None:
+        return beside.join(
+            fleet.select("window_end", "fleet_awake"), on="window_end", how="left", maintain_order="left"
+        )
     return beside.with_columns(fleet_awake=awake_part(d))
 
 
 def awake_part(d: Detection) -> pl.Expr:
-    """Part of the fleet whose latest reading is younger than the limit of silence at the row's window end."""
+    """Part of the fleet that is awake at the row's window end; 1 for a fleet of one, whose silence shows later."""
+    return pl.when(pl.len().over("window_end") > 1).then(is_awake(d).mean().over("window_end")).otherwise(1.0)
+
+
+def is_awake(d: Detection) -> pl.Expr:
+    """Whether the meter's latest reading is younger than half the limit of silence at the row's window end.
+
+    When the way of the data breaks, nobody is awake any more before the first meter seems silent.
+    """
     age_ms = (pl.col("window_end") - pl.col("last_event_ts")).dt.total_milliseconds()
-    return (age_ms < int(d.silent_after_s * 1000)).cast(pl.Float64).mean().over("window_end")
+    return age_ms < int(d.silent_after_s * 500)
 
 
 def total(name: str, count: int) -> pl.Expr:

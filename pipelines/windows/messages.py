@@ -44,6 +44,14 @@ def drifted(meter: str, minutes: int, distance_v: float, expected_v: float, allo
     return f"Meter {meter}: {said}, {before}."
 
 
+def left_own_past(
+    meter: str, voltage_v: float, minutes: int, distance_v: float, low_v: float, high_v: float, allowed_v: float
+) -> str:
+    said = f"{tenths(voltage_v)} V over {minutes} minutes is {signed_tenths(distance_v)} V outside what is usual for it"
+    usual = f"at this hour, {tenths(low_v)} to {tenths(high_v)} V; {tenths(allowed_v)} V are allowed"
+    return f"Meter {meter}: {said} {usual}."
+
+
 def warmed(meter: str, hottest_c: float, rise_c: float, minutes: int, allowed_c: float) -> str:
     said = f"{tenths(hottest_c)} °C is {signed_tenths(rise_c)} °C within {minutes} minutes"
     return f"Meter {meter}: {said}; {tenths(allowed_c)} °C are allowed."

@@ -17,14 +17,15 @@ from pyspark.sql import functions as F
 MIDDLE_V = 230.0
 """Voltages are summed as differences from here, so that their squares keep the digits a spread is made of."""
 
-_DISTANCE = f"voltage_v - {MIDDLE_V}"
+_DISTANCE = f"possible_v - {MIDDLE_V}"
 _SQUARE = f"({_DISTANCE}) * ({_DISTANCE})"
 
 
 @dataclass(frozen=True)
 class Figure:
     """One column of a pane. `condition` and `quantity` are SQL over a countable reading that Polars and Spark both
-    read; a reading whose quantity is null does not count."""
+    read; a reading whose quantity is null does not count. An impossible measurement is null, whatever the others of its
+    reading are (`flags.MEASURED`)."""
 
     name: str
     condition: str
@@ -46,16 +47,16 @@ def _moments(name: str, condition: str) -> Iterable[Figure]:
 FIGURES: tuple[Figure, ...] = (
     Figure("n", "true", "event_ts", "count"),
     *_moments("in_band", "is_in_band"),
-    Figure("in_band_current_n", "is_in_band", "current_a", "count"),
-    Figure("in_band_current_sum", "is_in_band", "current_a", "sum"),
-    *_moments("plausible", "is_plausible"),
-    Figure("least_v", "is_plausible", "voltage_v", "min"),
-    Figure("most_v", "is_plausible", "voltage_v", "max"),
-    Figure("out_ts", "is_plausible AND NOT is_in_band", "event_ts", "min"),
-    Figure("least_a", "is_plausible", "current_a", "min"),
-    Figure("most_a", "is_plausible", "current_a", "max"),
-    Figure("least_c", "is_plausible", "temperature_c", "min"),
-    Figure("most_c", "is_plausible", "temperature_c", "max"),
+    Figure("in_band_current_n", "is_in_band", "possible_a", "count"),
+    Figure("in_band_current_sum", "is_in_band", "possible_a", "sum"),
+    *_moments("plausible", "true"),
+    Figure("least_v", "true", "possible_v", "min"),
+    Figure("most_v", "true", "possible_v", "max"),
+    Figure("out_ts", "possible_v IS NOT NULL AND NOT is_in_band", "event_ts", "min"),
+    Figure("least_a", "true", "possible_a", "min"),
+    Figure("most_a", "true", "possible_a", "max"),
+    Figure("least_c", "true", "possible_c", "min"),
+    Figure("most_c", "true", "possible_c", "max"),
     Figure("last_ts", "true", "event_ts", "max"),
 )
 """Every figure of a pane, in the order and under the names of the table `panes`."""
@@ -67,8 +68,8 @@ _MOMENT = pl.Datetime("us", "UTC")
 def partial_panes(countable: pl.DataFrame, *, slide_s: float) -> pl.DataFrame:
     """The panes of some readings: columns of the table `panes` but generation and batch_id, one row per meter and pane.
 
-    In: readings that are neither late nor re-sent, with meter_id, event_ms, voltage_v, current_a, temperature_c (the
-    last two may be null), is_plausible and is_in_band. `phase` is null: readings are of the whole meter; the phase that
+    In: readings that are neither late nor re-sent, with meter_id, event_ms, is_in_band and the columns of
+    `flags.MEASURED`. `phase` is null: readings are of the whole meter; the phase that
     `meters` gives a meter is not it. Panes are [start, start + slide), aligned to the epoch.
     """
     slide_ms = round(slide_s * 1000)

@@ -168,7 +168,7 @@ class _Parts:
         """The windows and baselines of a later span."""
         for of_date in judged.windows.partition_by("window_date"):
             self._files.append(write_data_file(of_date, METER_WINDOWS, self._objects))
-        fresh = latest_baselines(attach_profiles(judged.measured, profiles))
+        fresh = latest_baselines(attach_profiles(judged.measured, profiles, detection=self._settings.detection))
         both = pl.concat([fresh, self._baselines])
         self._baselines = both.unique("meter_id", keep="first", maintain_order=True)
 

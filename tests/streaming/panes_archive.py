@@ -22,6 +22,7 @@ from pipelines.tables import METERS, PANES, READINGS
 from pipelines.windows.fill import held_panes
 from pipelines.windows.panes import merge_panes, partial_panes
 from pipelines.windows.query import QUERY, WindowsBatch, closed_windows
+from tests import frames
 from tests.window_model import Reading
 
 
@@ -100,10 +101,11 @@ class PanesArchive:
 
 def as_frame(readings: Sequence[Reading]) -> pl.DataFrame:
     """Readings of the model as the archive's workers hold them."""
-    return pl.DataFrame(
+    rows = pl.DataFrame(
         [vars(reading) for reading in readings],
         schema={
             "meter_id": pl.String, "event_ms": pl.Int64, "voltage_v": pl.Float64, "current_a": pl.Float64,
             "temperature_c": pl.Float64, "is_plausible": pl.Boolean, "is_in_band": pl.Boolean,
         },
     )  # fmt: skip
+    return frames.possible(rows)

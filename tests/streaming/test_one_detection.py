@@ -16,8 +16,9 @@ from generator.scenario import Scenario, build_scenario, readings_between
 from pipelines.jobs.context import Run
 from pipelines.offline import backtest as module
 from pipelines.offline import profiles
-from pipelines.offline.backtest import Difference, backtest, differences
+from pipelines.offline.backtest import Difference, backtest, backtest_on, differences
 from pipelines.offline.detection import build
+from pipelines.offline.on_spark import Cluster
 from pipelines.offline.profiles import update_profiles
 from pipelines.settings import Settings
 from pipelines.small_tables import as_arrow, create_tables, read_rows, replace_rows
@@ -136,6 +137,19 @@ def test_profiles_of_a_day_can_be_made_again_also_in_spans(day: Day, monkeypatch
         assert 0 < row["p99_deviation_v"] < 10
         assert abs(row["residual_offset_v"]) < 5
         assert row["cadence_s"] == pytest.approx(60, rel=0.1)
+
+
+def test_groups_of_feeders_on_spark_find_what_one_process_finds(day: Day, monkeypatch: pytest.MonkeyPatch) -> None:
+    run, until = day.run, day.until
+    on = Cluster(run.spark, run.settings)
+    assert on.groups > 1
+    update_profiles(run.settings, START.date(), run.say)
+    known = read_rows(run.settings, PROFILES).sort_by("meter_id")
+    found = backtest(run.settings, START, until, run.say)
+    assert {one.anomaly_type for one in found} >= {"stuck_sensor", "meter_silent", "feeder_outage"}
+    assert backtest_on(on, run.settings, START, until, run.say) == found
+    update_profiles(run.settings, START.date(), run.say, on)
+    assert read_rows(run.settings, PROFILES).sort_by("meter_id") == known
 
 
 def test_backtest_counts_same_new_and_gone(day: Day, monkeypatch: pytest.MonkeyPatch) -> None:

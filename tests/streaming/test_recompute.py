@@ -12,6 +12,7 @@ from typing import Any
 import polars as pl
 import pyarrow as pa
 import pytest
+from polars.testing import assert_frame_equal
 from pyspark.sql import SparkSession
 
 from pipelines.alerts.judging import as_readings
@@ -22,6 +23,7 @@ from pipelines.incidents.messages import tick_of
 from pipelines.incidents.positions import newest_update
 from pipelines.incidents.writer import IncidentsWriter
 from pipelines.jobs.context import Run
+from pipelines.offline.on_spark import Cluster
 from pipelines.offline.recompute import write
 from pipelines.offline.recompute.changes import Change, changes_between, count
 from pipelines.offline.recompute.plan import Plan, make_plan
@@ -194,6 +196,7 @@ def test_recompute_makes_of_a_lake_what_it_were_had_all_come_in_time(
     before = lake.versions()
     leaves_alone_what_its_readings_do_not_reach(lake.plan(LOW_FROM_MIN, LOW_TO_MIN))
     plan = lake.plan()
+    same_on_spark(lake, plan)
     assert lake.versions() == before
     assert plan.readings == {"late": 21, "corrected": 40}
     assert plan.not_closed == 1
@@ -252,6 +255,21 @@ def test_recompute_makes_of_a_lake_what_it_were_had_all_come_in_time(
     box.records += old + [(topics.anomalies, key, value) for key, value in said]
     update_incidents(lake.run, box)
     assert (lake.rows(ANOMALIES), lake.rows(INCIDENTS)) == stored
+
+
+def same_on_spark(lake: Lake, plan: Plan) -> None:
+    """Groups of feeders, judged apart, change what one process changes."""
+    run = lake.run
+    on = Cluster(run.spark, run.settings)
+    found = make_plan(run.settings, plan.since, plan.until, run.say, on)
+    assert plan.windows is not None
+    assert found.windows is not None
+    one, other = (p.windows.drop("was", "now").sort("meter_id", "window_end") for p in (found, plan))  # type: ignore[union-attr]
+    assert_frame_equal(one, other, rel_tol=1e-9)
+    for name in ("anomalies", "incidents"):
+        changes = (sorted((change.key, change.label) for change in getattr(p, name)) for p in (found, plan))
+        assert next(changes) == next(changes)
+    assert (found.readings, found.spans, found.left_alone) == (plan.readings, plan.spans, plan.left_alone)
 
 
 def leaves_alone_what_its_readings_do_not_reach(of_m3: Plan) -> None:

@@ -13,7 +13,7 @@ from pipelines.offline.recompute.archive import Archive, moment_of
 from pipelines.offline.recompute.spans import Span, neighbours
 from pipelines.windows.features import features, sums_of_windows
 from pipelines.windows.fill import Span as Stretch
-from pipelines.windows.judge import WindowsJudge, named_by, no_history, remembered, window_events
+from pipelines.windows.judge import Found, WindowsJudge, no_history, remembered
 from pipelines.windows.look_back import REMEMBERED, span_needed_s
 from pipelines.windows.panes import empty_panes, partial_panes
 from pipelines.windows.profiles import DAYS
@@ -23,12 +23,13 @@ _MOMENT = timedelta(microseconds=1)
 
 @dataclass(frozen=True)
 class Piece:
-    """Some window ends of a span, in order: rows of meter_windows as stored and as a batch makes them, and the events
-    of stages window and feeder that it finds at these ends and those beside the span."""
+    """Some window ends of a span, in order: rows of meter_windows as stored and as a batch makes them, and what it
+    finds of windows and of feeders at these ends and those beside the span."""
 
     before: pl.DataFrame
     after: pl.DataFrame
-    events: list[Event]
+    found: list[Found]
+    of_feeders: list[Event]
 
 
 @dataclass(frozen=True)
@@ -40,6 +41,19 @@ class Answer:
     span: Span
     ends: Sequence[datetime]
     """Stored window ends, sorted, as far as the span and its neighbours need them."""
+    fleet: pl.DataFrame | None = None
+    """The window ends of the whole fleet and its fleet_awake, where the archive holds some of its feeders."""
+
+    @property
+    def readings(self) -> tuple[datetime, datetime]:
+        """Event times of the readings that the span's windows, and those beside it, hold."""
+        low, high = self._edges
+        return low - timedelta(seconds=self.archive.settings.detection.window_s), high
+
+    @property
+    def earliest(self) -> datetime | None:
+        """The earliest stored window end that the judge looks back at; None without one."""
+        return self._history_since(self._edges[0])
 
     @property
     def _edges(self) -> tuple[datetime, datetime]:
@@ -66,36 +80,36 @@ class Answer:
         stretches = self._stretches()
         limits = [*(moment_of(later.since_ms) for later in stretches[1:]), high]
         for stretch, until in zip(stretches, limits, strict=True):
-            settled = self.archive.settled(stretch).with_columns(event_ms=pl.col("event_ts").dt.epoch("ms"))
-            panes = pl.concat([panes, partial_panes(settled, slide_s=detection.slide_s)])
+            panes = pl.concat([panes, partial_panes(self.archive.counted(stretch), slide_s=detection.slide_s)])
             sums = sums_of_windows(panes, window_s=detection.window_s, slide_s=detection.slide_s)
             made = features(sums, window_s=detection.window_s)
             due = made.filter(is_asked & (pl.col("window_end") > done) & (pl.col("window_end") <= until))
             panes = panes.filter(pl.col("pane_start") > until - timedelta(seconds=detection.window_s))
             stored = self.archive.windows(done + _MOMENT, until + _MOMENT).filter(is_inside)
+            fleet = self.fleet
+            if fleet is not None:
+                fleet = fleet.filter(is_asked & (pl.col("window_end") > done) & (pl.col("window_end") <= until))
             done = until
-            if due.height:
-                judged = self.judge.measure(due, history)
+            if due.height or (fleet is not None and fleet.height):
+                judged = self.judge.measure(due, history, fleet)
                 history = judged.history
-                after, events = judged.windows.filter(is_inside), self._events(judged.measured, profiles)
+                found = self.judge.window_findings(judged.measured, profiles)
+                after, of_feeders = judged.windows.filter(is_inside), self.judge.feeder_events(judged.measured)
+                yield Piece(stored, after, found, of_feeders)
             else:
-                after, events = stored.clear(), []
-            yield Piece(stored, after, events)
+                yield Piece(stored, stored.clear(), [], [])
 
     def _stretches(self) -> list[Stretch]:
-        low, high = self._edges
-        return self.archive.stretches(low - timedelta(seconds=self.archive.settings.detection.window_s), high)
+        return self.archive.stretches(*self.readings)
 
     def _history(self, first: datetime) -> pl.DataFrame:
         """Stored rows before a window end, as far back as a rule looks, and those of the latest of these ends."""
-        detection = self.archive.settings.detection
-        latest = max((end for end in self.ends if end < first), default=None)
-        if latest is None:
+        since = self._history_since(first)
+        if since is None:
             return no_history()
-        since = min(first - timedelta(seconds=span_needed_s(detection)), latest)
-        return remembered(self.archive.windows(since, first, REMEMBERED), detection=detection)
+        return remembered(self.archive.windows(since, first, REMEMBERED), detection=self.archive.settings.detection)
 
-    def _events(self, measured: pl.DataFrame, profiles: pl.DataFrame) -> list[Event]:
-        found = self.judge.window_findings(measured, profiles)
-        of_windows = window_events(found, self.archive.settled_at(named_by(found)))
-        return [*of_windows, *self.judge.feeder_events(measured)]
+    def _history_since(self, first: datetime) -> datetime | None:
+        latest = max((end for end in self.ends if end < first), default=None)
+        reach = timedelta(seconds=span_needed_s(self.archive.settings.detection))
+        return None if latest is None else min(first - reach, latest)

@@ -10,6 +10,8 @@ from functools import cached_property
 import polars as pl
 
 from pipelines.offline.recompute.corrections import settle_readings
+from pipelines.readings.flags import add_possible
+from pipelines.readings.meters import attach_meters, placed_meters
 from pipelines.settings import Settings
 from pipelines.small_tables import moment, read_rows, scan_rows
 from pipelines.tables import ANOMALIES, METER_WINDOWS, METERS, PROFILES, READINGS, Table
@@ -32,11 +34,15 @@ class Archive:
         """The table meters."""
         return pl.DataFrame(read_rows(self.settings, METERS))
 
+    @cached_property
+    def _placed(self) -> pl.DataFrame:
+        return placed_meters(self.meters, detection=self.settings.detection)
+
     def stretches(self, since: datetime, until: datetime) -> list[Stretch]:
         """[since, until) in stretches of at most PIECE_READINGS readings, each from edge to edge of a slide."""
         slide_ms = round(self.settings.detection.slide_s * 1000)
         counts: dict[int, int] = {}
-        where = _between(READINGS, "event_ts", since, until)
+        where = between(READINGS, "event_ts", since, until)
         for rows in scan_rows(self.settings, READINGS, columns=["event_ts"], where=where):
             slides = pl.DataFrame(rows)["event_ts"].dt.epoch("ms") // slide_ms
             for slide, count in slides.value_counts().iter_rows():
@@ -47,6 +53,12 @@ class Archive:
         """The readings of a stretch, settled."""
         since, until = moment_of(stretch.since_ms), moment_of(stretch.until_ms)
         return settle_readings(self.read(READINGS, "event_ts", since, until))
+
+    def counted(self, stretch: Stretch) -> pl.DataFrame:
+        """The settled readings of a stretch as `partial_panes` takes them."""
+        settled = self.settled(stretch).with_columns(event_ms=pl.col("event_ts").dt.epoch("ms"))
+        d = self.settings.detection
+        return add_possible(attach_meters(settled, self._placed, detection=d), detection=d)
 
     def settled_at(self, wanted: pl.DataFrame) -> pl.DataFrame:
         """The settled readings of `wanted`: meter_id and event_ms."""
@@ -68,12 +80,12 @@ class Archive:
         self, table: Table, column: str, since: datetime, until: datetime, columns: Sequence[str] | None = None
     ) -> pl.DataFrame:
         """Rows of a table with a time in [since, until)."""
-        where = _between(table, column, since, until)
+        where = between(table, column, since, until)
         return pl.DataFrame(read_rows(self.settings, table, columns=columns, where=where))
 
     def ends(self, since: datetime | None, until: datetime) -> list[datetime]:
         """Stored window ends in [since, until], in order."""
-        where = _between(METER_WINDOWS, "window_end", since, until + timedelta(microseconds=1))
+        where = between(METER_WINDOWS, "window_end", since, until + timedelta(microseconds=1))
         found: set[datetime] = set()
         for rows in scan_rows(self.settings, METER_WINDOWS, columns=["window_end"], where=where):
             found.update(pl.DataFrame(rows)["window_end"].unique().to_list())
@@ -98,7 +110,7 @@ def moment_of(epoch_ms: int) -> datetime:
 _NOWHERE = (datetime(1970, 1, 1, tzinfo=UTC), datetime(1970, 1, 1, tzinfo=UTC))
 
 
-def _between(table: Table, column: str, since: datetime | None, until: datetime) -> str:
+def between(table: Table, column: str, since: datetime | None, until: datetime) -> str:
     """A predicate on a time, and on the date by which the table is divided."""
     (day,) = table.partition_by
     upper = f"{day} <= '{until.date()}' AND {column} < {moment(until)}"

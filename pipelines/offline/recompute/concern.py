@@ -26,12 +26,15 @@ class Concern:
     """Whether late readings change at which ends the fleet is heard, so which silences are said at all; known once all
     pieces are seen."""
 
-    def windows(self, before: pl.DataFrame, after: pl.DataFrame, changes: pl.DataFrame, d: Detection) -> pl.DataFrame:
+    def windows(self, changes: pl.DataFrame, was: pl.DataFrame, now: pl.DataFrame) -> pl.DataFrame:
         """Of the rows of `window_changes` of a piece those that the readings may have changed: of their meters, and of
-        every meter at window ends that only late readings have made."""
+        every meter at window ends that only late readings have made. `was`, `now`: `heard` of the piece as stored and
+        as a batch has it."""
         new = pl.Series(dtype=changes.schema["window_end"])
         if self.has_late:
-            both = _heard(before, "was", d).join(_heard(after, "now", d), on="window_end", how="full", coalesce=True)
+            both = was.rename({"is_heard": "was"}).join(
+                now.rename({"is_heard": "now"}), on="window_end", how="full", coalesce=True
+            )
             differing = both.filter(pl.col("was").ne_missing(pl.col("now")))
             self.is_fleets = self.is_fleets or differing.height > 0
             new = differing.filter(pl.col("was").is_null())["window_end"]
@@ -58,7 +61,6 @@ def concern_of(corrected: pl.DataFrame, meters: pl.DataFrame) -> Concern:
     return Concern(frozenset([*own, *beside]), frozenset(feeders), has_late)
 
 
-def _heard(windows: pl.DataFrame, name: str, detection: Detection) -> pl.DataFrame:
-    """One row per window end: whether enough of the fleet reports that a silence of one meter is its own."""
-    is_heard = (awake_part(detection) >= detection.min_reporting).alias(name)
-    return windows.select("window_end", is_heard).unique()
+def heard(windows: pl.DataFrame, detection: Detection) -> pl.DataFrame:
+    """window_end and is_heard: whether enough of the fleet reports that a silence of one meter is its own."""
+    return windows.select("window_end", is_heard=awake_part(detection) >= detection.min_reporting).unique()

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING
 
 import polars as pl
 
@@ -16,9 +17,11 @@ from pipelines.lake.frames import empty
 from pipelines.offline.recompute.answer import Answer
 from pipelines.offline.recompute.archive import Archive
 from pipelines.offline.recompute.changes import LABELS, Change, Row, changes_between
+from pipelines.offline.recompute.compared import Compared, compared
 from pipelines.offline.recompute.concern import concern_of
 from pipelines.offline.recompute.corrections import CORRECTED, KEY, LATE, affected_ends, last_end_ms
 from pipelines.offline.recompute.incident_changes import incident_changes
+from pipelines.offline.recompute.on_spark import compared_on
 from pipelines.offline.recompute.retention import kept_since, refuse_expired, refuse_fewer_readings, usable_since
 from pipelines.offline.recompute.spans import Span, merge_spans, neighbours
 from pipelines.offline.recompute.window_changes import window_changes
@@ -28,7 +31,10 @@ from pipelines.readings.rules import ReadingRules
 from pipelines.settings import Settings
 from pipelines.small_tables import highest_value, lowest_value
 from pipelines.tables import METER_WINDOWS, READINGS
-from pipelines.windows.judge import WindowsJudge
+from pipelines.windows.judge import WindowsJudge, named_by, window_events
+
+if TYPE_CHECKING:
+    from pipelines.offline.on_spark import Cluster
 
 SENT = ("detected_at", "kafka_partition", "kafka_offset", "kafka_ts")
 """When and where an anomaly was said first: not compared, and kept where one changes."""
@@ -66,8 +72,8 @@ class Plan:
         return not (any(self.window_counts.values()) or self.anomalies or self.incidents)
 
 
-def make_plan(settings: Settings, since: datetime, until: datetime, say: Say) -> Plan:
-    """Compare what is stored with what a batch over the archive says. Times are aware (UTC).
+def make_plan(settings: Settings, since: datetime, until: datetime, say: Say, cluster: Cluster | None = None) -> Plan:
+    """Compare what is stored with what a batch over the archive says, here or on a cluster. Times are aware (UTC).
 
     Windows end at the newest end of meter_windows: what is open closes on the stream. Within the window ends that the
     range's readings reach every late and corrected reading counts, also one outside the range. Changed are the meters
@@ -91,7 +97,7 @@ def make_plan(settings: Settings, since: datetime, until: datetime, say: Say) ->
     changed = [window_changes(empty(METER_WINDOWS), empty(METER_WINDOWS))]
     for number, span in enumerate(plan.spans, 1):
         say(f"span {number} of {len(plan.spans)}: window ends {span.first} to {span.last}")
-        changed += _compare(Answer(archive, judge, span, ends), plan)
+        changed += _compare(Answer(archive, judge, span, ends), plan, cluster)
     plan.windows = pl.concat(changed)
     plan.window_counts |= dict(plan.windows["change"].value_counts().rows())
     plan.anomalies += _reading_changes(archive, corrections)
@@ -99,18 +105,22 @@ def make_plan(settings: Settings, since: datetime, until: datetime, say: Say) ->
     return plan
 
 
-def _compare(answer: Answer, plan: Plan) -> list[pl.DataFrame]:
+def _compare(answer: Answer, plan: Plan, cluster: Cluster | None) -> list[pl.DataFrame]:
     """The rows of `window_changes` of one span, by piece; its anomalies go into the plan."""
     archive, settings = answer.archive, answer.archive.settings
-    concern = concern_of(answer.corrected(), archive.meters)
+    if cluster is None:
+        corrected = answer.corrected()
+        parts: Iterable[Compared] = (compared(piece, settings.detection) for piece in answer.pieces())
+    else:
+        corrected, parts = compared_on(cluster, answer)
+    concern = concern_of(corrected, archive.meters)
     changed, events = list[pl.DataFrame](), list[Event]()
-    for piece in answer.pieces():
-        differing = window_changes(piece.before, piece.after)
-        refuse_fewer_readings(settings, differing)
-        mine = concern.windows(piece.before, piece.after, differing, settings.detection)
-        plan.left_alone += differing.height - mine.height
+    for part in parts:
+        refuse_fewer_readings(settings, part.differing)
+        mine = concern.windows(part.differing, part.was, part.now)
+        plan.left_alone += part.differing.height - mine.height
         changed.append(mine)
-        events += piece.events
+        events += [*window_events(part.found, archive.settled_at(named_by(part.found))), *part.of_feeders]
     since, until = _anomalies_of(answer)
     of_span = [row for row in anomaly_rows(events) if since <= row["event_ts"] < until]
     stored = [row for row in archive.anomalies(since, until).to_dicts() if row["stage"] != "reading"]

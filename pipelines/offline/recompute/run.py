@@ -6,7 +6,7 @@ import uuid
 from contextlib import ExitStack
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from pipelines.client_errors import as_ours
 from pipelines.errors import DataRefused
@@ -24,6 +24,9 @@ from pipelines.settings import Settings
 from pipelines.small_tables import create_table, wait_for_lake
 from pipelines.tables import ANOMALIES, INCIDENTS, METER_WINDOWS, READINGS, RECOMPUTATIONS
 from pipelines.topics import wait_for_kafka
+
+if TYPE_CHECKING:
+    from pipelines.offline.on_spark import Cluster
 
 
 @dataclass(frozen=True)
@@ -50,7 +53,14 @@ class Outcome:
 
 
 def run_recompute(
-    settings: Settings, since: datetime, until: datetime, *, dry_run: bool, notify: bool, say: Say
+    settings: Settings,
+    since: datetime,
+    until: datetime,
+    *,
+    dry_run: bool,
+    notify: bool,
+    say: Say,
+    cluster: Cluster | None = None,
 ) -> Outcome:
     """Compute again what late and corrected readings of [since, until) change; aware times (UTC).
 
@@ -66,7 +76,7 @@ def run_recompute(
             wait_for_kafka(settings.kafka, say)
         wait_for_lake(settings, say)
         _require_fit(settings)
-        plan = make_plan(settings, since, until, say)
+        plan = make_plan(settings, since, until, say, cluster)
         if dry_run:
             return Outcome(plan, None, None)
         return carry_out(settings, plan, notify=notify, say=say)

@@ -17,13 +17,15 @@ def voltage_deviation(d: Detection) -> RowRule:
     """The largest distance (V) of a tested reading from the baseline mean, beyond what is allowed: WARNING.
 
     Allowed: max(sigma x max(std, std_floor_pu), min_deviation_pu Un, profile_factor x the meter's own p99 deviation
-    of the last days); alone_deviation_pu Un where fewer than two neighbours show what is common. The distance is taken
+    of the last days); where fewer than two neighbours show what is common alone_deviation_pu Un, and own_factor x its
+    p99 deviation at that hour of the last days. The distance is taken
     less what the meter's own current explains (own_load_ohm). Silent with fewer than `min_history` in-band baseline
     readings, without a plausible tested reading, when a tested reading is out of band (undervoltage and overvoltage
     speak of it), and when the feeder moved: `peers` others deviate alike, or its median moved half as much.
     """
     distance = pl.col("deviation_v").abs()
-    allowed = pl.max_horizontal("allowed_v", _own_p99.fill_null(0.0) * d.profile_factor)
+    at_hour = pl.when(pl.col("is_alone")).then(pl.col("own_deviation_v") * d.own_factor)
+    allowed = pl.max_horizontal("allowed_v", _own_p99.fill_null(0.0) * d.profile_factor, at_hour)
     in_band = pl.col("tested_out_ts").is_null()
     deviates = in_band & pl.col("deviates") & (distance > allowed) & ~pl.col("is_feeders")
     observed = _mean + _raw

@@ -11,7 +11,6 @@ from pipelines.anomalies.limits import limits_of
 from pipelines.anomalies.row_rules import RowRule, first_of, number
 from pipelines.settings import Detection
 from pipelines.windows import messages
-from pipelines.windows.look_back import awake_part
 
 DAY_MS = 86_400_000
 DARK_SLIDES = 2
@@ -146,7 +145,8 @@ def _fell_silent(windows: pl.DataFrame, d: Detection) -> pl.DataFrame:
     one slide of its own, in a fleet that reports."""
     silence_ms = (pl.col("window_end") - pl.col("last_event_ts")).dt.total_milliseconds()
     rows = windows.with_columns(
-        is_silent=silence_ms.is_between(int(d.silent_after_s * 1000), DAY_MS) & (awake_part(d) >= d.min_reporting),
+        is_silent=silence_ms.is_between(int(d.silent_after_s * 1000), DAY_MS)
+        & (pl.col("fleet_awake") >= d.min_reporting),
         last_s=pl.col("last_event_ts").dt.epoch("s"),
     ).with_row_index("row")
     slide, by = int(d.slide_s), ["feeder_id", "window_end"]

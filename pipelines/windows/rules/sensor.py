@@ -36,15 +36,16 @@ def stuck_sensor(d: Detection) -> RowRule:
 
 def noisy_sensor(d: Detection) -> RowRule:
     """Spread (V) common to the last five tested parts (`look_around.noise`) > max(1 % Un, 2 x own p99 noise): WARNING.
+    Without two neighbours also > own_factor x its p99 at that hour of the last days (not known: 1 % Un).
 
     A step lifts the spread of one part, noise that of all: the largest of the five is left out. Switching loads lift
     all meters of a feeder: four times the feeder's median variance is taken off. Silent when a part is missing or
     has fewer than two in-band readings.
     """
     value = pl.col("noise_v")
-    limit = pl.max_horizontal(
-        _un * number(limits_of(d).noise_pu), pl.col("p99_noise_v").fill_null(0.0) * d.noise_factor
-    )
+    least = _un * number(limits_of(d).noise_pu)
+    at_hour = pl.when(pl.col("is_alone")).then(pl.col("own_noise_v").fill_null(least) * d.own_factor)
+    limit = pl.max_horizontal(least, pl.col("p99_noise_v").fill_null(0.0) * d.noise_factor, at_hour)
     return RowRule(
         "noisy_sensor",
         severity=first_of((value > limit, "WARNING")),

@@ -61,7 +61,8 @@ def meter_silent(d: Detection) -> RowRule:
 
     Judged on the change between one window end and the one before it, so that a silent meter costs one event a
     heartbeat, and not one a minute. Silent itself while less than `min_reporting` of the fleet reports: then the
-    clock of one meter, or the way of the data, is wrong, and not every other meter.
+    clock of one meter, or the way of the data, is wrong, and not every other meter. A meter that is the whole fleet
+    is judged when it is back: the windows that it missed are there then (`complete_fleet`).
     """
     is_heard = pl.col("fleet_awake") >= d.min_reporting
     severity = first_of(

@@ -11,7 +11,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from generator.errors import UsageError
-from generator.kinds import KINDS
+from generator.kinds import ALL, KINDS
 from generator.labels import LABEL_COLUMNS
 from generator.plan import MINUTE_MS, make_plan
 from generator.scenario import build_scenario, plan_run
@@ -51,7 +51,7 @@ def _of(readings: pd.DataFrame, fault, network) -> pd.DataFrame:
 
 
 def test_every_kind_can_be_scheduled(all_kinds):
-    assert {fault.kind for fault in all_kinds.faults} == set(KINDS)
+    assert {fault.kind for fault in all_kinds.faults} == set(ALL)
     assert all_kinds.dropped == ()
 
 
@@ -122,7 +122,7 @@ def _assert_demo_schedule(scenario) -> None:
     meters = [fault.meter for fault in scenario.faults if fault.meter >= 0]
     feeders_hit = {fault.feeder for fault in scenario.faults if fault.meter < 0}
     assert scenario.dropped == ()
-    assert {fault.kind for fault in scenario.faults} == set(KINDS) - {"drift"}
+    assert {fault.kind for fault in scenario.faults} == set(ALL) - {"drift"}
     assert len(set(meters)) == len(meters)
     assert not feeders_hit & {fault.feeder for fault in scenario.faults if fault.meter >= 0}
     assert all(network.feeder[fault.meter] == fault.feeder for fault in scenario.faults if fault.meter >= 0)

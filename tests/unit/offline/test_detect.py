@@ -92,6 +92,15 @@ def test_what_does_not_fit_in_memory_is_judged_in_parts(
 
 
 @pytest.mark.usefixtures("small")
+@pytest.mark.parametrize("part_rows", [1_000_000, 2_000])
+def test_groups_of_feeders_give_what_the_whole_fleet_gives(
+    fleet: Path, whole: dict[str, pl.DataFrame], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, part_rows: int
+) -> None:
+    monkeypatch.setattr(module, "FLEET_METERS", 1)
+    monkeypatch.setattr(module, "PART_ROWS", part_rows)
+    require_same(detected(fleet, fleet / "readings.parquet", tmp_path), whole)
+
+
 def test_the_order_of_the_file_does_not_matter(fleet: Path, whole: dict[str, pl.DataFrame], tmp_path: Path) -> None:
     """By meter, latest first; of two readings of one time the first of the file counts, so those keep their order."""
     rows = pl.read_parquet(fleet / "readings.parquet").sort("meter_id", "ts", descending=True, maintain_order=True)

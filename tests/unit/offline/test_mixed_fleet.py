@@ -10,7 +10,7 @@ import pytest
 
 from generator.faults import STATUSES
 from generator.fleet import write_fleet
-from generator.kinds import KINDS
+from generator.kinds import ALL, KINDS
 from generator.labels import write_labels
 from generator.plan import make_plan
 from generator.scenario import Scenario, build_scenario, readings_between
@@ -32,7 +32,7 @@ CLASSES: dict[str, dict[str, Any]] = {
 }
 
 
-KINDS_OF_METERS = [kind.name for kind in KINDS.values() if kind.scope == "meter" and kind.name != "drift"]
+KINDS_OF_METERS = [name for name in ALL if KINDS[name].scope == "meter" and name != "drift"]
 PARTS: dict[str, dict[str, Any]] = {
     # Small feeders, so that there are many transformers, each with four homes to compare with.
     "meters": {"meters": 60, "meters_per_feeder": 5, "seed": 9, "faults": ",".join(KINDS_OF_METERS),

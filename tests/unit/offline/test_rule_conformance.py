@@ -53,7 +53,7 @@ def bad() -> Meters:
     slower = [s for s in quiet(0) if s.minute < 45 or s.minute % 4 == 0 or s.minute == 89]
     back = [replace(s, minute=s.minute - (20.0 if 30 <= s.minute < 40 else 0.0)) for s in quiet(0)]
     rarer = [s for s in quiet(0) if s.minute < 30 or s.minute % 10 == 0]
-    absurd = [replace(s, voltage_v=(-1) ** i * 10.0 ** (i % 300), current_a=-1e300) for i, s in enumerate(quiet(0))]
+    absurd = [replace(s, voltage_v=(-1) ** i * 10.0 ** (3 + i % 300), current_a=-1e300) for i, s in enumerate(quiet(0))]
     found: Meters = {"unknown": quiet(0), "homeless": quiet(1), "alone/m0": quiet(2), "pair/m0": quiet(0)}
     found["pair/m1"] = quiet(1)
     for name, samples in {

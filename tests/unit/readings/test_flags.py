@@ -29,12 +29,12 @@ FLAGS: dict[str, tuple[dict[str, Any], bool, bool]] = {
     "345 V, the plausible limit": ({"voltage_v": 345.0}, True, False),
     "345.1 V": ({"voltage_v": 345.1}, False, False),
     "0 A": ({"current_a": 0.0}, True, True),
-    "-0.1 A": ({"current_a": -0.1}, False, False),
+    "-0.1 A": ({"current_a": -0.1}, False, True),
     "far more than the rated current": ({"current_a": 5000.0}, True, True),
     "-40 °C, the lower limit": ({"temperature_c": -40.0}, True, True),
-    "-40.1 °C": ({"temperature_c": -40.1}, False, False),
+    "-40.1 °C": ({"temperature_c": -40.1}, False, True),
     "150 °C, the upper limit": ({"temperature_c": 150.0}, True, True),
-    "150.1 °C": ({"temperature_c": 150.1}, False, False),
+    "150.1 °C": ({"temperature_c": 150.1}, False, True),
     "120 V at a 120 V meter": ({"voltage_v": 120.0, "nominal_voltage_v": 120.0}, True, True),
     "230 V at a 120 V meter": ({"voltage_v": 230.0, "nominal_voltage_v": 120.0}, False, False),
 }
@@ -56,6 +56,16 @@ def flagged() -> dict[str, dict[str, Any]]:
 def test_flags(flagged: dict[str, dict[str, Any]], name: str) -> None:
     row = flagged[name]
     assert (row["is_plausible"], row["is_in_band"]) == FLAGS[name][1:]
+
+
+def test_only_the_impossible_measurement_is_taken_out(flagged: dict[str, dict[str, Any]]) -> None:
+    def possible(name: str) -> tuple[bool, ...]:
+        return tuple(flagged[name][one] is not None for one in ("possible_v", "possible_a", "possible_c"))
+
+    assert possible("normal") == (True, True, True)
+    assert possible("345.1 V") == (False, True, True)
+    assert possible("-0.1 A") == (True, False, True)
+    assert possible("150.1 °C") == (True, True, False)
 
 
 def test_meter_gets_its_topology_and_an_unknown_one_the_defaults() -> None:

@@ -90,10 +90,10 @@ FLAGS = ("is_plausible", "is_in_band")
         ({"voltage_v": -0.9}, (True, False)),
         ({"voltage_v": -1.0}, (False, False)),
         ({"voltage_v": 345.1}, (False, False)),
-        ({"current_a": -0.1}, (False, False)),
-        ({"temperature_c": 150.1}, (False, False)),
+        ({"current_a": -0.1}, (False, True)),
+        ({"temperature_c": 150.1}, (False, True)),
         ({"current_a": None, "temperature_c": None}, (True, True)),
-        ({"current_a": None, "temperature_c": -41.0}, (False, False)),
+        ({"current_a": None, "temperature_c": -41.0}, (False, True)),
     ],
 )
 def test_what_is_null_says_nothing_against_a_reading(reading: dict[str, Any], flags: tuple[bool, bool]) -> None:

@@ -94,9 +94,14 @@ CASES: list[Case] = [
     ("0 A is plausible", {"current_a": 0.0}, said()),
     ("-0.1 A is implausible", {"current_a": -0.1}, said(IMPLAUSIBLE)),
     (
-        "one implausible value silences the others",
-        volts(300.0, current_a=-1.0, temperature_c=120.0),
-        said(IMPLAUSIBLE),
+        "an impossible voltage silences the rules of the voltage alone",
+        volts(400.0, temperature_c=120.0),
+        said(IMPLAUSIBLE, "over_temperature CRITICAL"),
+    ),
+    (
+        "an impossible current and temperature silence no rule of the voltage",
+        volts(200.0, current_a=-1.0, temperature_c=170.0),
+        said(IMPLAUSIBLE, "undervoltage WARNING"),
     ),
     ("FAILURE in capitals", {"status": "FAILURE"}, said("equipment_failure CRITICAL")),
     ("failure inside a text", {"status": "relay failure 7"}, said("equipment_failure CRITICAL")),

@@ -7,7 +7,7 @@ from typing import Any
 import polars as pl
 import pytest
 
-from pipelines.offline.recompute.concern import Concern, concern_of
+from pipelines.offline.recompute.concern import Concern, concern_of, heard
 from pipelines.offline.recompute.corrections import CORRECTED, LATE
 from pipelines.offline.recompute.window_changes import window_changes
 from pipelines.settings import Detection
@@ -29,7 +29,8 @@ def concern(correction: str, before: pl.DataFrame, after: pl.DataFrame) -> tuple
     """Of one reading of m1, with the changed rows of the only piece of its span."""
     meters = frames.meters([{"meter_id": m, "feeder_id": f} for m, f in FEEDERS.items()])
     found = concern_of(pl.DataFrame({"meter_id": ["m1"], "correction": [correction]}), meters)
-    return found, found.windows(before, after, window_changes(before, after), DETECTION)
+    was, now = (heard(rows, DETECTION) for rows in (before, after))
+    return found, found.windows(window_changes(before, after), was, now)
 
 
 def anomalies() -> Rows:

@@ -25,7 +25,7 @@ SEEDS = settings(max_examples=20, deadline=None, database=None, derandomize=True
 def windows_of(readings: Sequence[Reading], *, window_s: int, slide_s: int) -> pl.DataFrame:
     """Windows of readings that came in two batches, as rows of meter_windows."""
     rows = frames.readings([as_row(reading) for reading in readings])
-    timed = rows.with_columns(event_ms=pl.col("event_ts").dt.epoch("ms"))
+    timed = frames.possible(rows).with_columns(event_ms=pl.col("event_ts").dt.epoch("ms"))
     parts = [partial_panes(part, slide_s=slide_s) for part in (timed[::2], timed[1::2])]
     sums = sums_of_windows(merge_panes(pl.concat(parts)), window_s=window_s, slide_s=slide_s)
     return features(sums, window_s=window_s)
@@ -79,7 +79,7 @@ def silent(end: float, meter_id: str = "m1", **more: Any) -> dict[str, Any]:
 def complete(rows: list[dict[str, Any]], earlier: list[dict[str, Any]], known: Sequence[str] = ()) -> dict[Any, Any]:
     """complete_fleet by (meter, window end)."""
     windows, before = (frames.windows(some, placed=False) for some in (rows, earlier))
-    result = complete_fleet(windows, before, pl.Series(known, dtype=pl.String))
+    result = complete_fleet(windows, before, pl.Series(known, dtype=pl.String), window_s=300, slide_s=60)
     assert result.columns == METER_WINDOWS.column_names
     return by_key(result, "meter_id", "window_end")
 

@@ -8,6 +8,7 @@ import pytest
 
 from pipelines.settings import Settings
 from pipelines.windows.judge import WindowsJudge
+from pipelines.windows.look_back import awake_part
 from tests import frames
 from tests.factories import SILENT_WINDOW, at, ms
 
@@ -88,6 +89,11 @@ CASES: list[tuple[str, Windows, list[tuple[str, str | None, float]]]] = [
 ]  # fmt: skip
 
 
+def said_of(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    windows = frames.windows(rows).with_columns(fleet_awake=awake_part(Settings().detection))
+    return JUDGE.feeder_events(windows)
+
+
 @pytest.fixture(scope="module")
 def events() -> dict[str, list[dict[str, Any]]]:
     """What is said of each case's feeder."""
@@ -97,7 +103,7 @@ def events() -> dict[str, list[dict[str, Any]]]:
         for w in windows
     ]
     nobody = [{**w, "feeder_id": None, "meter_id": f"no/{w['meter_id']}"} for w in low(6)]
-    said = JUDGE.feeder_events(frames.windows([*rows, *nobody]))
+    said = said_of([*rows, *nobody])
     assert all(event["feederId"] for event in said)
     return {name: [e for e in said if e["feederId"] == f"f{i}"] for i, (name, *_) in enumerate(CASES)}
 
@@ -125,6 +131,6 @@ def test_feeder_finding_counts_in_words(events: dict[str, list[dict[str, Any]]])
 
 def test_phases_of_one_feeder_have_ids_of_their_own() -> None:
     others = [{**w, "meter_id": f"x{w['meter_id']}"} for w in low(4, phase="C")]
-    found = JUDGE.feeder_events(frames.windows([*fine(40, phase="A"), *low(4, phase="B"), *others]))
+    found = said_of([*fine(40, phase="A"), *low(4, phase="B"), *others])
     assert [(e["stage"], e["meterId"], e["feederId"], e["source"]) for e in found] == [("feeder", None, "f1", None)] * 2
     assert len({event["anomalyId"] for event in found}) == 2

@@ -11,6 +11,7 @@ import pytest
 from pipelines.small_tables import arrow_schema
 from pipelines.tables import PANES
 from pipelines.windows.panes import FIGURES, MIDDLE_V, empty_panes, merge_panes, partial_panes
+from tests import frames
 from tests.factories import NOON_MS
 from tests.timelines import random_readings
 from tests.window_model import Reading
@@ -18,13 +19,14 @@ from tests.window_model import Reading
 
 def frame(readings: list[Reading]) -> pl.DataFrame:
     """Countable readings as the archive's workers hold them."""
-    return pl.DataFrame(
+    rows = pl.DataFrame(
         [vars(reading) for reading in readings],
         schema={
             "meter_id": pl.String, "event_ms": pl.Int64, "voltage_v": pl.Float64, "current_a": pl.Float64,
             "temperature_c": pl.Float64, "is_plausible": pl.Boolean, "is_in_band": pl.Boolean,
         },
     )  # fmt: skip
+    return frames.possible(rows)
 
 
 def by_pane(panes: pl.DataFrame) -> dict[tuple[str, int], dict[str, Any]]:

@@ -73,7 +73,8 @@ def test_a_feeder_counts_each_meter_by_the_limits_of_its_class() -> None:
     low = {"tested_min_v": 215.0, "tested_out_ts": at(-30), "end": 0}
     rows = [{**low, "meter_id": f"{name}|{i}", "feeder_id": f"f-{name}"} for name in ("own", "same") for i in range(4)]
     judge = WindowsJudge(DETECTION, SETTINGS.incidents, frames.meters([]))
-    (found,) = judge.feeder_events(of_class(frames.windows(rows)))
+    windows = of_class(frames.windows(rows)).with_columns(fleet_awake=1.0)
+    (found,) = judge.feeder_events(windows)
     assert (found["feederId"], found["anomalyType"]) == ("f-own", "feeder_undervoltage")
     assert "4 of 4 reporting meters are below the band of their class at once" in found["message"]
 
