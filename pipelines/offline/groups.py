@@ -86,7 +86,7 @@ def window_ends(slides_ms: Iterable[int], *, detection: Detection) -> pl.DataFra
 def fleet_awake(ends: pl.DataFrame, counts: pl.DataFrame) -> pl.DataFrame:
     """window_end and fleet_awake of the fleet, of the COUNTS of all its groups."""
     added = counts.group_by("window_end").agg(pl.col("followed", "awake").sum())
-    share = pl.when(pl.col("followed") > 1).then(pl.col("awake") / pl.col("followed")).otherwise(1.0)
+    share = pl.when(pl.col("followed") == 1).then(1.0).otherwise(pl.col("awake") / pl.col("followed"))
     return ends.join(added, on="window_end", how="left").select("window_end", share.alias("fleet_awake"))
 
 

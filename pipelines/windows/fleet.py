@@ -13,7 +13,6 @@ from pipelines.tables import METER_WINDOWS
 FOLLOWED_MS = 86_400_000
 """So long an unknown meter is followed after its latest reading."""
 _TIME = pl.Datetime("us", "UTC")
-_KEYS = ["meter_id", "window_start", "window_end", "window_date"]
 
 
 def complete_fleet(
@@ -44,7 +43,12 @@ def complete_fleet(
         came = came.append(_missed(earlier["window_end"].unique().to_list() + came.to_list(), slide_s=slide_s))
     ends = _windows_of(came, window_s=window_s)
     before = earlier.select("meter_id", before_ts="last_event_ts")
-    rows = seen.join(ends, how="cross").join(windows, on=_KEYS, how="left").join(before, on="meter_id", how="left")
+    came_in = windows.drop("window_start", "window_date")
+    rows = (
+        seen.join(ends, how="cross")
+        .join(came_in, on=["meter_id", "window_end"], how="left")
+        .join(before, on="meter_id", how="left")
+    )
     rows = rows.sort("window_end", "meter_id")
     latest = (
         pl.col("last_event_ts").cum_max().forward_fill().over("meter_id")
@@ -70,7 +74,7 @@ def _missed(ends: list[datetime], *, slide_s: float) -> pl.Series:
 
 
 def _windows_of(ends: pl.Series, *, window_s: float) -> pl.DataFrame:
-    """_KEYS without the meter."""
+    """window_start, window_end and window_date."""
     end = pl.col("window_end").cast(_TIME)
     start = end - pl.duration(milliseconds=round(window_s * 1000))
     return pl.DataFrame({"window_end": ends}).select(
