@@ -76,12 +76,12 @@ class PacedAnswer:
 
 
 def paced_answer(
-    start_ms: int, readings: int, *, cadence_s: int, meters: int, seed: int, storm_from: int
+    start_ms: int, readings: int, *, cadence_s: int, meters: int, seed: int, storm_from: int, rarer: int = 1
 ) -> PacedAnswer:
     """The answer of paced traffic: window anomalies of the ends before the storm, readings out of band of the whole."""
     first_minute, cadence_ms = start_ms // _MINUTE_MS, 1000 * cadence_s
     count = (start_ms + (readings - 1) * cadence_ms // meters) // _MINUTE_MS - first_minute + 1
-    minutes = Minutes.of(seed, meters, first_minute, count)
+    minutes = Minutes.of(seed, meters, first_minute, count, rarer)
     counts, low_high = np.zeros((meters, count), np.int64), [0, 0]
     for begin in range(0, readings, _CHUNK):
         number = np.arange(begin, min(begin + _CHUNK, readings))
@@ -111,14 +111,15 @@ class Minutes:
     """Out or shifted to the low side; else to the high one."""
 
     @classmethod
-    def of(cls, seed: int, meters: int, first_minute: int, count: int) -> Self:
-        """The first `count` minutes of a load that begins in `first_minute` (minutes since the epoch)."""
+    def of(cls, seed: int, meters: int, first_minute: int, count: int, rarer: int = 1) -> Self:
+        """The first `count` minutes of a load that begins in `first_minute` (minutes since the epoch); odd ones are so
+        many times rarer."""
         words = minute_words(seed, meters, first_minute, count)
         dice = words >> np.uint64(33)
         number = np.arange(count)
         turn = (np.arange(meters)[:, None] + first_minute + number) % _PANES == 0
-        shifted = (dice % np.uint64(40) == 1) & turn & (number >= _PANES - 1)
-        return cls(words, dice % np.uint64(200) == 0, shifted, words & np.uint64(1) == 0)
+        shifted = (dice % np.uint64(40 * rarer) == 1) & turn & (number >= _PANES - 1)
+        return cls(words, dice % np.uint64(200 * rarer) == 0, shifted, words & np.uint64(1) == 0)
 
     def tenths(self, meter: int, minute: int, times_ms: Words) -> Words:
         """Voltages of a meter's readings at `times_ms` of one of its minutes, in tenths of a volt."""

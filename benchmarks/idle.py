@@ -15,16 +15,19 @@ from pipelines.local.processes import LocalParts
 WARM_UP_S, MEASURED_S = 600, 300
 RATE, METERS = 167, 10_000
 """Readings a second of so many meters, each read once a minute."""
+HEALTHY = 100
+"""Times fewer meters are odd than in the other measurements, which have 14 odd minutes a meter and day: one in a
+minute."""
 _TOLD_S = 60.0
 _DRAIN_LIMIT_S = 300
 
 
 def idle(place: Place, broker: int, *, warm_s: int, seconds: int, seed: int) -> dict[str, Any]:
-    """Cores and memory of pipeline, alerts and broker in `seconds` of traffic after `warm_s` of it.
+    """Cores and memory of pipeline, alerts and broker in `seconds` of a healthy fleet's traffic after `warm_s` of it.
 
     `broker`: its process id. Raises WrongAnswer when a reading is not accounted for or its anomaly is missing.
     """
-    traffic = Traffic(RATE, warm_s + seconds, meters=METERS, seed=seed)
+    traffic = Traffic(RATE, warm_s + seconds, meters=METERS, seed=seed, rarer=HEALTHY)
     with deployment(place, "idle", traffic) as (live, parts):
         for job in JOBS:
             live.start_job(parts, job)
@@ -34,7 +37,8 @@ def idle(place: Place, broker: int, *, warm_s: int, seconds: int, seed: int) -> 
             child.stop(grace_s=40)
         live.verified()
         check_readings(first_of_each(live.anomalies()), live.expected())
-    return {"rate": RATE, "meters": METERS, "warm_up_s": warm_s, "seconds": seconds, **figures}
+    shape = {"rate": RATE, "meters": METERS, "odd_a_minute": METERS // (100 * HEALTHY)}
+    return {**shape, "warm_up_s": warm_s, "seconds": seconds, **figures}
 
 
 def _watch(live: Live, parts: LocalParts, broker: int, warm_s: int, seconds: int) -> dict[str, Any]:

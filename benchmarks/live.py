@@ -36,6 +36,8 @@ class Traffic:
     storm_s: int = 0
     meters: int = 10_000
     seed: int = SEED
+    rarer: int = 1
+    """So many times fewer meter minutes are odd than one of a hundred."""
 
     @property
     def cadence_s(self) -> int:
@@ -94,6 +96,7 @@ class Live:
             start_paced(
                 self.place.bootstrap, topic, self.folder, readings=t.readings, rate=t.rate, meters=t.meters,
                 cadence_s=t.cadence_s, storm_from=t.storm_from, seed=t.seed,
+                rarer=t.rarer,
             )
         )  # fmt: skip
 
@@ -174,7 +177,13 @@ class Live:
         """What must have been found."""
         t = self.traffic
         return paced_answer(
-            self.start_ms, t.readings, cadence_s=t.cadence_s, meters=t.meters, seed=t.seed, storm_from=t.storm_from
+            self.start_ms,
+            t.readings,
+            cadence_s=t.cadence_s,
+            meters=t.meters,
+            seed=t.seed,
+            storm_from=t.storm_from,
+            rarer=t.rarer,
         )
 
 

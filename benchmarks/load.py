@@ -108,16 +108,17 @@ def start_paced(
     cadence_s: int,
     storm_from: int,
     seed: int = SEED,
+    rarer: int = 1,
 ) -> Child:
     """Start the open-loop producer: `readings` of `meters`, each read every `cadence_s`, from number `storm_from` on
-    all out of band. `rate`: how many a second that is, for its log.
+    all out of band. `rate`: how many a second that is, for its log; `rarer`: so many times fewer minutes are odd.
 
     The event time of a reading is the moment at which it was due, so a late broker does not flatter a latency. It
     lingers for 5 ms, Kafka's own default: without, a record a request, the broker takes 0.6 of a core.
     """
     return _start(
         bootstrap, topic, folder, "producer.log", meters=meters, cadenceMs=1000 * cadence_s, seed=seed,
-        readings=readings, startMs=0, closeMs="", rate=rate, stormFrom=storm_from, lingerMs=5,
+        readings=readings, startMs=0, closeMs="", rate=rate, stormFrom=storm_from, rarer=rarer, lingerMs=5,
         batchBytes=16 * 1024,
     )  # fmt: skip
 
@@ -147,7 +148,7 @@ def write_fleet(path: Path, meters: int) -> Path:
 
 
 def _start(bootstrap: str, topic: str, folder: Path, log: str, **given: object) -> Child:
-    words = {"bootstrap": bootstrap, "topic": topic, "partitions": PARTITIONS, "stormFrom": 0, **given}
+    words = {"bootstrap": bootstrap, "topic": topic, "partitions": PARTITIONS, "stormFrom": 0, "rarer": 1, **given}
     arguments = [f"{name}={value}" for name, value in words.items()]
     command = java_class(compiled("Load"), "Load", heap_mb=384)
     return Child.start("load producer", [*command, *arguments], log=folder / log)

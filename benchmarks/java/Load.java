@@ -11,7 +11,7 @@ import org.apache.kafka.common.serialization.ByteArraySerializer;
  *
  * Every meter is read once a cadence, meter m at m / meters of it. A meter is odd for a whole minute at a time, in one
  * minute of a hundred: half of them out of band, half in it but far off the minutes before (Minutes of answers.py says
- * which). With a rate the readings are sent open-loop: the event time of a reading is the moment at which it is due,
+ * which); `rarer` makes them so many times rarer. With a rate the readings are sent open-loop: the event time of a reading is the moment at which it is due,
  * and it is sent then or, when the broker is slow, later. Without one they are sent as fast as possible, from
  * `startMs` on, and each partition ends with a reading far enough ahead to close all windows.
  */
@@ -24,6 +24,7 @@ public final class Load {
     private final int meters;
     private final long cadenceMs;
     private final long seed;
+    private final long rarer;
     private final byte[][] keys;
     private final byte[] line = new byte[256];
     private final KafkaProducer<byte[], byte[]> producer;
@@ -36,6 +37,7 @@ public final class Load {
         meters = Integer.parseInt(given.getProperty("meters"));
         cadenceMs = Long.parseLong(given.getProperty("cadenceMs"));
         seed = Long.parseLong(given.getProperty("seed"));
+        rarer = Long.parseLong(given.getProperty("rarer"));
         keys = new byte[meters][];
         for (int m = 0; m < meters; m++) keys[m] = String.format("m%07d", m).getBytes(StandardCharsets.US_ASCII);
         Properties client = new Properties();
@@ -114,10 +116,10 @@ public final class Load {
     }
 
     /** In tenths of a volt; `turn`: whether the meter may be shifted in this minute. */
-    private static int voltage(long word, long dice, boolean storm, boolean turn) {
+    private int voltage(long word, long dice, boolean storm, boolean turn) {
         boolean low = (word & 1) == 0;
-        if (storm || (word >>> 33) % 200 == 0) return (low ? 1400 : 2800) + (int) ((dice >>> 33) % 400);
-        if (turn && (word >>> 33) % 40 == 1) return (low ? 2110 : 2430) + (int) ((dice >>> 33) % 60);
+        if (storm || (word >>> 33) % (200 * rarer) == 0) return (low ? 1400 : 2800) + (int) ((dice >>> 33) % 400);
+        if (turn && (word >>> 33) % (40 * rarer) == 1) return (low ? 2110 : 2430) + (int) ((dice >>> 33) % 60);
         return 2260 + (int) ((dice >>> 33) % 81);
     }
 
