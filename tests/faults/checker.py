@@ -240,9 +240,9 @@ def _is_early_flag(event: dict[str, Any]) -> bool:
 
 
 def lasting(event: dict[str, Any]) -> dict[str, Any]:
-    """What of an anomaly is the same when it is sent again: not the clock, nor the baseline of a reading's. An item
-    that is null, or that an earlier version did not send, is 0."""
-    passing = {"detectedAt", "baseline"} if event["stage"] == "reading" else {"detectedAt"}
+    """What of an anomaly is the same when it is sent again: not the clock, the version of the rules, which an upgrade
+    raises, or the baseline of a reading's. An item that is null, or that an earlier version did not send, is 0."""
+    passing = {"detectedAt", "ruleVersion"} | ({"baseline"} if event["stage"] == "reading" else set())
     item = {"sourceItem": event.get("sourceItem") or 0}
     return {name: value for name, value in event.items() if name not in passing} | item
 
