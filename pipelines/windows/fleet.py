@@ -12,6 +12,8 @@ from pipelines.tables import METER_WINDOWS
 
 FOLLOWED_MS = 86_400_000
 """So long an unknown meter is followed after its latest reading."""
+_MADE_UP = timedelta(days=31)
+"""Of a longer gap the later window ends are not made up."""
 _TIME = pl.Datetime("us", "UTC")
 
 
@@ -32,7 +34,7 @@ def complete_fleet(
     reading up to that window end, so silence needs no other memory than the previous rows.
 
     The clock of a fleet is its readings. Where one meter is the whole fleet, its silence stops the clock: the window
-    ends that it missed, of a day at most, are added when it is back.
+    ends that it missed, of a month at most, are added when it is back.
 
     `ends`: the window ends of the whole fleet (window_end), where the rows are those of some of its feeders.
     Out: sorted by window_end and meter.
@@ -64,7 +66,8 @@ def complete_fleet(
 
 def _missed(ends: list[datetime], *, slide_s: float) -> pl.Series:
     """The window ends that lie between those that came (ascending)."""
-    slide, most = timedelta(seconds=slide_s), FOLLOWED_MS // round(slide_s * 1000)
+    slide = timedelta(seconds=slide_s)
+    most = _MADE_UP // slide
     missed = [
         end + slide * step
         for end, following in pairwise(ends)

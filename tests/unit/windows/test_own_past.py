@@ -90,10 +90,13 @@ def test_a_fleet_of_one_gets_the_window_ends_it_missed_and_a_larger_fleet_does_n
     assert ends(2) == [600]
 
 
-def test_after_a_gap_of_days_the_missed_ends_of_one_day_are_there() -> None:
-    windows, earlier = (frames.windows([{"end": end}], placed=False) for end in (3 * 86_400, 0))
-    whole = complete_fleet(windows, earlier, pl.Series(["m1"]), window_s=300, slide_s=60)
-    assert whole.height == 1440 + 1
+@pytest.mark.parametrize(("known", "days", "made_up"), [(["m1"], 3, 3), (["m1"], 40, 31), ([], 3, 1)])
+def test_the_ends_of_a_long_gap_are_made_up_as_long_as_the_meter_is_followed(
+    known: list[str], days: int, made_up: int
+) -> None:
+    windows, earlier = (frames.windows([{"end": end}], placed=False) for end in (days * 86_400, 0))
+    whole = complete_fleet(windows, earlier, pl.Series(known, dtype=pl.String), window_s=300, slide_s=60)
+    assert whole.height == pytest.approx(made_up * 1440, abs=2)
 
 
 def readings_of(meters: int, minutes: list[int]) -> pl.DataFrame:
