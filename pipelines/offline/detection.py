@@ -124,12 +124,12 @@ class Detector:
     def _count(self, placed: pl.DataFrame) -> pl.DataFrame:
         """Add the countable readings to the panes; returns them in the columns READING."""
         d = self._detection
-        countable = placed.filter(~pl.col("is_late") & ~pl.col("is_resent"))
-        if countable.height:
-            self._latest_ms = max(self._latest_ms, countable["event_ms"].max())  # type: ignore[type-var, assignment]
-            panes = partial_panes(flag_readings(countable, detection=d), slide_s=d.slide_s)
+        counted = countable(placed)
+        if counted.height:
+            self._latest_ms = max(self._latest_ms, counted["event_ms"].max())  # type: ignore[type-var, assignment]
+            panes = partial_panes(flag_readings(counted, detection=d), slide_s=d.slide_s)
             self._panes = pl.concat([self._panes, panes])
-        return countable.select(*READING)
+        return counted.select(*READING)
 
     def _close(self, until_ms: int, seen: pl.DataFrame) -> Iterator[Detected]:
         """The windows that end later than those before and no later than `until_ms`; `seen` holds the latest reading
@@ -151,8 +151,9 @@ class Detector:
 
     def _spans(self, until_ms: int) -> list[tuple[int, int]]:
         """First and last window end (epoch ms) of spans of one date each that hold about SPAN_ROWS windows."""
-        ends = _window_ends(self._panes.lazy(), self._detection)
-        if self._fleet is not None:
+        if self._fleet is None:
+            ends = _window_ends(self._panes.lazy(), self._detection)
+        else:
             meters = self._history["meter_id"].n_unique() + self._panes["meter_id"].n_unique()
             ends = self._fleet.lazy().select(end_ms=pl.col("window_end").dt.epoch("ms"), len=pl.lit(meters))
         fresh = pl.col("end_ms").is_between(self._judged_ms + 1, until_ms)
@@ -175,6 +176,11 @@ class Detector:
         among = pl.col("window_end").dt.epoch("ms").is_between(first_ms, last_ms)
         sums = sums_of_windows(panes, window_s=d.window_s, slide_s=d.slide_s, among=among)
         return features(sums, window_s=d.window_s)
+
+
+def countable(readings: pl.DataFrame) -> pl.DataFrame:
+    """Those that windows count."""
+    return readings.filter(~pl.col("is_late") & ~pl.col("is_resent"))
 
 
 def _window_ends(panes: pl.LazyFrame, detection: Detection) -> pl.LazyFrame:

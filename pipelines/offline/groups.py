@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import polars as pl
 
 from pipelines.lake.frames import as_declared, empty
-from pipelines.offline.detection import SPAN_ROWS, Detected, Detector
+from pipelines.offline.detection import SPAN_ROWS, Detected, Detector, countable
 from pipelines.settings import Detection, Incidents, Settings
 from pipelines.tables import METER_WINDOWS
 from pipelines.windows.fleet import complete_fleet
@@ -88,11 +88,6 @@ def fleet_awake(ends: pl.DataFrame, counts: pl.DataFrame) -> pl.DataFrame:
     added = counts.group_by("window_end").agg(pl.col("followed", "awake").sum())
     share = pl.when(pl.col("followed") == 1).then(1.0).otherwise(pl.col("awake") / pl.col("followed"))
     return ends.join(added, on="window_end", how="left").select("window_end", share.alias("fleet_awake"))
-
-
-def countable(readings: pl.DataFrame) -> pl.DataFrame:
-    """Those that windows count."""
-    return readings.filter(~pl.col("is_late") & ~pl.col("is_resent"))
 
 
 def _latest(readings: pl.DataFrame, d: Detection) -> pl.DataFrame:

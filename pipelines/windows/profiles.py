@@ -34,17 +34,14 @@ def attach_profiles(windows: pl.DataFrame, profiles: pl.DataFrame, *, detection:
     (at the hour of the tested part, of meters without neighbours); each null where there is no such day: "no history".
     """
     dates = windows.select("window_date").unique()
-    aged = profiles.join(dates, how="cross").with_columns(
-        age=(pl.col("window_date") - pl.col("profile_date")).dt.total_days()
-    )
+    age = (pl.col("window_date") - pl.col("profile_date")).dt.total_days()
+    aged = profiles.join(dates, how="cross").with_columns(age=age).filter(pl.col("age").is_between(1, DAYS))
     medians = [pl.col(name).median() for name in ("p99_deviation_v", "p99_noise_v", "cadence_s")]
-    known = (
-        aged.filter(pl.col("age").is_between(1, DAYS))
-        .group_by("meter_id", "window_date")
-        .agg(*medians, pl.col("residual_offset_v").filter(pl.col("age") == 1).max())
+    known = aged.group_by("meter_id", "window_date").agg(
+        *medians, pl.col("residual_offset_v").filter(pl.col("age") == 1).max()
     )
     placed = windows.join(known, on=["meter_id", "window_date"], how="left", maintain_order="left")
-    return _attach_hours(placed, aged.filter(pl.col("age").is_between(1, DAYS)), detection=detection)
+    return _attach_hours(placed, aged, detection=detection)
 
 
 def _attach_hours(windows: pl.DataFrame, aged: pl.DataFrame, *, detection: Detection) -> pl.DataFrame:

@@ -45,6 +45,15 @@ class Answer:
     """The window ends of the whole fleet and its fleet_awake, where the archive holds some of its feeders."""
 
     @property
+    def is_asked(self) -> pl.Expr:
+        """Whether a window_end is one of the span or beside it."""
+        return self._is_inside | pl.col("window_end").is_in(self._edges)
+
+    @property
+    def _is_inside(self) -> pl.Expr:
+        return pl.col("window_end").is_between(self.span.first, self.span.last)
+
+    @property
     def readings(self) -> tuple[datetime, datetime]:
         """Event times of the readings that the span's windows, and those beside it, hold."""
         low, high = self._edges
@@ -73,8 +82,7 @@ class Answer:
         """The span in pieces. The ends beside it are made too: they do not change, and an anomaly near an edge may
         belong to them."""
         detection, (low, high) = self.archive.settings.detection, self._edges
-        is_inside = pl.col("window_end").is_between(self.span.first, self.span.last)
-        is_asked = is_inside | pl.col("window_end").is_in([low, high])
+        is_inside = self._is_inside
         profiles = self.archive.profiles(low - timedelta(days=DAYS + 1))
         history, panes, done = self._history(low), empty_panes(), low - _MOMENT
         stretches = self._stretches()
@@ -83,12 +91,10 @@ class Answer:
             panes = pl.concat([panes, partial_panes(self.archive.counted(stretch), slide_s=detection.slide_s)])
             sums = sums_of_windows(panes, window_s=detection.window_s, slide_s=detection.slide_s)
             made = features(sums, window_s=detection.window_s)
-            due = made.filter(is_asked & (pl.col("window_end") > done) & (pl.col("window_end") <= until))
+            is_due = self.is_asked & (pl.col("window_end") > done) & (pl.col("window_end") <= until)
+            due, fleet = made.filter(is_due), None if self.fleet is None else self.fleet.filter(is_due)
             panes = panes.filter(pl.col("pane_start") > until - timedelta(seconds=detection.window_s))
             stored = self.archive.windows(done + _MOMENT, until + _MOMENT).filter(is_inside)
-            fleet = self.fleet
-            if fleet is not None:
-                fleet = fleet.filter(is_asked & (pl.col("window_end") > done) & (pl.col("window_end") <= until))
             done = until
             if due.height or (fleet is not None and fleet.height):
                 judged = self.judge.measure(due, history, fleet)

@@ -16,7 +16,7 @@ from pipelines.offline.recompute.answer import Answer
 from pipelines.offline.recompute.archive import Archive, between
 from pipelines.offline.recompute.compared import Compared
 from pipelines.offline.recompute.corrections import settle_readings
-from pipelines.offline.recompute.spans import Span, neighbours
+from pipelines.offline.recompute.spans import Span
 from pipelines.offline.recompute.window_changes import window_changes
 from pipelines.settings import Detection, Settings
 from pipelines.tables import METER_WINDOWS, PROFILES, READINGS, Table
@@ -84,7 +84,7 @@ def compared_on(cluster: Cluster, answer: Answer) -> tuple[pl.DataFrame, Iterabl
     windows = cluster.rows(METER_WINDOWS, stored, METER_WINDOWS.column_names)
     profiles = archive.profiles(since - timedelta(days=DAYS + 1))
     group = Group(d, settings.incidents, archive.meters, profiles)
-    asked = _asked(window_ends(cluster.slides(readings, d.slide_s), detection=d), answer)
+    asked = window_ends(cluster.slides(readings, d.slide_s), detection=d).filter(answer.is_asked)
     shared = _Shared(group, answer.span, list(answer.ends), asked)
     counts = cluster.by_groups(readings, windows, _count, shared, COUNTS | _WAS)
     fleet = fleet_awake(asked, counts.filter(pl.col("followed").is_not_null()))
@@ -97,12 +97,6 @@ def compared_on(cluster: Cluster, answer: Answer) -> tuple[pl.DataFrame, Iterabl
     differing = pl.concat([_no_changes(), *(part[1] for part in parts)])
     found, of_feeders = [one for part in parts for one in part[2]], [one for part in parts for one in part[3]]
     return corrected, [Compared(differing, *of_fleet, found, of_feeders)]
-
-
-def _asked(ends: pl.DataFrame, answer: Answer) -> pl.DataFrame:
-    low, high = neighbours(answer.ends, answer.span)
-    is_inside = pl.col("window_end").is_between(answer.span.first, answer.span.last)
-    return ends.filter(is_inside | pl.col("window_end").is_in([low, high]))
 
 
 def _count(shared: _Shared, readings: pl.DataFrame, windows: pl.DataFrame) -> pl.DataFrame:
